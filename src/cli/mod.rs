@@ -1,0 +1,34 @@
+//! The command line tool: one file per command, over the public API only.
+
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use output::{Output, Status};
+
+/// Flight recorder for services: record, convert and inspect sessions.
+#[derive(Debug, Parser)]
+#[command(name = "stormlog", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Runs the tool with the arguments of the process.
+///
+/// Exit code: 0 ok, 1 faults were found in what was read or recorded, 2 could not run. Writing to
+/// a pipe whose reader has gone is success.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let mut output = Output::stdout();
+    let result: anyhow::Result<Status> = match cli.command {};
+    output.finish(result)
+}

@@ -1,0 +1,101 @@
+//! Writing the bytes of a record into the place that was reserved for it.
+
+/// The part of a reserved place that is still to be written: a cursor that cannot leave it.
+///
+/// What does not fit is not written: a `Record` that announces too few bytes loses its tail, it
+/// cannot damage another record.
+#[derive(Debug)]
+pub struct Variable<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Variable<'a> {
+    /// A cursor over `place`.
+    #[inline]
+    pub fn new(place: &'a mut [u8]) -> Self {
+        Self { rest: place }
+    }
+
+    /// Bytes left.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Appends `bytes`, or as many of them as fit.
+    #[inline(always)]
+    pub fn put(&mut self, bytes: &[u8]) {
+        let count = bytes.len().min(self.rest.len());
+        let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(count);
+        self.rest = rest;
+        copy(place, &bytes[..count]);
+    }
+
+    /// Sets what is left to zero.
+    #[inline]
+    pub fn fill_zero(self) {
+        self.rest.fill(0);
+    }
+}
+
+/// `copy_from_slice` without a call for short texts, which most are: two overlapping moves.
+#[inline(always)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    let count = from.len();
+    if count > 16 {
+        to.copy_from_slice(from);
+    } else if count >= 8 {
+        copy_ends::<8>(to, from);
+    } else if count >= 4 {
+        copy_ends::<4>(to, from);
+    } else {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+        }
+    }
+}
+
+/// Copies the first and the last `N` bytes, which may overlap; `N <= len <= 2 * N`.
+#[inline(always)]
+fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(head), Some(tail)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
+        let (head, tail) = (*head, *tail);
+        if let Some(to) = to.first_chunk_mut::<N>() {
+            *to = head;
+        }
+        if let Some(to) = to.last_chunk_mut::<N>() {
+            *to = tail;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_is_copied_whole() {
+        let from: Vec<u8> = (1..=40).collect();
+        for count in 0..=40 {
+            let mut place = [0; 48];
+            let mut out = Variable::new(&mut place);
+            out.put(&from[..count]);
+            assert_eq!(out.remaining(), 48 - count);
+            assert_eq!(place[..count], from[..count]);
+            assert!(
+                place[count..].iter().all(|byte| *byte == 0),
+                "length {count}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let mut place = [0; 4];
+        let mut out = Variable::new(&mut place);
+        out.put(&[1, 2, 3]);
+        out.put(&[4, 5, 6]);
+        assert_eq!(out.remaining(), 0);
+        assert_eq!(place, [1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,211 @@
+//! Registry entries: how schemas, categories, symbols, clock points and producers are written.
+//! FORMAT.md section 6 is normative. The reader's half is in `reader`.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::record::{SchemaDef, SchemaIds};
+
+/// Bytes of [`EntryHeader`].
+pub const ENTRY_HEADER_BYTES: usize = 16;
+/// Entries are as long as a multiple of this.
+pub const ENTRY_ALIGN: usize = 8;
+/// The longest entry: a schema of 255 fields with names of 255 bytes.
+pub const ENTRY_BYTES_MAX: usize = 16 + 10 + 256 + 255 * (12 + 255) + 8;
+
+/// `kind` of a category.
+pub const ENTRY_CATEGORY: u8 = 1;
+/// `kind` of a schema.
+pub const ENTRY_SCHEMA: u8 = 2;
+/// `kind` of a symbol.
+pub const ENTRY_SYMBOL: u8 = 3;
+/// `kind` of a clock point.
+pub const ENTRY_CLOCK: u8 = 4;
+/// `kind` of a producer.
+pub const ENTRY_PRODUCER: u8 = 5;
+/// `kind` of a rate.
+pub const ENTRY_RATE: u8 = 6;
+
+/// `key` of a schema without one.
+pub const KEY_NONE: u16 = u16::MAX;
+
+/// FORMAT.md section 6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[expect(missing_docs, reason = "FORMAT.md section 6 describes each field")]
+pub struct EntryHeader {
+    pub entry_bytes: u32,
+    pub crc: u32,
+    pub kind: u8,
+    pub zero: u8,
+    pub id16: u16,
+    pub id32: u32,
+}
+
+const _: () = assert!(size_of::<EntryHeader>() == ENTRY_HEADER_BYTES);
+
+/// A reading of the three clocks at one moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ClockPoint {
+    /// Raw counter.
+    pub ticks: u64,
+    /// UTC, ns since 1970.
+    pub utc_ns: u64,
+    /// `CLOCK_MONOTONIC`, ns.
+    pub mono_ns: u64,
+}
+
+/// The CRC field of an entry whose bytes from 8 on are `rest`.
+pub fn entry_crc(rest: &[u8]) -> u32 {
+    match crc32c::crc32c(rest) {
+        0 => 1,
+        crc => crc,
+    }
+}
+
+/// Where an entry is written: counts first, then writes, so that no entry needs the heap.
+pub trait EntrySink {
+    /// Appends bytes to the payload.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+/// Counts the bytes of an entry.
+#[derive(Debug, Default)]
+pub struct EntryLength(pub usize);
+
+impl EntrySink for EntryLength {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+}
+
+impl EntrySink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl EntrySink for crate::record::Variable<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        crate::record::Variable::put(self, bytes);
+    }
+}
+
+/// One registry entry to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    /// A category and its name.
+    Category(u8, &'a str),
+    /// A schema and its ids.
+    Schema(SchemaIds, &'a SchemaDef),
+    /// A symbol id and its text.
+    Symbol(u32, &'a str),
+    /// A reading of the clocks.
+    Clock(ClockPoint),
+    /// A ring id, the kernel id of the thread that took the ring, and the thread's name.
+    Producer(u32, u64, &'a str),
+}
+
+impl Entry<'_> {
+    /// Length of the entry with header and padding.
+    pub fn bytes(&self) -> usize {
+        let mut length = EntryLength(ENTRY_HEADER_BYTES);
+        self.payload(&mut length);
+        length.0.next_multiple_of(ENTRY_ALIGN)
+    }
+
+    /// The header; its CRC is still 0.
+    pub fn header(&self) -> EntryHeader {
+        let (kind, id16, id32) = match *self {
+            Self::Category(id, _) => (ENTRY_CATEGORY, u16::from(id), 0),
+            Self::Schema(ids, _) => (ENTRY_SCHEMA, ids.schema, 0),
+            Self::Symbol(id, _) => (ENTRY_SYMBOL, 0, id),
+            Self::Clock(_) => (ENTRY_CLOCK, 0, 0),
+            Self::Producer(ring, ..) => (ENTRY_PRODUCER, 0, ring),
+        };
+        EntryHeader {
+            entry_bytes: self.bytes() as u32,
+            crc: 0,
+            kind,
+            zero: 0,
+            id16,
+            id32,
+        }
+    }
+
+    /// Writes what follows the header, without padding.
+    pub fn payload(&self, out: &mut impl EntrySink) {
+        match *self {
+            Self::Category(_, name) | Self::Symbol(_, name) => put_text(out, name),
+            Self::Schema(ids, schema) => put_schema(out, ids, schema),
+            Self::Clock(point) => out.put(bytemuck::bytes_of(&point)),
+            Self::Producer(_, thread, name) => {
+                out.put(&thread.to_le_bytes());
+                put_text(out, name);
+            }
+        }
+    }
+
+    /// Appends the whole entry to `out`.
+    pub fn append(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(bytemuck::bytes_of(&self.header()));
+        self.payload(out);
+        out.resize(start + self.bytes(), 0);
+        let crc = entry_crc(&out[start + 8..]);
+        out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+fn put_text(out: &mut impl EntrySink, text: &str) {
+    out.put(&(text.len() as u16).to_le_bytes());
+    out.put(text.as_bytes());
+}
+
+fn put_schema(out: &mut impl EntrySink, ids: SchemaIds, schema: &SchemaDef) {
+    out.put(&u16::from(ids.category).to_le_bytes());
+    out.put(&[schema.keep as u8, schema.fields.len() as u8]);
+    out.put(&schema.fixed_bytes.to_le_bytes());
+    out.put(&schema.key.unwrap_or(KEY_NONE).to_le_bytes());
+    let name = crate::record::cut_text(schema.name, 255);
+    out.put(&[name.len() as u8]);
+    out.put(name.as_bytes());
+    for field in schema.fields {
+        let kind = field.field_type;
+        out.put(&[
+            kind.kind as u8,
+            u8::from(kind.optional),
+            kind.decimals,
+            field.name.len() as u8,
+        ]);
+        out.put(&field.offset.to_le_bytes());
+        out.put(&kind.bytes_max.to_le_bytes());
+        out.put(field.name.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_is_as_long_as_its_header_says() {
+        for entry in [
+            Entry::Category(3, "errors"),
+            Entry::Symbol(77, "start"),
+            Entry::Clock(ClockPoint {
+                ticks: 1,
+                utc_ns: 2,
+                mono_ns: 3,
+            }),
+            Entry::Producer(9, 4711, "main"),
+        ] {
+            let mut bytes = Vec::new();
+            entry.append(&mut bytes);
+            let header: EntryHeader = bytemuck::pod_read_unaligned(&bytes[..ENTRY_HEADER_BYTES]);
+            assert_eq!(header.entry_bytes as usize, bytes.len());
+            assert_eq!(header.crc, entry_crc(&bytes[8..]));
+            assert!(bytes.len().is_multiple_of(ENTRY_ALIGN));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The edge to the operating system.
+
+pub(crate) mod dir;

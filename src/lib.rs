@@ -6,12 +6,14 @@ pub mod error;
 pub mod ledger;
 pub mod record;
 pub mod segment;
+mod session;
 mod sys;
 
 #[cfg(feature = "cli")]
 pub mod cli;
 
 pub use error::Error;
+pub use session::{CloseReport, Conversion, ConvertedFile, Log, Outcome, Session, SessionBuilder};
 
 #[doc(hidden)]
 pub use bytemuck;

@@ -12,6 +12,7 @@
 //! | [`DurationMs`] | `Duration` | 8 | number of milliseconds |
 //! | `Option<..>` of each, `Option<Json>` | `Option` | as above, integers + 1 | or null |
 
+mod category;
 mod encode;
 mod extra;
 mod field;
@@ -21,6 +22,7 @@ mod macros;
 mod schema;
 mod symbol;
 
+pub use category::Category;
 pub use encode::Variable;
 pub use extra::{EXTRAS_MAX, Extra, Value, kind as value_kind};
 pub(crate) use extra::{extras_bytes, extras_cut, write_extras};

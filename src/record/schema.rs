@@ -248,6 +248,11 @@ impl SchemaDef {
         }
     }
 
+    /// Whether the schema has no fields: all values of its records are extra fields.
+    pub const fn is_open(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// The ids; the first call of the process assigns them. `None` when the process has used up
     /// its schema ids.
     #[inline]

@@ -2,18 +2,24 @@
 
 extern crate self as stormlog;
 
+mod core;
 pub mod error;
 pub mod ledger;
+mod local;
+mod producer;
 pub mod record;
+mod ring;
 pub mod segment;
 mod session;
+mod sync;
 mod sys;
 
 #[cfg(feature = "cli")]
 pub mod cli;
 
 pub use error::Error;
-pub use session::{CloseReport, Conversion, ConvertedFile, Log, Outcome, Session, SessionBuilder};
+pub use producer::{Log, Outcome};
+pub use session::{CloseReport, Conversion, ConvertedFile, Session, SessionBuilder};
 
 #[doc(hidden)]
 pub use bytemuck;

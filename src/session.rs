@@ -4,23 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::ledger::{DropReason, Ledger};
-use crate::record::{Category, Extra, Record};
-
-/// What became of an offered record, as far as the caller's thread knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is in the ring; the writer takes it from there.
-    Kept,
-    /// Left out by sampling; counted.
-    SampledOut,
-    /// Dropped for this reason; counted.
-    Dropped(DropReason),
-    /// Recording, or the category, is switched off; not counted.
-    Disabled,
-    /// The session is closed; not counted.
-    Closed,
-}
+use crate::ledger::Ledger;
+use crate::producer::Log;
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,10 +24,6 @@ pub enum Conversion {
 pub struct Session {
     log: Log,
 }
-
-/// Cheap handle for producers; clone it freely.
-#[derive(Clone, Debug)]
-pub struct Log {}
 
 /// Settings of a session before it starts.
 #[derive(Clone, Debug)]
@@ -170,27 +151,8 @@ impl SessionBuilder {
     /// # Errors
     /// When the log directory cannot be used.
     pub fn start(self) -> Result<Session, Error> {
-        Ok(Session { log: Log {} })
-    }
-}
-
-impl Log {
-    /// Offers a record.
-    #[inline]
-    pub fn push(&self, record: &impl Record) -> Outcome {
-        self.push_with(record, &[])
-    }
-
-    /// Offers a record with extra fields.
-    #[inline]
-    pub fn push_with(&self, record: &impl Record, extras: &[Extra<'_>]) -> Outcome {
-        let _ = (record, extras);
-        Outcome::Disabled
-    }
-
-    /// Offers an open record: a category and any fields.
-    pub fn event(&self, category: Category, extras: &[Extra<'_>]) -> Outcome {
-        let _ = (category, extras);
-        Outcome::Disabled
+        Ok(Session {
+            log: Log::disabled(),
+        })
     }
 }

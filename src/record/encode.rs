@@ -4,16 +4,42 @@
 ///
 /// What does not fit is not written: a `Record` that announces too few bytes loses its tail, it
 /// cannot damage another record.
-#[derive(Debug)]
 pub struct Variable<'a> {
     rest: &'a mut [u8],
+    /// Where to go on when `rest` is full: the chunks of a large record.
+    chunks: Option<&'a mut dyn ChunkSource<'a>>,
+}
+
+/// Hands out the pieces of a place that is not contiguous.
+pub trait ChunkSource<'a> {
+    /// The next piece; `None` at the end.
+    fn next_chunk(&mut self) -> Option<&'a mut [u8]>;
+}
+
+impl std::fmt::Debug for Variable<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variable")
+            .field("rest", &self.rest.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Variable<'a> {
     /// A cursor over `place`.
     #[inline]
     pub fn new(place: &'a mut [u8]) -> Self {
-        Self { rest: place }
+        Self {
+            rest: place,
+            chunks: None,
+        }
+    }
+
+    /// A cursor over the pieces of `chunks`.
+    pub(crate) fn chained(chunks: &'a mut dyn ChunkSource<'a>) -> Self {
+        Self {
+            rest: &mut [],
+            chunks: Some(chunks),
+        }
     }
 
     /// Bytes left.
@@ -25,10 +51,31 @@ impl<'a> Variable<'a> {
     /// Appends `bytes`, or as many of them as fit.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
-        let count = bytes.len().min(self.rest.len());
-        let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(count);
-        self.rest = rest;
-        copy(place, &bytes[..count]);
+        if bytes.len() <= self.rest.len() {
+            let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes.len());
+            self.rest = rest;
+            copy(place, bytes);
+        } else {
+            self.put_slow(bytes);
+        }
+    }
+
+    #[cold]
+    fn put_slow(&mut self, mut bytes: &[u8]) {
+        loop {
+            let count = bytes.len().min(self.rest.len());
+            let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(count);
+            place.copy_from_slice(&bytes[..count]);
+            self.rest = rest;
+            bytes = &bytes[count..];
+            if bytes.is_empty() {
+                return;
+            }
+            match self.chunks.as_mut().and_then(|chunks| chunks.next_chunk()) {
+                Some(chunk) => self.rest = chunk,
+                None => return,
+            }
+        }
     }
 
     /// Sets what is left to zero.

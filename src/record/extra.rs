@@ -76,7 +76,7 @@ impl<'a> Extra<'a> {
 
     /// The same field with its texts cut to `cap` bytes; raw JSON that is too long becomes a text,
     /// because a part of it would not be JSON.
-    fn capped(self, cap: usize) -> Self {
+    pub(crate) fn capped(self, cap: usize) -> Self {
         let cut = super::field::cut_text;
         let value = match self.value {
             Value::Text(text) => Value::Text(cut(text, cap)),
@@ -92,7 +92,16 @@ impl<'a> Extra<'a> {
         Self { key, value }
     }
 
-    fn bytes(self) -> usize {
+    /// The same field with its key as a text.
+    pub(crate) fn with_text_key(self) -> Self {
+        Self {
+            key: Name::Text(self.key.text()),
+            ..self
+        }
+    }
+
+    /// Bytes of this entry of an extra area.
+    pub(crate) fn bytes(self) -> usize {
         let key = match self.key {
             Name::Symbol(_) => 4,
             Name::Text(text) => varint_bytes(text.len()) + text.len(),
@@ -107,7 +116,8 @@ impl<'a> Extra<'a> {
         1 + key + value
     }
 
-    fn write(self, out: &mut Variable<'_>) {
+    /// Writes this entry of an extra area.
+    pub(crate) fn write(self, out: &mut Variable<'_>) {
         let kind = match self.value {
             Value::Null => kind::NULL,
             Value::Bool(false) => kind::FALSE,

@@ -86,11 +86,15 @@ macro_rules! record {
 
             impl $crate::record::Record for $name<'_> {
                 type Fixed = Fixed;
-                const KEEP: $crate::record::KeepClass = $crate::record::KeepClass::$keep;
 
                 #[inline(always)]
                 fn schema(&self) -> &'static $crate::record::SchemaDef {
                     &SCHEMA
+                }
+
+                #[inline(always)]
+                fn keep(&self) -> $crate::record::KeepClass {
+                    $crate::record::KeepClass::$keep
                 }
 
                 #[inline(always)]

@@ -19,10 +19,12 @@ mod field;
 mod header;
 mod intern;
 mod macros;
+mod open;
 mod schema;
 mod symbol;
 
 pub use category::Category;
+pub(crate) use encode::ChunkSource;
 pub use encode::Variable;
 pub use extra::{EXTRAS_MAX, Extra, Value, kind as value_kind};
 pub(crate) use extra::{extras_bytes, extras_cut, write_extras};
@@ -33,6 +35,7 @@ pub use header::{
     HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES, LargeReference, RECORD_ALIGN, RecordHeader,
     SCHEMA_PADDING, align_record,
 };
+pub(crate) use open::{Described, Open};
 pub use schema::{
     CATEGORIES_BUILTIN, CATEGORIES_MAX, CATEGORY_BYTES_MAX, CATEGORY_CUSTOM, CATEGORY_SESSION,
     FieldDef, FieldKind, FieldType, KeepClass, SCHEMAS_MAX, SchemaDef, SchemaIds, category_id,
@@ -51,11 +54,11 @@ use bytemuck::Pod;
 pub trait Record {
     /// The fixed part as it lies in the record.
     type Fixed: Pod;
-    /// Keep class of the schema, known at compile time.
-    const KEEP: KeepClass;
 
     /// The schema of the record.
     fn schema(&self) -> &'static SchemaDef;
+    /// Keep class of the schema.
+    fn keep(&self) -> KeepClass;
     /// The fixed part.
     fn fixed(&self, cap: usize) -> Self::Fixed;
     /// Length of the variable area in bytes.

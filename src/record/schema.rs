@@ -265,6 +265,13 @@ impl SchemaDef {
         }
     }
 
+    /// The ids without assigning any: schema id in the low 16 bits (0 = none yet), category id
+    /// above. One load.
+    #[inline(always)]
+    pub(crate) fn packed_ids(&self) -> u32 {
+        self.ids.load(Relaxed)
+    }
+
     #[cold]
     fn assign(&'static self) -> Option<SchemaIds> {
         let category = category_intern(self.category).unwrap_or(CATEGORY_CUSTOM);

@@ -1,3 +1,7 @@
 //! The edge to the operating system.
 
+pub(crate) mod clock;
 pub(crate) mod dir;
+pub(crate) mod map;
+pub(crate) mod process;
+pub(crate) mod reserve;

@@ -1,0 +1,352 @@
+//! What the handles, the writer and the helper of one session share.
+#![expect(unsafe_code, reason = "the gate page is mapped memory")]
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::thread::Thread;
+
+use crate::ledger::{DropReason, Ledger, OFFERED, WRITTEN};
+use crate::record::{
+    CATEGORIES_MAX, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol, category_name, schema,
+    schemas_end,
+};
+use crate::ring::Storage;
+use crate::segment::entry::Entry;
+use crate::sys::clock::Clock;
+use crate::sys::map::Region;
+
+/// Gate of a schema whose records go straight to the ring. Everything else takes the cold path.
+pub(crate) const GATE_ON: u8 = 0x80;
+/// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
+const GATE_ALIVE: u8 = 1;
+
+/// State of a session.
+pub(crate) mod phase {
+    /// Producers may push.
+    pub(crate) const RECORDING: u32 = 1;
+    /// `close()` has begun: pushes return `Closed`.
+    pub(crate) const CLOSING: u32 = 2;
+}
+
+/// One byte per schema: the only thing that a push looks at before it touches its arguments.
+///
+/// The page is wiped in a forked child, where every gate then reads "off": a child can never
+/// write into the rings of its parent, at no cost for the parent.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    region: Region,
+}
+
+impl Gates {
+    fn new() -> std::io::Result<Self> {
+        let gates = Self {
+            region: Region::anonymous(SCHEMAS_MAX)?,
+        };
+        // Where the kernel cannot wipe, a child must check for itself: refuse to start instead.
+        gates.region.wipe_on_fork()?;
+        gates.gate(0).store(GATE_ALIVE, Release);
+        Ok(gates)
+    }
+
+    /// All gates.
+    pub(crate) fn ptr(&self) -> *const [AtomicU8; SCHEMAS_MAX] {
+        self.region.ptr().cast()
+    }
+
+    pub(crate) fn gate(&self, schema: u16) -> &AtomicU8 {
+        // SAFETY: the region has one zeroed byte per schema, is mapped as long as `self` lives and
+        // is accessed as atomics only.
+        let gates = unsafe { &*self.ptr() };
+        &gates[usize::from(schema)]
+    }
+
+    /// Whether this process is a child that was forked while the session was open.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.gate(0).load(Relaxed) == 0
+    }
+}
+
+/// How producers wake a sleeping writer.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    /// The writer sleeps, or is about to.
+    parked: AtomicBool,
+    thread: OnceLock<Thread>,
+    /// Wakes by producers: their only syscalls.
+    wakes: AtomicU64,
+}
+
+impl Wake {
+    /// Writer: who is to be woken.
+    pub(crate) fn register(&self, thread: Thread) {
+        let first = self.thread.set(thread).is_ok();
+        debug_assert!(first, "one writer per session");
+    }
+
+    /// Writer: announces that it will sleep, or that it is awake.
+    pub(crate) fn set_parked(&self, parked: bool) {
+        self.parked.store(parked, SeqCst);
+    }
+
+    /// Producer: wakes the writer if it sleeps; at most one syscall per sleep, counted.
+    pub(crate) fn wake_if_parked(&self) {
+        // Relaxed first: the line is shared and rarely written.
+        if self.parked.load(Relaxed) && self.parked.swap(false, AcqRel) {
+            self.wakes.fetch_add(1, Relaxed);
+            self.unpark();
+        }
+    }
+
+    /// Cold callers (flush, close): wakes in any case.
+    pub(crate) fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// How often producers woke the writer.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.wakes.load(Relaxed)
+    }
+}
+
+/// What a session's threads share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// Number of the session in this process, from 1; never reused.
+    pub(crate) uid: u64,
+    pub(crate) gates: Gates,
+    pub(crate) clock: Clock,
+    pub(crate) storage: Storage,
+    pub(crate) wake: Wake,
+    pub(crate) record_bytes_max: usize,
+    /// Bytes of every `Symbol` id: 1 = in the registry, 2 = the registry had no room.
+    symbols: Box<[AtomicU8]>,
+    /// The same per schema.
+    schemas: Box<[AtomicU8]>,
+    /// The same per category, without 2.
+    categories: Box<[AtomicBool]>,
+    /// Switched off by the user.
+    categories_off: Box<[AtomicBool]>,
+    off: AtomicBool,
+    phase: AtomicU32,
+    /// Things that the registry had no room for.
+    registry_full: AtomicU64,
+    /// Records found in blocks, per category; stored by the writer only.
+    written: Box<[AtomicU64]>,
+    /// Records that the writer could not write, per category; stored by the writer only.
+    dropped_disk: Box<[AtomicU64]>,
+    /// Records of the writer itself, per category; stored by the writer only.
+    own_offered: Box<[AtomicU64]>,
+}
+
+fn table<T>(length: usize, new: impl Fn() -> T) -> Box<[T]> {
+    (0..length).map(|_| new()).collect()
+}
+
+impl Core {
+    pub(crate) fn new(
+        storage: Storage,
+        clock: Clock,
+        record_bytes_max: usize,
+    ) -> std::io::Result<Self> {
+        static UIDS: AtomicU64 = AtomicU64::new(1);
+        Ok(Self {
+            // Relaxed: a ticket.
+            uid: UIDS.fetch_add(1, Relaxed),
+            gates: Gates::new()?,
+            clock,
+            storage,
+            wake: Wake::default(),
+            record_bytes_max,
+            symbols: table(SYMBOLS_MAX + 1, || AtomicU8::new(0)),
+            schemas: table(SCHEMAS_MAX, || AtomicU8::new(0)),
+            categories: table(CATEGORIES_MAX, || AtomicBool::new(false)),
+            categories_off: table(CATEGORIES_MAX, || AtomicBool::new(false)),
+            off: AtomicBool::new(false),
+            phase: AtomicU32::new(phase::RECORDING),
+            registry_full: AtomicU64::new(0),
+            written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
+            dropped_disk: table(CATEGORIES_MAX, || AtomicU64::new(0)),
+            own_offered: table(CATEGORIES_MAX, || AtomicU64::new(0)),
+        })
+    }
+
+    pub(crate) fn phase(&self) -> u32 {
+        self.phase.load(SeqCst)
+    }
+
+    /// Refuses pushes from now on. Returns false if somebody else did before.
+    pub(crate) fn begin_closing(&self) -> bool {
+        let first = self
+            .phase
+            .compare_exchange(phase::RECORDING, phase::CLOSING, SeqCst, SeqCst)
+            .is_ok();
+        self.refresh_gates();
+        first
+    }
+
+    /// Whether the user's switches let records of this category through.
+    pub(crate) fn is_on(&self, category: u8) -> bool {
+        !self.off.load(SeqCst) && !self.categories_off[usize::from(category)].load(SeqCst)
+    }
+
+    /// Switches the session on or off.
+    pub(crate) fn set_on(&self, on: bool) {
+        self.off.store(!on, SeqCst);
+        self.refresh_gates();
+    }
+
+    /// Switches one category on or off.
+    pub(crate) fn set_category_on(&self, category: u8, on: bool) {
+        self.categories_off[usize::from(category)].store(!on, SeqCst);
+        self.refresh_gates();
+    }
+
+    fn refresh_gates(&self) {
+        for id in 1..schemas_end() {
+            if let Some(ids) = schema(id).and_then(SchemaDef::ids) {
+                self.refresh_gate(SchemaIds { schema: id, ..ids });
+            }
+        }
+    }
+
+    /// Stores the gate of a schema. Whoever changes what a gate depends on calls this after the
+    /// change, so the last of several callers leaves the right value (all accesses `SeqCst`: each
+    /// caller sees its own change and all that came before it).
+    fn refresh_gate(&self, ids: SchemaIds) {
+        let open = || {
+            self.schemas[usize::from(ids.schema)].load(SeqCst) == 1
+                && self.phase() == phase::RECORDING
+                && self.is_on(ids.category)
+        };
+        let gate = self.gates.gate(ids.schema);
+        loop {
+            let value = if open() { GATE_ON } else { 0 };
+            gate.store(value, SeqCst);
+            if (value == GATE_ON) == open() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the symbol is in the registry. Acquire: pairs with the Release in
+    /// `register_symbol`, so that the writer who sees our record also sees the symbol.
+    #[inline(always)]
+    pub(crate) fn knows_symbol(&self, symbol: Symbol) -> bool {
+        self.symbols[symbol.id() as usize].load(Acquire) == 1
+    }
+
+    /// Writes a symbol into the registry. False when there is no room: use the text.
+    #[cold]
+    pub(crate) fn register_symbol(&self, symbol: Symbol) -> bool {
+        let known = &self.symbols[symbol.id() as usize];
+        if known.load(Acquire) == 0 {
+            let entry = Entry::Symbol(symbol.id(), symbol.text());
+            let state = if self.storage.registry.append(&entry).is_ok() {
+                1
+            } else {
+                2
+            };
+            // Release: the entry was committed before. Threads that race append it twice, which
+            // readers allow.
+            known.store(state, Release);
+        }
+        known.load(Acquire) == 1
+    }
+
+    /// Writes a schema and its category into the registry and opens its gate. False when there is
+    /// no room.
+    #[cold]
+    pub(crate) fn register_schema(&self, ids: SchemaIds, def: &'static SchemaDef) -> bool {
+        let known = &self.schemas[usize::from(ids.schema)];
+        if known.load(Acquire) == 0 {
+            let registered = self.register_category(ids.category)
+                && self
+                    .storage
+                    .registry
+                    .append(&Entry::Schema(ids, def))
+                    .is_ok();
+            known.store(if registered { 1 } else { 2 }, SeqCst);
+            self.refresh_gate(ids);
+        }
+        known.load(Acquire) == 1
+    }
+
+    fn register_category(&self, category: u8) -> bool {
+        let known = &self.categories[usize::from(category)];
+        if known.load(Acquire) {
+            return true;
+        }
+        let name = category_name(category).unwrap_or("custom");
+        let done = self
+            .storage
+            .registry
+            .append(&Entry::Category(category, name))
+            .is_ok();
+        if done {
+            known.store(true, Release);
+        }
+        done
+    }
+
+    /// Counts something that the registry had no room for.
+    #[cold]
+    pub(crate) fn note_registry_full(&self) {
+        self.registry_full.fetch_add(1, Relaxed);
+    }
+
+    /// How often the registry had no room.
+    pub(crate) fn registry_full(&self) -> u64 {
+        self.registry_full.load(Relaxed)
+    }
+
+    /// Writer: adds to the count of records found in blocks.
+    pub(crate) fn add_written(&self, category: u8, records: u64) {
+        add_own(&self.written[usize::from(category)], records);
+    }
+
+    /// Writer: adds to the count of records that found no disk.
+    pub(crate) fn add_dropped_disk(&self, category: u8, records: u64) {
+        add_own(&self.dropped_disk[usize::from(category)], records);
+    }
+
+    /// Writer: counts a record that it offers itself.
+    pub(crate) fn add_own_offered(&self, category: u8) {
+        add_own(&self.own_offered[usize::from(category)], 1);
+    }
+
+    /// The ledger now: exact after close, else a snapshot that may be torn by pushes meanwhile.
+    pub(crate) fn ledger(&self) -> Ledger {
+        // Written first: a record that is counted as written was offered before.
+        let written: Vec<u64> = self
+            .written
+            .iter()
+            .map(|count| count.load(Acquire))
+            .collect();
+        let mut accounts = self.storage.accounts();
+        let mut ledger = Ledger::default();
+        for (category, account) in accounts.iter_mut().enumerate() {
+            account.counters[OFFERED] += self.own_offered[category].load(Relaxed);
+            account.counters[WRITTEN] += written[category];
+            account.counters[DropReason::Disk.counter()] +=
+                self.dropped_disk[category].load(Relaxed);
+            if account.counters.iter().any(|counter| *counter > 0) {
+                let name = category_name(category as u8).unwrap_or("custom");
+                ledger
+                    .categories
+                    .entry(name.to_owned())
+                    .or_default()
+                    .add(account);
+            }
+        }
+        ledger
+    }
+}
+
+/// Adds to a counter that only the calling thread stores.
+fn add_own(counter: &AtomicU64, count: u64) {
+    // Release: pairs with the Acquire in `ledger`.
+    counter.store(counter.load(Relaxed) + count, Release);
+}

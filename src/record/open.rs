@@ -1,0 +1,103 @@
+//! Records without fields of their own: open records, and the way out when a registry is full.
+
+use super::Record;
+use super::category::Category;
+use super::encode::Variable;
+use super::extra::{EXTRAS_MAX, Extra};
+use super::schema::{KeepClass, SchemaDef};
+use super::symbol::Symbol;
+
+/// A record of an open schema: all its values are extra fields.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open(pub(crate) Category);
+
+impl Record for Open {
+    type Fixed = ();
+
+    #[inline(always)]
+    fn schema(&self) -> &'static SchemaDef {
+        self.0.schema()
+    }
+    #[inline(always)]
+    fn keep(&self) -> KeepClass {
+        self.0.schema().keep
+    }
+    #[inline(always)]
+    fn fixed(&self, _cap: usize) {}
+    #[inline(always)]
+    fn variable_bytes(&self, _cap: usize) -> usize {
+        0
+    }
+    #[inline(always)]
+    fn write_variable(&self, _cap: usize, _out: &mut Variable<'_>) {}
+    #[inline(always)]
+    fn is_cut(&self, _cap: usize) -> bool {
+        false
+    }
+    #[inline(always)]
+    fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
+        true
+    }
+    #[inline(always)]
+    fn key_bytes(&self) -> &[u8] {
+        &[]
+    }
+    fn visit(&self, _visit: &mut dyn FnMut(Extra<'_>)) {}
+}
+
+/// A record that describes itself: the fields of `record`, and `extras`, as extra fields of
+/// category `custom`, with the name of its own category in front and without symbols. Used when
+/// the registry has no room for the schema or a symbol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Described<'a, R> {
+    pub(crate) record: &'a R,
+    pub(crate) extras: &'a [Extra<'a>],
+}
+
+impl<R: Record> Described<'_, R> {
+    /// Calls `visit` for each extra field, cut to `cap`.
+    fn each(&self, cap: usize, visit: &mut dyn FnMut(Extra<'_>)) {
+        visit(Extra::new("category", self.record.schema().category));
+        self.record
+            .visit(&mut |extra| visit(extra.with_text_key().capped(cap)));
+        let room = EXTRAS_MAX - 1 - self.record.schema().fields.len();
+        for extra in self.extras.iter().take(room) {
+            visit(extra.with_text_key().capped(cap));
+        }
+    }
+}
+
+impl<R: Record> Record for Described<'_, R> {
+    type Fixed = ();
+
+    fn schema(&self) -> &'static SchemaDef {
+        Category::custom().schema()
+    }
+    fn keep(&self) -> KeepClass {
+        self.record.keep()
+    }
+    fn fixed(&self, _cap: usize) {}
+    fn variable_bytes(&self, cap: usize) -> usize {
+        let mut bytes = 2;
+        self.each(cap, &mut |extra| bytes += extra.bytes());
+        bytes
+    }
+    fn write_variable(&self, cap: usize, out: &mut Variable<'_>) {
+        let mut count = 0_u16;
+        self.each(cap, &mut |_| count += 1);
+        out.put(&count.to_le_bytes());
+        self.each(cap, &mut |extra| extra.write(out));
+    }
+    fn is_cut(&self, cap: usize) -> bool {
+        self.record.is_cut(cap)
+    }
+    fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
+        true
+    }
+    fn key_bytes(&self) -> &[u8] {
+        self.record.key_bytes()
+    }
+    fn visit(&self, visit: &mut dyn FnMut(Extra<'_>)) {
+        self.each(usize::MAX, visit);
+    }
+}

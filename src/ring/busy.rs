@@ -1,0 +1,112 @@
+//! The flag by which a producer says that it is inside a push, and the closer that it must not
+//! begin another one.
+//!
+//! ```text
+//!   producer                         closer
+//!   busy = 1                         closed = 1
+//!   barrier::light                   barrier::heavy
+//!   closed? -> leave, push nothing   wait until busy = 0
+//!   write, commit                    drain for the last time
+//!   busy = 0 (Release)
+//! ```
+//!
+//! Either the closer sees `busy = 1` and waits for the commit, or the producer sees `closed = 1`
+//! and pushes nothing: the two barriers exclude that both miss each other (store buffering).
+
+use super::order;
+use crate::sync::Ordering::{Relaxed, SeqCst};
+use crate::sync::{AtomicU32, barrier};
+
+/// Busy and closed flags of one producer.
+#[derive(Debug)]
+pub(crate) struct BusyFlag {
+    /// 1 while the owner is between `enter` and `leave`. Only the owner stores it.
+    busy: AtomicU32,
+    /// Bits [`CLOSED`] and [`FENCED`]; the closer stores it.
+    mode: AtomicU32,
+}
+
+/// No push may begin.
+const CLOSED: u32 = 1;
+/// The kernel has no membarrier: the owner needs a full fence of its own.
+const FENCED: u32 = 2;
+
+/// Why a push cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The session is closing.
+    Closed,
+    /// The owner is inside a push already: a signal handler interrupted it.
+    Reentrant,
+}
+
+/// Proof of being inside a push; leaves when it is dropped, by a panic too.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct BusyGuard<'a>(&'a BusyFlag);
+
+impl BusyFlag {
+    pub(crate) fn new() -> Self {
+        Self {
+            busy: AtomicU32::new(0),
+            mode: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes the owner use full fences. Before the first `enter`.
+    pub(crate) fn set_fenced(&self) {
+        self.mode.fetch_or(FENCED, Relaxed);
+    }
+
+    /// Begins a push.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> Result<BusyGuard<'_>, Refused> {
+        // Relaxed: own flag; only a signal handler of this thread could see it set here.
+        if self.busy.load(Relaxed) != 0 {
+            return Err(Refused::Reentrant);
+        }
+        // Relaxed: ordered against the load of `mode` by the barrier pair.
+        self.busy.store(1, Relaxed);
+        barrier::light();
+        let guard = BusyGuard(self);
+        // Relaxed: see above.
+        if self.mode.load(Relaxed) != 0 {
+            self.enter_slow()?;
+        }
+        Ok(guard)
+    }
+
+    #[cold]
+    fn enter_slow(&self) -> Result<(), Refused> {
+        // Full fence instead of membarrier, and then a second look. Harmless where it is not
+        // needed.
+        crate::sync::fence_seq_cst();
+        if self.mode.load(SeqCst) & CLOSED != 0 {
+            Err(Refused::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Closer: no later push begins. [`barrier::heavy`] must follow before [`is_busy`] is asked.
+    ///
+    /// [`is_busy`]: Self::is_busy
+    pub(crate) fn close(&self) {
+        self.mode.fetch_or(CLOSED, SeqCst);
+    }
+
+    /// Closer: whether the owner is still inside a push. When not, everything it pushed is
+    /// visible.
+    pub(crate) fn is_busy(&self) -> bool {
+        // Acquire: pairs with the Release in `BusyGuard::drop`.
+        self.busy.load(order::load_busy()) != 0
+    }
+}
+
+impl Drop for BusyGuard<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `is_busy`; the push comes before.
+        self.0.busy.store(0, order::store_idle());
+    }
+}

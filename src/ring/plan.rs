@@ -1,0 +1,74 @@
+//! How `ring_total_bytes` is divided into rings: few large ones for the threads that come first,
+//! small ones for the many that may follow. The total is a hard bound.
+
+use super::header::{COUNTER_PAGE_BYTES, RING_HEADER_BYTES};
+
+/// The smallest ring.
+pub(crate) const RING_BYTES_MIN: usize = 4096;
+/// The largest ring.
+const RING_BYTES_MAX: usize = 64 << 20;
+/// The smallest total that makes sense.
+pub(crate) const TOTAL_BYTES_MIN: usize = 64 << 10;
+/// The largest total.
+pub(crate) const TOTAL_BYTES_MAX: usize = 4 << 30;
+/// No session has more rings.
+const RINGS_MAX: usize = 4096;
+/// Bytes beside the data of a ring.
+pub(crate) const RING_OVERHEAD: usize = RING_HEADER_BYTES + COUNTER_PAGE_BYTES;
+
+/// (rings up to this one, each the total divided by this).
+const TIERS: [(usize, usize); 4] = [(8, 32), (64, 256), (288, 1024), (RINGS_MAX, 2048)];
+
+/// Data bytes of each ring, in the order in which threads get them. Sum with overhead is at most
+/// `total`.
+pub(crate) fn ring_capacities(total: usize) -> Vec<usize> {
+    let mut capacities = Vec::new();
+    let mut left = total;
+    for (upto, divisor) in TIERS {
+        let share = (total / divisor).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
+        let capacity = 1 << share.ilog2();
+        while capacities.len() < upto && left >= capacity + RING_OVERHEAD {
+            capacities.push(capacity);
+            left -= capacity + RING_OVERHEAD;
+        }
+    }
+    capacities
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn total_is_a_hard_bound() {
+        for total in [
+            TOTAL_BYTES_MIN,
+            100_000,
+            1 << 20,
+            16 << 20,
+            1 << 30,
+            TOTAL_BYTES_MAX,
+        ] {
+            let rings = ring_capacities(total);
+            let sum: usize = rings.iter().map(|capacity| capacity + RING_OVERHEAD).sum();
+            assert!(sum <= total, "{total}: {sum}");
+            assert!(!rings.is_empty() && rings.len() <= RINGS_MAX);
+            assert!(
+                rings
+                    .iter()
+                    .all(|c| c.is_power_of_two() && *c >= RING_BYTES_MIN)
+            );
+        }
+    }
+
+    /// The table in docs/ARCHITECTURE.md.
+    #[test]
+    fn default_total_serves_600_threads() {
+        let rings = ring_capacities(16 << 20);
+        assert!(rings.len() >= 600, "{}", rings.len());
+        assert_eq!(rings[7], 512 << 10);
+        assert_eq!(rings[63], 64 << 10);
+        assert_eq!(rings[287], 16 << 10);
+        assert_eq!(rings[599], 8 << 10);
+    }
+}

@@ -1,0 +1,376 @@
+//! The ring storage: one contiguous region with everything that producers write.
+//!
+//! ```text
+//!   0        file header
+//!   4,096    shared counters, 256 categories        (cold paths: atomic adds)
+//!   36,864   counter pages for categories from 16 on (handed out to rings)
+//!            registry
+//!            chunks for large records
+//!            rings: header, counters of categories 0..16, data; ...
+//! ```
+//!
+//! The region is anonymous memory or the file `rings` of the session directory; nothing else
+//! differs. All addresses are fixed when the storage is made, so that a thread that needs a ring
+//! takes one without a syscall.
+#![expect(
+    unsafe_code,
+    reason = "turns offsets of the region into the structures that lie there"
+)]
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::AtomicPtr;
+
+use crossbeam_queue::ArrayQueue;
+
+use super::buffer::Buffer;
+use super::busy::BusyFlag;
+use super::header::{
+    COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES, RING_HEADER_BYTES, RING_MAGIC, RingHeader,
+    state,
+};
+use super::large::LargeChunks;
+use super::plan::{RING_OVERHEAD, ring_capacities};
+use super::registry::{Memory, Registry};
+use super::spsc::{ProducerSide, Ring};
+use crate::ledger::{Account, COUNTERS};
+use crate::record::CATEGORIES_MAX;
+use crate::segment::layout::FileHeader;
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::{AtomicU32, barrier};
+use crate::sys::map::Region;
+
+const PAGE: usize = 4096;
+const SHARED_OFFSET: usize = PAGE;
+const PAGES_OFFSET: usize = SHARED_OFFSET + PAGES_PER_RING * COUNTER_PAGE_BYTES;
+/// Counter pages for categories from 16 on, 1 MiB.
+const PAGES_COUNT: usize = 512;
+const REGISTRY_OFFSET: usize = PAGES_OFFSET + PAGES_COUNT * COUNTER_PAGE_BYTES;
+/// Bytes of the registry: 1 MiB of symbols and as much for everything else.
+pub(crate) const REGISTRY_BYTES: usize = 2 << 20;
+const LARGE_OFFSET: usize = REGISTRY_OFFSET + REGISTRY_BYTES;
+/// Counter pages that one ring can need.
+const PAGES_PER_RING: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
+/// Data bytes of a fresh ring that the helper makes present ahead of its use.
+const PREFAULT_BYTES: usize = 16 << 10;
+
+const _: () = assert!(LARGE_OFFSET.is_multiple_of(PAGE));
+
+/// Where the storage lives.
+#[derive(Debug)]
+pub(crate) enum Backend<'a> {
+    /// Memory of this process alone.
+    Anonymous,
+    /// A new, empty file.
+    File(&'a File),
+}
+
+/// One ring with the private state of its producer.
+#[derive(Debug)]
+pub(crate) struct RingSlot {
+    header: *const RingHeader,
+    counters: *const CounterPage,
+    buffer: Buffer,
+    /// Private to the thread that owns the ring.
+    pub(crate) side: ProducerSide,
+    pub(crate) busy: BusyFlag,
+    /// Counter pages of categories from 16 on; null until first needed.
+    pages: [AtomicPtr<CounterPage>; PAGES_PER_RING],
+    /// Offset of the ring in the region.
+    offset: usize,
+}
+
+/// The storage of one session.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    region: Region,
+    slots: Box<[RingSlot]>,
+    /// Rings from here on were never used.
+    next_fresh: AtomicU32,
+    /// Used rings whose threads have ended and that were drained.
+    recycled: ArrayQueue<u32>,
+    next_ring_id: AtomicU32,
+    next_page: AtomicU32,
+    pub(crate) registry: Registry,
+    pub(crate) large: LargeChunks,
+}
+
+// SAFETY: the raw pointers lead into `region`, which lives as long as the storage; what lies there
+// is atomics or bytes that the ring, registry and chunk protocols hand from thread to thread.
+unsafe impl Send for Storage {}
+// SAFETY: as above. `ProducerSide` is used by the owner of the ring only: `take_ring` gives a ring
+// to one thread, and it comes back through `recycle` after that thread has ended.
+unsafe impl Sync for Storage {}
+
+impl Storage {
+    /// Makes the storage. A file gets its space reserved first, so that no access to it can meet
+    /// a full disk.
+    pub(crate) fn new(
+        backend: &Backend<'_>,
+        header: &FileHeader,
+        ring_total_bytes: usize,
+        large_total_bytes: usize,
+    ) -> io::Result<Self> {
+        let large_bytes = large_total_bytes.next_multiple_of(PAGE);
+        let rings_offset = LARGE_OFFSET + large_bytes;
+        let bytes = (rings_offset + ring_total_bytes).next_multiple_of(PAGE);
+        let region = match backend {
+            Backend::Anonymous => Region::anonymous(bytes)?,
+            Backend::File(file) => {
+                crate::sys::reserve::reserve(file, bytes as u64)?;
+                Region::file(file, bytes)?
+            }
+        };
+        let header = FileHeader {
+            file_bytes: bytes as u64,
+            ..*header
+        }
+        .with_crc();
+        // SAFETY: the region is longer than a header, and nobody else knows it yet.
+        unsafe { region.ptr().cast::<FileHeader>().write_unaligned(header) };
+        let capacities = ring_capacities(ring_total_bytes);
+        let mut offset = rings_offset;
+        let slots = capacities.iter().map(|capacity| {
+            let slot = RingSlot::new(&region, offset, *capacity);
+            offset += RING_OVERHEAD + capacity;
+            slot
+        });
+        let slots: Box<[RingSlot]> = slots.collect();
+        assert!(offset <= region.len(), "the plan keeps the bound");
+        // SAFETY: offset and length lie in the region, 8-aligned; only the registry uses them.
+        let memory = unsafe { Memory::new(region.ptr().add(REGISTRY_OFFSET), REGISTRY_BYTES) };
+        // SAFETY: as above for the chunks.
+        let large = unsafe { LargeChunks::new(region.ptr().add(LARGE_OFFSET), large_bytes) };
+        Ok(Self {
+            recycled: ArrayQueue::new(slots.len()),
+            slots,
+            next_fresh: AtomicU32::new(0),
+            next_ring_id: AtomicU32::new(1),
+            next_page: AtomicU32::new(0),
+            registry: Registry::new(memory),
+            large,
+            region,
+        })
+    }
+
+    /// The slot of a ring.
+    #[inline(always)]
+    pub(crate) fn slot(&self, index: u32) -> &RingSlot {
+        &self.slots[index as usize]
+    }
+
+    /// Rings that were ever used: indices are below this.
+    pub(crate) fn used(&self) -> u32 {
+        // Acquire: pairs with the increment in `take_ring`; harmless if it is a little old.
+        self.next_fresh.load(Acquire).min(self.slots.len() as u32)
+    }
+
+    /// Gives a ring to the calling thread; `None` when all are in use. No syscall, no lock.
+    /// Returns the index of the ring and the new producer id.
+    pub(crate) fn take_ring(&self) -> Option<(u32, u32)> {
+        let index = match self.recycled.pop() {
+            Some(index) => index,
+            None => self.take_fresh()?,
+        };
+        let slot = self.slot(index);
+        // Relaxed: a ticket; the id is published by the state below and by the registry.
+        let ring_id = self.next_ring_id.fetch_add(1, Relaxed);
+        slot.side.take(slot.ring());
+        let header = slot.ring().header;
+        header.magic.store(RING_MAGIC, Relaxed);
+        header.index.store(index, Relaxed);
+        header.capacity.store(slot.buffer.capacity(), Relaxed);
+        header.ring_id.store(ring_id, Relaxed);
+        // Release: pairs with the Acquire in the writer; the id belongs to the records to come.
+        header.state.store(state::ACTIVE, Release);
+        Some((index, ring_id))
+    }
+
+    fn take_fresh(&self) -> Option<u32> {
+        let end = self.slots.len() as u32;
+        // AcqRel: the ring belongs to whoever moved the counter over it.
+        self.next_fresh
+            .fetch_update(AcqRel, Relaxed, |next| (next < end).then_some(next + 1))
+            .ok()
+    }
+
+    /// Writer: puts a drained ring whose thread has ended back into circulation.
+    pub(crate) fn recycle(&self, index: u32) {
+        self.slot(index)
+            .ring()
+            .header
+            .state
+            .store(state::READY, Release);
+        let fits = self.recycled.push(index).is_ok();
+        debug_assert!(fits, "the queue holds every ring");
+    }
+
+    /// Helper: makes the first pages of the next rings present, and all of the rings in use.
+    /// `done` remembers how far earlier calls came: (fresh rings, rings in use).
+    pub(crate) fn prefault(&self, done: &mut (u32, u32), ahead: u32) -> io::Result<()> {
+        let used = self.used();
+        let fresh_end = (used + ahead).min(self.slots.len() as u32);
+        for index in done.0..fresh_end {
+            self.populate(index, PREFAULT_BYTES)?;
+        }
+        for index in done.1..used {
+            self.populate(index, usize::MAX)?;
+        }
+        *done = (fresh_end.max(done.0), used);
+        Ok(())
+    }
+
+    fn populate(&self, index: u32, data_bytes: usize) -> io::Result<()> {
+        let slot = self.slot(index);
+        let start = slot.offset / PAGE * PAGE;
+        let data = data_bytes.min(slot.buffer.capacity() as usize);
+        let end = (slot.offset + RING_OVERHEAD + data).next_multiple_of(PAGE);
+        self.region
+            .populate(start, end.min(self.region.len()) - start)
+    }
+
+    /// Adds 1 to a shared counter: for cold paths without a ring, and signal handlers.
+    pub(crate) fn count_shared(&self, category: u8, counter: usize) {
+        let page = self.page_at(SHARED_OFFSET, usize::from(category) / PAGE_CATEGORIES);
+        page.categories[usize::from(category) % PAGE_CATEGORIES][counter].fetch_add(1, Relaxed);
+    }
+
+    /// Adds 1 to a counter of the ring's owner.
+    #[inline(always)]
+    pub(crate) fn count(&self, slot: &RingSlot, category: u8, counter: usize) {
+        let page = if usize::from(category) < PAGE_CATEGORIES {
+            // SAFETY: points into the region, which outlives `self`; the page is atomics.
+            Some(unsafe { &*slot.counters })
+        } else {
+            self.counter_page(slot, usize::from(category) / PAGE_CATEGORIES)
+        };
+        match page {
+            Some(page) => {
+                let cell = &page.categories[usize::from(category) % PAGE_CATEGORIES][counter];
+                // Relaxed: own counter; exact totals are read after the owner has left.
+                cell.store(cell.load(Relaxed) + 1, Relaxed);
+            }
+            None => self.count_shared(category, counter),
+        }
+    }
+
+    /// The ring's page for a group of categories; `None` when the storage has no pages left.
+    #[inline]
+    fn counter_page(&self, slot: &RingSlot, group: usize) -> Option<&CounterPage> {
+        // Relaxed: only the owner of the ring stores it, and this is the owner; a later owner
+        // gets the ring through the queue.
+        let page = slot.pages[group].load(Relaxed);
+        if page.is_null() {
+            return self.new_counter_page(slot, group);
+        }
+        // SAFETY: was made from a page of the region in `new_counter_page`.
+        Some(unsafe { &*page })
+    }
+
+    #[cold]
+    fn new_counter_page(&self, slot: &RingSlot, group: usize) -> Option<&CounterPage> {
+        let end = PAGES_COUNT as u32;
+        let take = |next| (next < end).then_some(next + 1);
+        let index = self.next_page.fetch_update(AcqRel, Relaxed, take).ok()?;
+        let page = self.page_at(PAGES_OFFSET, index as usize);
+        // Release: pairs with the Acquire in `accounts`.
+        slot.pages[group].store(std::ptr::from_ref(page).cast_mut(), Release);
+        Some(page)
+    }
+
+    fn page_at(&self, offset: usize, index: usize) -> &CounterPage {
+        assert!(index < PAGES_COUNT);
+        // SAFETY: both areas lie in the region: the shared one has 16 pages and is followed by
+        // the other, which has `PAGES_COUNT`.
+        let page = unsafe { self.region.ptr().add(offset + index * COUNTER_PAGE_BYTES) };
+        // SAFETY: aligned to 64 (the region to 4,096, pages to 2,048); zeroed memory is a page
+        // of zero counters; never accessed but as atomics.
+        unsafe { &*page.cast::<CounterPage>() }
+    }
+
+    /// Sums the producers' counters of every category.
+    pub(crate) fn accounts(&self) -> Vec<Account> {
+        let mut accounts = vec![Account::default(); CATEGORIES_MAX];
+        let mut add = |page: &CounterPage, group: usize| {
+            for (index, counters) in page.categories.iter().enumerate() {
+                let account = &mut accounts[group * PAGE_CATEGORIES + index];
+                for counter in 0..COUNTERS {
+                    account.counters[counter] += counters[counter].load(Relaxed);
+                }
+            }
+        };
+        for group in 0..PAGES_PER_RING {
+            add(self.page_at(SHARED_OFFSET, group), group);
+        }
+        for slot in &self.slots[..self.used() as usize] {
+            // SAFETY: points into the region, which outlives `self`; the page is atomics.
+            add(unsafe { &*slot.counters }, 0);
+            for (group, page) in slot.pages.iter().enumerate() {
+                // SAFETY: null or made from a page of the region.
+                if let Some(page) = unsafe { page.load(Acquire).as_ref() } {
+                    add(page, group);
+                }
+            }
+        }
+        accounts
+    }
+
+    /// Closer: refuses new pushes and waits until none is running, at most `tries` rounds of
+    /// `pause`. Returns how many producers are still busy.
+    pub(crate) fn close_producers(&self, tries: u32, pause: impl Fn()) -> usize {
+        self.slots.iter().for_each(|slot| slot.busy.close());
+        barrier::heavy();
+        let busy = || {
+            self.slots[..self.used() as usize]
+                .iter()
+                .filter(|s| s.busy.is_busy())
+                .count()
+        };
+        for _ in 0..tries {
+            if busy() == 0 {
+                return 0;
+            }
+            pause();
+        }
+        busy()
+    }
+}
+
+impl RingSlot {
+    fn new(region: &Region, offset: usize, capacity: usize) -> Self {
+        assert!(offset.is_multiple_of(64));
+        assert!(offset + RING_OVERHEAD + capacity <= region.len());
+        // SAFETY: inside the region by the assertion.
+        let start = unsafe { region.ptr().add(offset) };
+        // SAFETY: as above.
+        let counters = unsafe { start.add(RING_HEADER_BYTES) };
+        // SAFETY: as above.
+        let data = unsafe { start.add(RING_OVERHEAD) };
+        let busy = BusyFlag::new();
+        if !barrier::supported() {
+            busy.set_fenced();
+        }
+        Self {
+            header: start.cast(),
+            counters: counters.cast(),
+            // SAFETY: `capacity` zeroed bytes of the region, aligned to 64, a power of two by the
+            // plan; this ring alone uses them.
+            buffer: unsafe { Buffer::new(data, capacity as u64) },
+            side: ProducerSide::new(),
+            busy,
+            pages: [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES_PER_RING],
+            offset,
+        }
+    }
+
+    /// Both sides' view.
+    #[inline(always)]
+    pub(crate) fn ring(&self) -> Ring<'_> {
+        // SAFETY: points to a zeroed or initialised header in the region, which the storage that
+        // owns this slot keeps mapped; the header is atomics, aligned to 64.
+        Ring {
+            header: unsafe { &*self.header },
+            buffer: &self.buffer,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Memory regions: anonymous, or a mapped file of our own session directory.
+#![expect(
+    unsafe_code,
+    reason = "mapping memory and advising the kernel about it"
+)]
+
+use std::fs::File;
+use std::io;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// A mapped region. Only raw pointers are handed out: other threads, and for files other
+/// processes that read, look at the same bytes.
+#[derive(Debug)]
+pub(crate) struct Region {
+    map: MmapRaw,
+}
+
+impl Region {
+    /// Zeroed memory that belongs to this process alone.
+    pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
+        Ok(Self {
+            map: MmapRaw::from(MmapOptions::new().len(bytes).map_anon()?),
+        })
+    }
+
+    /// The first `bytes` bytes of `file`, shared. The file must be at least that long and its
+    /// space reserved, or an access past what the disk can hold kills the process.
+    pub(crate) fn file(file: &File, bytes: usize) -> io::Result<Self> {
+        Ok(Self {
+            map: MmapOptions::new().len(bytes).map_raw(file)?,
+        })
+    }
+
+    /// First byte.
+    #[inline]
+    pub(crate) fn ptr(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Makes the region read as zero in a forked child.
+    pub(crate) fn wipe_on_fork(&self) -> io::Result<()> {
+        if cfg!(miri) {
+            return Ok(());
+        }
+        // SAFETY: the range is exactly this mapping; the advice changes what a child sees, not
+        // what this process sees.
+        unsafe {
+            rustix::mm::madvise(
+                self.ptr().cast(),
+                self.len(),
+                rustix::mm::Advice::LinuxWipeOnFork,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Asks for large pages; a file system that has none refuses, which does no harm.
+    pub(crate) fn advise_huge(&self) -> io::Result<()> {
+        if cfg!(miri) {
+            Ok(())
+        } else {
+            self.map.advise(memmap2::Advice::HugePage)
+        }
+    }
+
+    /// Makes the pages of a range present and writable now, so that touching them later does not
+    /// fault; an error (no space) comes back here instead of as a signal later.
+    pub(crate) fn populate(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        if cfg!(miri) {
+            return Ok(());
+        }
+        self.map
+            .advise_range(memmap2::Advice::PopulateWrite, offset, bytes)
+    }
+
+    /// Waits until the pages of a range are on the disk.
+    pub(crate) fn sync(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        self.map.flush_range(offset, bytes)
+    }
+}

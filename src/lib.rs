@@ -2,6 +2,7 @@
 
 extern crate self as stormlog;
 
+mod config;
 mod core;
 pub mod error;
 pub mod ledger;
@@ -13,13 +14,15 @@ pub mod segment;
 mod session;
 mod sync;
 mod sys;
+mod writer;
 
 #[cfg(feature = "cli")]
 pub mod cli;
 
+pub use config::{Conversion, RingStorage, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};
-pub use session::{CloseReport, Conversion, ConvertedFile, Session, SessionBuilder};
+pub use session::{CloseReport, ConvertedFile, Session, SessionBuilder};
 
 #[doc(hidden)]
 pub use bytemuck;

@@ -44,6 +44,59 @@ impl Region {
         self.map.len()
     }
 
+    /// Copies bytes into the region.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        let place = self.range(offset, bytes.len());
+        // SAFETY: inside the region by `range`; `bytes` is ordinary memory, so it does not overlap
+        // the mapping. The region has one writer thread; other processes only read the file.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) }
+    }
+
+    /// Sets bytes of the region to zero.
+    ///
+    /// # Panics
+    /// When the range leaves the region.
+    pub(crate) fn zero(&self, offset: usize, bytes: usize) {
+        let place = self.range(offset, bytes);
+        // SAFETY: inside the region by `range`; one writer thread, as above.
+        unsafe { std::ptr::write_bytes(place, 0, bytes) }
+    }
+
+    /// Shows bytes of the region that the calling thread, the only writer, does not write
+    /// meanwhile.
+    ///
+    /// # Panics
+    /// When the range leaves the region.
+    pub(crate) fn with<T>(&self, offset: usize, bytes: usize, read: impl FnOnce(&[u8]) -> T) -> T {
+        let place = self.range(offset, bytes);
+        // SAFETY: inside the region by `range`, initialised, not written while `read` runs.
+        read(unsafe { std::slice::from_raw_parts(place, bytes) })
+    }
+
+    /// Stores a number for readers in other processes (Release: the bytes before it come first).
+    ///
+    /// # Panics
+    /// When it leaves the region or is not aligned.
+    pub(crate) fn store_u64(&self, offset: usize, value: u64) {
+        assert!(offset.is_multiple_of(8));
+        let place = self.range(offset, 8).cast::<u64>();
+        // SAFETY: inside the region by `range`, aligned, accessed as an atomic only.
+        let cell = unsafe { std::sync::atomic::AtomicU64::from_ptr(place) };
+        cell.store(value, std::sync::atomic::Ordering::Release);
+    }
+
+    fn range(&self, offset: usize, bytes: usize) -> *mut u8 {
+        assert!(
+            offset <= self.len() && bytes <= self.len() - offset,
+            "leaves the region"
+        );
+        // SAFETY: inside the region by the assertion.
+        unsafe { self.ptr().add(offset) }
+    }
+
     /// Makes the region read as zero in a forked child.
     pub(crate) fn wipe_on_fork(&self) -> io::Result<()> {
         if cfg!(miri) {

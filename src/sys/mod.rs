@@ -1,5 +1,6 @@
 //! The edge to the operating system.
 
+pub(crate) mod affinity;
 pub(crate) mod clock;
 pub(crate) mod dir;
 pub(crate) mod map;

@@ -1,0 +1,411 @@
+//! Settings of a session: defaults, environment, validation. Everything is checked once, before a
+//! session starts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::record::is_category_name;
+use crate::ring::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
+use crate::segment::prepare::SEGMENT_ALIGN;
+use crate::writer::segment_bytes_min;
+
+/// When segments become JSON Lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conversion {
+    /// `close()` converts and returns when the files are there, or at the deadline.
+    #[default]
+    Wait,
+    /// `close()` leaves a thread behind that converts. If the process ends first, the segments
+    /// stay and `stormlog convert` does it.
+    Background,
+    /// Segments stay; `stormlog convert` converts them.
+    Later,
+}
+
+/// Where the writer thread runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriterCore {
+    /// The last core that the process may use, when it may use more than one; else not pinned.
+    #[default]
+    Auto,
+    /// Wherever the scheduler puts it.
+    Off,
+    /// This core.
+    Core(usize),
+}
+
+/// Where rings live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RingStorage {
+    /// Memory of the process: what is in the rings when the process is killed is lost.
+    #[default]
+    Anonymous,
+    /// The file `rings` in the session directory.
+    SessionDir,
+}
+
+/// Every setting of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) enabled: bool,
+    pub(crate) dir: PathBuf,
+    pub(crate) ring_total_bytes: usize,
+    pub(crate) large_total_bytes: usize,
+    pub(crate) segment_bytes: usize,
+    pub(crate) record_bytes_max: usize,
+    pub(crate) ring_storage: RingStorage,
+    pub(crate) writer_core: WriterCore,
+    pub(crate) conversion: Conversion,
+    pub(crate) close_deadline: Duration,
+    pub(crate) keep_segments: bool,
+    pub(crate) categories_off: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            dir: PathBuf::from("./debug_logs"),
+            ring_total_bytes: 16 << 20,
+            large_total_bytes: 4 << 20,
+            segment_bytes: 64 << 20,
+            record_bytes_max: 1 << 20,
+            ring_storage: RingStorage::default(),
+            writer_core: WriterCore::default(),
+            conversion: Conversion::default(),
+            close_deadline: Duration::from_secs(5),
+            keep_segments: false,
+            categories_off: Vec::new(),
+        }
+    }
+}
+
+/// Longest record that can be allowed.
+const RECORD_BYTES_MAX_MAX: usize = 16 << 20;
+/// Largest segment that can be asked for.
+const SEGMENT_BYTES_MAX: usize = 1 << 30;
+/// Largest budget for large records.
+const LARGE_BYTES_MAX: usize = 1 << 30;
+
+impl Settings {
+    /// Defaults, overridden by the environment. Recording is off unless `DEBUG_MODE` says so.
+    pub(crate) fn from_env() -> Result<Self, Error> {
+        Self::from_vars(std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            Some((name, value.to_string_lossy().into_owned()))
+        }))
+    }
+
+    fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
+        let mut settings = Self {
+            enabled: false,
+            ..Self::default()
+        };
+        for (name, value) in vars {
+            if name == "DEBUG_MODE" {
+                settings.enabled = parse_bool(&name, &value)?;
+            } else if name == "DEBUG_LOG_DIR" {
+                if !value.is_empty() {
+                    settings.dir = PathBuf::from(value);
+                }
+            } else if name.starts_with("STORMLOG_") {
+                settings.set(&name, &value)?;
+            }
+        }
+        Ok(settings)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        match name {
+            "STORMLOG_RING_TOTAL_BYTES" => self.ring_total_bytes = parse_bytes(name, value)?,
+            "STORMLOG_LARGE_TOTAL_BYTES" => self.large_total_bytes = parse_bytes(name, value)?,
+            "STORMLOG_SEGMENT_BYTES" => self.segment_bytes = parse_bytes(name, value)?,
+            "STORMLOG_RECORD_BYTES_MAX" => self.record_bytes_max = parse_bytes(name, value)?,
+            "STORMLOG_RING_STORAGE" => self.ring_storage = parse_ring_storage(name, value)?,
+            "STORMLOG_WRITER_CORE" => self.writer_core = parse_writer_core(name, value)?,
+            "STORMLOG_CONVERSION" => self.conversion = parse_conversion(name, value)?,
+            "STORMLOG_CLOSE_DEADLINE_MS" => {
+                let remedy = "give a number of milliseconds, such as 5000";
+                let ms = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
+                self.close_deadline = Duration::from_millis(ms);
+            }
+            "STORMLOG_KEEP_SEGMENTS" => self.keep_segments = parse_bool(name, value)?,
+            "STORMLOG_CATEGORIES_OFF" => {
+                let names = value
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|name| !name.is_empty());
+                self.categories_off = names.map(str::to_owned).collect();
+            }
+            _ => {
+                return Err(bad(
+                    name,
+                    value,
+                    "there is no such setting; docs/DEBUG_MODE.md lists them",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks every value against its bounds, and the values against each other.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        check_range(
+            "ring_total_bytes",
+            self.ring_total_bytes,
+            TOTAL_BYTES_MIN,
+            TOTAL_BYTES_MAX,
+        )?;
+        check_range(
+            "large_total_bytes",
+            self.large_total_bytes,
+            0,
+            LARGE_BYTES_MAX,
+        )?;
+        check_range(
+            "record_bytes_max",
+            self.record_bytes_max,
+            4096,
+            RECORD_BYTES_MAX_MAX,
+        )?;
+        let least = segment_bytes_min(self.record_bytes_max);
+        check_range(
+            "segment_bytes",
+            self.segment_bytes,
+            least,
+            SEGMENT_BYTES_MAX,
+        )?;
+        if !self.segment_bytes.is_multiple_of(SEGMENT_ALIGN) {
+            let value = self.segment_bytes.to_string();
+            return Err(bad("segment_bytes", &value, "give a multiple of 2MiB"));
+        }
+        for category in &self.categories_off {
+            if !is_category_name(category) {
+                let remedy = "a category has 1 to 64 characters of a-z, 0-9 and _";
+                return Err(bad("categories_off", category, remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings as `session_start` carries them.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "ring_total_bytes": self.ring_total_bytes,
+            "large_total_bytes": self.large_total_bytes,
+            "segment_bytes": self.segment_bytes,
+            "record_bytes_max": self.record_bytes_max,
+            "ring_storage": match self.ring_storage {
+                RingStorage::Anonymous => "anonymous",
+                RingStorage::SessionDir => "session_dir",
+            },
+            "conversion": match self.conversion {
+                Conversion::Wait => "wait",
+                Conversion::Background => "background",
+                Conversion::Later => "later",
+            },
+            "close_deadline_ms": self.close_deadline.as_millis() as u64,
+            "keep_segments": self.keep_segments,
+            "categories_off": self.categories_off,
+        })
+    }
+}
+
+fn bad(name: &str, value: &str, remedy: &str) -> Error {
+    Error::Setting {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<(), Error> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(
+        name,
+        &value.to_string(),
+        &format!("give {least} to {most} bytes"),
+    ))
+}
+
+fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err(bad(
+            name,
+            value,
+            "give true or false (also 1/0, yes/no, on/off)",
+        )),
+    }
+}
+
+/// A number of bytes: `1048576`, `512KiB`, `16MiB`, `1GiB`.
+fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
+    let text = value.trim();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "kib" | "k" => Some(1 << 10),
+        "mib" | "m" => Some(1 << 20),
+        "gib" | "g" => Some(1 << 30),
+        _ => None,
+    };
+    let number: Option<usize> = digits.parse().ok();
+    number
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .ok_or_else(|| {
+            bad(
+                name,
+                value,
+                "give a number of bytes, such as 1048576 or 16MiB",
+            )
+        })
+}
+
+fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
+    match value.trim() {
+        "anonymous" => Ok(RingStorage::Anonymous),
+        "session_dir" => Ok(RingStorage::SessionDir),
+        _ => Err(bad(name, value, "give anonymous or session_dir")),
+    }
+}
+
+fn parse_writer_core(name: &str, value: &str) -> Result<WriterCore, Error> {
+    match value.trim() {
+        "auto" => Ok(WriterCore::Auto),
+        "off" => Ok(WriterCore::Off),
+        number => number
+            .parse()
+            .map(WriterCore::Core)
+            .map_err(|_| bad(name, value, "give auto, off or the number of a core")),
+    }
+}
+
+fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Error> {
+    match value.trim() {
+        "wait" => Ok(Conversion::Wait),
+        "background" => Ok(Conversion::Background),
+        "later" => Ok(Conversion::Later),
+        _ => Err(bad(name, value, "give wait, background or later")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(vars: &[(&str, &str)]) -> Result<Settings, Error> {
+        let vars = vars
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::from_vars(vars)
+    }
+
+    #[test]
+    fn debug_mode_takes_every_spelling_of_both_old_loggers() {
+        assert!(!parse(&[]).unwrap().enabled);
+        for on in ["true", "True", "TRUE", "1", "yes", "on", " on "] {
+            assert!(parse(&[("DEBUG_MODE", on)]).unwrap().enabled, "{on}");
+        }
+        for off in ["false", "False", "0", "no", "off", ""] {
+            assert!(!parse(&[("DEBUG_MODE", off)]).unwrap().enabled, "{off}");
+        }
+        let error = parse(&[("DEBUG_MODE", "maybe")]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "DEBUG_MODE=maybe: give true or false (also 1/0, yes/no, on/off)"
+        );
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let bytes = |text| parse_bytes("x", text).ok();
+        assert_eq!(bytes("1048576"), Some(1 << 20));
+        assert_eq!(bytes("16MiB"), Some(16 << 20));
+        assert_eq!(bytes("512 KiB"), Some(512 << 10));
+        assert_eq!(bytes("1g"), Some(1 << 30));
+        for wrong in [
+            "",
+            "MiB",
+            "1.5MiB",
+            "-1",
+            "1TB",
+            "99999999999999999999",
+            "18446744073G",
+        ] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_variable_reaches_its_setting() {
+        let settings = parse(&[
+            ("DEBUG_LOG_DIR", "/var/log/x"),
+            ("STORMLOG_RING_TOTAL_BYTES", "1MiB"),
+            ("STORMLOG_LARGE_TOTAL_BYTES", "2MiB"),
+            ("STORMLOG_SEGMENT_BYTES", "8MiB"),
+            ("STORMLOG_RECORD_BYTES_MAX", "64KiB"),
+            ("STORMLOG_RING_STORAGE", "session_dir"),
+            ("STORMLOG_WRITER_CORE", "1"),
+            ("STORMLOG_CONVERSION", "later"),
+            ("STORMLOG_CLOSE_DEADLINE_MS", "250"),
+            ("STORMLOG_KEEP_SEGMENTS", "true"),
+            ("STORMLOG_CATEGORIES_OFF", "vpn, health"),
+            ("UNRELATED", "x"),
+        ])
+        .unwrap();
+        let expected = Settings {
+            enabled: false,
+            dir: PathBuf::from("/var/log/x"),
+            ring_total_bytes: 1 << 20,
+            large_total_bytes: 2 << 20,
+            segment_bytes: 8 << 20,
+            record_bytes_max: 64 << 10,
+            ring_storage: RingStorage::SessionDir,
+            writer_core: WriterCore::Core(1),
+            conversion: Conversion::Later,
+            close_deadline: Duration::from_millis(250),
+            keep_segments: true,
+            categories_off: vec!["vpn".to_owned(), "health".to_owned()],
+        };
+        assert_eq!(settings, expected);
+        settings.validate().unwrap();
+        assert!(parse(&[("STORMLOG_RING_BYTES", "1")]).is_err());
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_named_with_a_remedy() {
+        let wrong = |settings: Settings| settings.validate().unwrap_err().to_string();
+        let defaults = Settings::default;
+        let error = wrong(Settings {
+            ring_total_bytes: 1,
+            ..defaults()
+        });
+        assert_eq!(error, "ring_total_bytes=1: give 65536 to 4294967296 bytes");
+        wrong(Settings {
+            segment_bytes: 1 << 20,
+            ..defaults()
+        });
+        wrong(Settings {
+            segment_bytes: (64 << 20) + 1,
+            ..defaults()
+        });
+        wrong(Settings {
+            record_bytes_max: 1 << 30,
+            ..defaults()
+        });
+        wrong(Settings {
+            large_total_bytes: usize::MAX,
+            ..defaults()
+        });
+        wrong(Settings {
+            categories_off: vec!["a/b".to_owned()],
+            ..defaults()
+        });
+    }
+}

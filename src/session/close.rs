@@ -1,0 +1,134 @@
+//! Ending a session.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{CloseReport, Live, dirs};
+use crate::config::Conversion;
+use crate::convert::{ConvertOptions, ConvertReport, convert_into};
+use crate::error::Error;
+use crate::segment::files::SessionFiles;
+use crate::segment::ledger_file::CLOSED;
+
+/// How often, and in which steps, running pushes are waited for: 1 s in all.
+const BUSY_TRIES: u32 = 5_000;
+const BUSY_PAUSE: Duration = Duration::from_micros(200);
+
+impl Live {
+    /// Ends the session; `reason` goes into `session_end`.
+    pub(super) fn close(self, reason: &'static str) -> Result<CloseReport, Error> {
+        let mut report = CloseReport {
+            session_id: self.id.clone(),
+            ..CloseReport::default()
+        };
+        self.core.begin_closing();
+        let pause = || std::thread::sleep(BUSY_PAUSE);
+        let busy = self.core.storage.close_producers(BUSY_TRIES, pause);
+        if busy > 0 {
+            report.faults.push(format!(
+                "{busy} threads were inside a push and did not leave it"
+            ));
+        }
+        self.control.stop(reason);
+        self.core.wake.unpark();
+        let failed = |what: &str| Error::WriterFailed {
+            what: what.to_owned(),
+        };
+        let threads = self
+            .take_threads()
+            .ok_or_else(|| failed("it was joined before"))?;
+        let end = threads.writer.join().map_err(|_| failed("it panicked"))?;
+        report.duration = self.started.elapsed();
+        report.ledger = end.ledger;
+        report.segment_bytes = end.segment_bytes;
+        report.wakes = self.core.wake.wakes();
+        report.faults.extend(end.faults);
+        let (faults, mut ledger_file) = threads
+            .helper
+            .join()
+            .map_err(|_| failed("its helper panicked"))?;
+        report.faults.extend(faults);
+        if let Err(error) = ledger_file.publish(report.ledger.clone(), CLOSED) {
+            report.faults.push(error.to_string());
+        }
+        if !report.ledger.is_exact() {
+            report
+                .faults
+                .push("the ledger does not add up: this is a defect".to_owned());
+        }
+        let registry_full = self.core.registry_full();
+        if registry_full > 0 {
+            report.faults.push(format!(
+                "the registry was full: {registry_full} records describe themselves in custom"
+            ));
+        }
+        report.segments = Some(self.session_dir.path().to_owned());
+        self.convert(&mut report);
+        Ok(report)
+    }
+
+    fn convert(self, report: &mut CloseReport) {
+        match self.settings.conversion {
+            Conversion::Later => {}
+            Conversion::Wait => {
+                let deadline = Instant::now() + self.settings.close_deadline;
+                self.convert_until(Some(deadline), report);
+            }
+            Conversion::Background => {
+                let mut background = report.clone();
+                let spawned = std::thread::Builder::new()
+                    .name("stormlog-convert".to_owned())
+                    .spawn(move || {
+                        background.faults.clear();
+                        self.convert_until(None, &mut background);
+                        for fault in background.faults {
+                            eprintln!("stormlog: session {}: {fault}", background.session_id);
+                        }
+                    });
+                if let Err(error) = spawned {
+                    report.faults.push(format!(
+                        "cannot start a thread for the conversion: {error}; use stormlog convert"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn convert_until(&self, deadline: Option<Instant>, report: &mut CloseReport) {
+        let options = ConvertOptions {
+            deadline,
+            sync: !self.settings.keep_segments,
+            ..Default::default()
+        };
+        let converted = SessionFiles::in_dir(Arc::clone(&self.session_dir))
+            .and_then(|files| convert_into(&files, &self.log_dir, options));
+        match converted {
+            Ok(converted) => self.converted(converted, report),
+            Err(Error::TimedOut { .. }) => report.faults.push(format!(
+                "the conversion did not end within {} ms: the segments stay in {}; \
+                 use stormlog convert",
+                self.settings.close_deadline.as_millis(),
+                self.session_dir.path().display()
+            )),
+            Err(error) => report.faults.push(format!(
+                "the conversion failed, the segments stay in {}: {error}",
+                self.session_dir.path().display()
+            )),
+        }
+    }
+
+    /// The files are there. Segments go when every line is accounted for.
+    fn converted(&self, converted: ConvertReport, report: &mut CloseReport) {
+        let verified = converted.faults.is_empty();
+        report.files = converted.files;
+        report.faults.extend(converted.faults);
+        if verified && !self.settings.keep_segments {
+            match dirs::remove(&self.root_dir, &self.session_dir, &self.id) {
+                Ok(()) => report.segments = None,
+                Err(error) => report.faults.push(error.to_string()),
+            }
+        }
+        // The lock lives as long as `self`: nobody takes the session for dead before this point.
+        debug_assert!(self.lock.metadata().is_ok());
+    }
+}

@@ -1,0 +1,106 @@
+//! The directories of a session: claiming an id, removing what is no longer needed.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::convert::rfc3339;
+use crate::error::{Error, IoContext};
+use crate::sys::clock::utc_ns;
+use crate::sys::dir::Dir;
+
+/// Directory in the log directory that holds the session directories.
+pub(crate) const ROOT_NAME: &str = ".stormlog";
+/// File in the session directory whose process lock says that the session is alive.
+pub(crate) const LOCK_NAME: &str = "lock";
+/// File with the rings, when they are file-backed.
+pub(crate) const RINGS_NAME: &str = "rings";
+/// Seconds that are tried for a free id.
+const ID_TRIES: u64 = 3600;
+
+/// The directories of a new session.
+pub(super) struct Claimed {
+    pub(super) id: String,
+    pub(super) log_dir: Arc<Dir>,
+    pub(super) root_dir: Dir,
+    pub(super) session_dir: Arc<Dir>,
+}
+
+/// Claims the next free session id in the log directory, by making its directory: exclusive, so
+/// that two processes that start in the same second get two ids.
+pub(super) fn claim(log_dir: Dir) -> Result<Claimed, Error> {
+    let root_dir = log_dir.open_or_create_dir(ROOT_NAME)?;
+    let now = utc_ns() / 1_000_000_000;
+    for second in now..now + ID_TRIES {
+        let id = session_id(second);
+        let prefix = format!("{id}_");
+        let taken = log_dir
+            .names()?
+            .iter()
+            .any(|name| name.starts_with(&prefix));
+        if taken {
+            continue;
+        }
+        match root_dir.create_dir(&id) {
+            Ok(session_dir) => {
+                return Ok(Claimed {
+                    id,
+                    log_dir: Arc::new(log_dir),
+                    root_dir,
+                    session_dir: Arc::new(session_dir),
+                });
+            }
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let source = io::Error::other("every id of the next hour is taken");
+    Err(source).io_context("cannot name a session in", log_dir.path())
+}
+
+/// `YYYYMMDD_HHMMSS` of a moment.
+fn session_id(utc_seconds: u64) -> String {
+    let text = rfc3339(utc_seconds.saturating_mul(1_000_000_000));
+    let digits: String = text.chars().take(19).filter(char::is_ascii_digit).collect();
+    let (date, time) = digits.split_at(8.min(digits.len()));
+    format!("{date}_{time}")
+}
+
+/// Removes the directory of a session and what we put into it. Anything else in it stays, and so
+/// does the directory then.
+pub(super) fn remove(root_dir: &Dir, session_dir: &Dir, id: &str) -> Result<(), Error> {
+    for name in session_dir.names()? {
+        let ours = [
+            LOCK_NAME,
+            RINGS_NAME,
+            crate::segment::ledger_file::LEDGER_NAME,
+        ];
+        if name.ends_with(".seg") || ours.contains(&name.as_str()) {
+            session_dir.remove_file(&name)?;
+        }
+    }
+    root_dir.remove_dir(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_is_the_utc_second() {
+        assert_eq!(session_id(0), "19700101_000000");
+        assert_eq!(session_id(1_763_722_272), "20251121_105112");
+    }
+
+    #[test]
+    fn every_claim_gets_an_id_of_its_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let claim = || claim(Dir::open_log_dir(temp.path()).unwrap()).unwrap().id;
+        let (a, b) = (claim(), claim());
+        assert_ne!(a, b);
+        // A session that left only its results blocks its id too.
+        let dir = Dir::open_log_dir(temp.path()).unwrap();
+        dir.open_dir(ROOT_NAME).unwrap().remove_dir(&b).unwrap();
+        dir.create_file(&format!("{b}_vpn.jsonl")).unwrap();
+        assert_ne!(claim(), b);
+    }
+}

@@ -1,0 +1,278 @@
+//! Starting a session: directories, storage, first segment, threads.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, fcntl_lock};
+
+use super::dirs::{self, LOCK_NAME, RINGS_NAME};
+use super::markers::{SessionEnd, SessionStart};
+use super::{Live, Threads};
+use crate::config::{RingStorage, Settings};
+use crate::convert::rfc3339;
+use crate::core::Core;
+use crate::error::{Error, IoContext};
+use crate::ledger::Ledger;
+use crate::record::{Category, cut_text};
+use crate::ring::{Backend, Storage};
+use crate::segment::entry::ClockPoint;
+use crate::segment::layout::{
+    FILE_HEADER_BYTES, FILE_MAGIC, FILE_RINGS, FileHeader, VERSION_MAJOR, VERSION_MINOR,
+};
+use crate::segment::ledger_file::LedgerFile;
+use crate::segment::prepare::prepare;
+use crate::sys::affinity;
+use crate::sys::clock::{Clock, ticks_per_second};
+use crate::sys::dir::Dir;
+use crate::sys::process::{Identity, host_name};
+use crate::writer::{
+    Control, Helper, HelperHandle, OwnRecord, Segments, Writer, segment_bytes_min,
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Starts a session. On an error nothing of it is left in the log directory.
+pub(super) fn start(settings: Settings) -> Result<Live, Error> {
+    let log_dir = Dir::open_log_dir(&settings.dir)?;
+    let claimed = dirs::claim(log_dir)?;
+    let (id, root_dir) = (claimed.id.clone(), &claimed.root_dir);
+    let session_dir = Arc::clone(&claimed.session_dir);
+    match start_in(&claimed, &settings) {
+        Ok(started) => Ok(Live {
+            id,
+            started: Instant::now(),
+            settings,
+            core: started.core,
+            control: started.control,
+            log_dir: claimed.log_dir,
+            root_dir: claimed.root_dir,
+            session_dir,
+            threads: Mutex::new(Some(started.threads)),
+            lock: started.lock,
+        }),
+        Err(error) => {
+            if let Err(second) = dirs::remove(root_dir, &session_dir, &id) {
+                eprintln!("stormlog: {second}");
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Started {
+    core: Arc<Core>,
+    control: Arc<Control>,
+    threads: Threads,
+    lock: File,
+}
+
+fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
+    let dir = &claimed.session_dir;
+    let path = dir.path();
+    let lock = dir.create_file(LOCK_NAME)?;
+    fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .io_context("cannot lock", dir.path_of(LOCK_NAME))?;
+    let clock = Clock::detect();
+    let rate = calibrated_rate(clock);
+    let point = clock.point();
+    let header = file_header(&claimed.id, clock, rate, point);
+    let storage = make_storage(dir, settings, &header)?;
+    let core = Core::new(storage, clock, settings.record_bytes_max)
+        .io_context("cannot map memory for session", path)?;
+    let core = Arc::new(core);
+    register_first(&core, settings);
+    let ledger_file = LedgerFile::create(dir, &header)?;
+    let first_bytes = segment_bytes_min(settings.record_bytes_max);
+    let first = prepare(dir, &header, 1, first_bytes)?;
+
+    let control = Arc::new(Control::default());
+    let (tasks, helper_tasks) = channel();
+    let (helper_ready, ready) = sync_channel(1);
+    let helper = Helper {
+        core: Arc::clone(&core),
+        dir: Arc::clone(dir),
+        header,
+        tasks: helper_tasks,
+        ready: helper_ready,
+        ledger: ledger_file,
+    };
+    let helper = spawn("stormlog-helper", path, move || helper.run())?;
+    let segments = Segments::new(
+        Arc::clone(&core),
+        Arc::clone(dir),
+        HelperHandle { tasks, ready },
+        header.nonce,
+        first,
+        settings.segment_bytes,
+    );
+    let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments);
+    let run = WriterRun::new(claimed, settings, &core, &control, point);
+    let writer = spawn("stormlog-writer", path, move || run.run(writer))?;
+    core.wake.register(writer.thread().clone());
+    Ok(Started {
+        core,
+        control,
+        threads: Threads { writer, helper },
+        lock,
+    })
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    path: &Path,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Error> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .io_context("cannot start a thread for", path)
+}
+
+/// What the writer thread does around draining.
+struct WriterRun {
+    control: Arc<Control>,
+    core: Arc<Core>,
+    settings: Settings,
+    log_directory: String,
+    started_at: String,
+    started: Instant,
+}
+
+impl WriterRun {
+    fn new(
+        claimed: &dirs::Claimed,
+        settings: &Settings,
+        core: &Arc<Core>,
+        control: &Arc<Control>,
+        point: ClockPoint,
+    ) -> Self {
+        let path = claimed.log_dir.path();
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self {
+            control: Arc::clone(control),
+            core: Arc::clone(core),
+            settings: settings.clone(),
+            log_directory: absolute.to_string_lossy().into_owned(),
+            started_at: rfc3339(point.utc_ns),
+            started: Instant::now(),
+        }
+    }
+
+    fn run(self, writer: Writer) -> crate::writer::WriterEnd {
+        /// Lets callers know when the writer ends, by a panic too.
+        struct Ended(Arc<Control>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                self.0.end();
+            }
+        }
+        let _ended = Ended(Arc::clone(&self.control));
+        let pinned = affinity::pin(self.settings.writer_core);
+        let host = host_name();
+        let json = self.settings.to_json().to_string();
+        let start = SessionStart {
+            event: "session_start",
+            log_directory: &self.log_directory,
+            pid: std::process::id(),
+            version: VERSION,
+            host: cut_text(&host, 254),
+            started_at: &self.started_at,
+            writer: cut_text(&pinned, 254),
+            settings: Some(&json),
+        };
+        writer.run(&start, &|ledger, write| self.end(ledger, write))
+    }
+
+    fn end(&self, ledger: &Ledger, write: &mut dyn FnMut(&dyn OwnRecord)) {
+        let json = ledger.to_json().to_string();
+        write(&SessionEnd {
+            event: "session_end",
+            reason: self.control.reason(),
+            duration_ms: self.started.elapsed(),
+            wakes: self.core.wake.wakes(),
+            ledger: Some(&json),
+        });
+    }
+}
+
+fn make_storage(dir: &Dir, settings: &Settings, header: &FileHeader) -> Result<Storage, Error> {
+    let header = FileHeader {
+        file_kind: FILE_RINGS,
+        ..*header
+    };
+    let (rings, large) = (settings.ring_total_bytes, settings.large_total_bytes);
+    match settings.ring_storage {
+        RingStorage::Anonymous => Storage::new(&Backend::Anonymous, &header, rings, large)
+            .io_context("cannot map rings for session", dir.path()),
+        RingStorage::SessionDir => {
+            let file = dir.create_file(RINGS_NAME)?;
+            Storage::new(&Backend::File(&file), &header, rings, large)
+                .io_context("cannot make rings", dir.path_of(RINGS_NAME))
+        }
+    }
+}
+
+/// What must be in the registry before it can get full, and the categories that start off.
+fn register_first(core: &Core, settings: &Settings) {
+    let custom = Category::custom().schema();
+    if let Some(ids) = custom.ids() {
+        let registered = core.register_schema(ids, custom);
+        debug_assert!(registered, "the registry is empty");
+    }
+    for name in &settings.categories_off {
+        if let Some(ids) = Category::named(name).and_then(|category| category.schema().ids()) {
+            core.set_category_on(ids.category, false);
+        }
+    }
+}
+
+fn file_header(id: &str, clock: Clock, rate: u64, point: ClockPoint) -> FileHeader {
+    let identity = Identity::read();
+    let mut session = [0; 16];
+    session[..id.len().min(15)].copy_from_slice(&id.as_bytes()[..id.len().min(15)]);
+    let mut program = [0; 40];
+    let name = format!("stormlog {VERSION}");
+    let bytes = name.len().min(program.len());
+    program[..bytes].copy_from_slice(&name.as_bytes()[..bytes]);
+    FileHeader {
+        magic: FILE_MAGIC,
+        version_major: VERSION_MAJOR,
+        version_minor: VERSION_MINOR,
+        header_bytes: FILE_HEADER_BYTES as u32,
+        file_kind: 0,
+        crc: 0,
+        nonce: identity.nonce,
+        session,
+        boot_id: identity.boot_id,
+        pid: identity.pid,
+        pid_namespace: identity.pid_namespace,
+        process_start: identity.process_start,
+        clock_kind: clock.kind(),
+        zero: 0,
+        ticks_per_second: rate,
+        segment: 0,
+        file_bytes: 0,
+        start_ticks: point.ticks,
+        start_utc_ns: point.utc_ns,
+        start_mono_ns: point.mono_ns,
+        program,
+        zero_tail: [0; 64],
+    }
+}
+
+/// Ticks per second, measured once per process. Two milliseconds give it to about 25 ppm; the
+/// clock points of the session make it exact.
+fn calibrated_rate(clock: Clock) -> u64 {
+    static RATE: OnceLock<u64> = OnceLock::new();
+    if clock == Clock::Monotonic {
+        return 1_000_000_000;
+    }
+    *RATE.get_or_init(|| {
+        let first = clock.point();
+        std::thread::sleep(Duration::from_millis(2));
+        ticks_per_second(&first, &clock.point())
+    })
+}

@@ -1,0 +1,420 @@
+//! The writer thread: drains all rings into segments.
+
+mod control;
+mod helper;
+mod idle;
+mod scan;
+mod segments;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::core::Core;
+use crate::ledger::{DropReason, Ledger, OFFERED, WRITTEN};
+use crate::record::{
+    CATEGORY_SESSION, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES,
+    LargeReference, Record, RecordHeader, SchemaIds, Variable, align_record, category_name,
+};
+use crate::ring::{Consumer, state};
+use crate::segment::entry::ClockPoint;
+use crate::segment::layout::{
+    BLOCK_DATA, BLOCK_LARGE, DATA_BYTES_MAX, PAYLOAD_BYTES_MAX, block_bytes,
+};
+use crate::segment::writer::BlockInfo;
+
+pub(crate) use control::{Control, Request, Seen};
+pub(crate) use helper::{Helper, HelperHandle};
+pub(crate) use segments::{Segments, segment_bytes_min};
+
+use helper::{Task, note};
+use idle::Idle;
+use scan::{Scan, Scanner};
+
+/// Clock points come this often while records are written.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// And this often while there are none.
+const CLOCK_EVERY_IDLE: Duration = Duration::from_secs(60);
+/// The first ones come sooner, because the rate of the counter is not known well yet.
+const CLOCK_FIRST: Duration = Duration::from_millis(20);
+/// How long the last drain waits for a segment when the disk is in trouble.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
+/// State of the writer thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    core: Arc<Core>,
+    control: Arc<Control>,
+    segments: Segments,
+    /// One per ring that was ever used.
+    consumers: Vec<Consumer>,
+    scanner: Scanner,
+    /// Position in the stream of the writer's own records, ring 0.
+    own_pos: u64,
+    /// Ticks of the writer's last own record.
+    own_ticks: u64,
+    clock: ClockSchedule,
+    faults: Vec<String>,
+}
+
+/// What the writer leaves behind.
+#[derive(Debug)]
+pub(crate) struct WriterEnd {
+    pub(crate) ledger: Ledger,
+    pub(crate) segment_bytes: u64,
+    pub(crate) faults: Vec<String>,
+}
+
+/// When the next clock point is due.
+#[derive(Debug)]
+struct ClockSchedule {
+    written: Instant,
+    checked: Instant,
+    every: Duration,
+    /// Records were written since the last point.
+    used: bool,
+}
+
+/// Makes the last record of the session from its final ledger.
+pub(crate) type EndRecord<'a> = &'a dyn Fn(&Ledger, &mut dyn FnMut(&dyn OwnRecord));
+
+/// A record of the writer itself, as bytes.
+pub(crate) trait OwnRecord {
+    /// Schema ids; the schema is in the registry.
+    fn ids(&self, core: &Core) -> Option<SchemaIds>;
+    /// The body.
+    fn body(&self) -> Vec<u8>;
+}
+
+impl<R: Record> OwnRecord for R {
+    fn ids(&self, core: &Core) -> Option<SchemaIds> {
+        let ids = self.schema().ids()?;
+        core.register_schema(ids, self.schema()).then_some(ids)
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let fixed = self.fixed(usize::MAX);
+        let fixed = bytemuck::bytes_of(&fixed);
+        let mut body = vec![0; fixed.len() + self.variable_bytes(usize::MAX)];
+        let mut out = Variable::new(&mut body);
+        out.put(fixed);
+        self.write_variable(usize::MAX, &mut out);
+        body
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(core: Arc<Core>, control: Arc<Control>, segments: Segments) -> Self {
+        let now = Instant::now();
+        let clock = ClockSchedule { written: now, checked: now, every: CLOCK_FIRST, used: true };
+        Self {
+            core,
+            control,
+            segments,
+            consumers: Vec::new(),
+            scanner: Scanner::new(),
+            own_pos: 0,
+            own_ticks: 0,
+            clock,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Drains until it is told to stop, then writes what is left and the last record.
+    pub(crate) fn run(mut self, start: &dyn OwnRecord, end: EndRecord<'_>) -> WriterEnd {
+        self.write_own(start);
+        let mut idle = Idle::new();
+        loop {
+            let seen = self.control.seen();
+            let drained = self.drain_all();
+            self.clock_due();
+            self.answer(seen);
+            if seen.stop {
+                break;
+            }
+            let (control, core) = (Arc::clone(&self.control), Arc::clone(&self.core));
+            let has_work = || control.seen() != seen || self.has_work(&core);
+            idle.wait(drained, &core.wake, has_work);
+        }
+        self.finish(end)
+    }
+
+    fn has_work(&self, core: &Core) -> bool {
+        let rings = (0..core.storage.used()).map(|index| core.storage.slot(index).ring());
+        rings.enumerate().any(|(index, ring)| {
+            let read_pos = self.consumers.get(index).map_or(0, Consumer::read_pos);
+            ring.header.write_pos.load(Relaxed) != read_pos
+        })
+    }
+
+    fn answer(&mut self, seen: Seen) {
+        let asked = seen.flushes > 0 || seen.syncs > 0;
+        if asked {
+            let trouble = self.segments.trouble.clone();
+            let synced = trouble.is_none() && seen.syncs > 0 && {
+                let result = self.segments.sync();
+                if let Err(error) = &result {
+                    note(&mut self.faults, error.to_string());
+                }
+                result.is_ok()
+            };
+            self.control.answer(seen, synced, trouble);
+        }
+    }
+
+    /// Takes everything that is committed now from every ring. Returns the bytes taken.
+    fn drain_all(&mut self) -> usize {
+        let core = Arc::clone(&self.core);
+        let used = core.storage.used();
+        if self.consumers.len() < used as usize {
+            self.consumers.resize_with(used as usize, Consumer::new);
+            self.segments.tell_helper(Task::Rings);
+        }
+        (0..used).map(|index| self.drain_ring(&core, index)).sum()
+    }
+
+    fn drain_ring(&mut self, core: &Core, index: u32) -> usize {
+        let ring = core.storage.slot(index).ring();
+        // Acquire: pairs with the Release in `give_up`; the last commit came before.
+        let exited = ring.header.state.load(Acquire) == state::EXITED;
+        let mut consumer = std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
+        let start = consumer.read_pos();
+        let end = consumer.committed(ring);
+        // Relaxed: stored before the records that `committed` acquired.
+        let ring_id = ring.header.ring_id.load(Relaxed);
+        while consumer.read_pos() < end {
+            let run = consumer.run(ring, end);
+            let Some(scan) = self.write_run(core, ring_id, consumer.read_pos(), run) else {
+                break;
+            };
+            let chunk = scan.large.map(|large| large.chunk);
+            let next = if scan.damaged && scan.covered == 0 {
+                self.damaged(ring_id, run.len());
+                consumer.read_pos() + run.len() as u64
+            } else {
+                consumer.read_pos() + scan.covered as u64
+            };
+            consumer.free(ring, next);
+            if let Some(chunk) = chunk {
+                core.storage.large.give_back(chunk);
+            }
+        }
+        if exited && consumer.read_pos() == end {
+            core.storage.recycle(index);
+        }
+        let drained = (consumer.read_pos() - start) as usize;
+        self.consumers[index as usize] = consumer;
+        drained
+    }
+
+    /// Writes the start of a run as one block. `None` when there is no segment to write to.
+    fn write_run(&mut self, core: &Core, ring: u32, position: u64, run: &[u8]) -> Option<Scan> {
+        let room = block_bytes(run.len().min(DATA_BYTES_MAX));
+        if !self.segments.ensure(room) {
+            return None;
+        }
+        let scan = self.scanner.scan(run);
+        if let Some(large) = scan.large {
+            let bytes = align_record(large.body_bytes as usize);
+            let whole = block_bytes(bytes) + room;
+            if bytes > PAYLOAD_BYTES_MAX || !self.segments.ensure(whole) {
+                self.scanner.take_counts(|_, _| ());
+                return None;
+            }
+            self.write_large(ring, position, &scan, large, |put| {
+                core.storage
+                    .large
+                    .read(large.chunk, large.body_bytes as usize, put);
+            });
+        }
+        if scan.records > 0 {
+            let info = BlockInfo {
+                kind: BLOCK_DATA,
+                ring,
+                records: scan.records,
+                first_pos: position,
+                next_pos: position + scan.covered as u64,
+                min_ticks: scan.min_ticks,
+                max_ticks: scan.max_ticks,
+            };
+            self.segments
+                .append(info, scan.payload, |put| put(&run[..scan.payload]));
+            self.count_written();
+            self.clock.used = true;
+        }
+        Some(scan)
+    }
+
+    fn write_large(
+        &mut self,
+        ring: u32,
+        position: u64,
+        scan: &Scan,
+        large: LargeReference,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) {
+        let info = BlockInfo {
+            kind: BLOCK_LARGE,
+            ring,
+            records: 1,
+            first_pos: position,
+            next_pos: position,
+            min_ticks: scan.min_ticks,
+            max_ticks: scan.min_ticks,
+        };
+        self.segments
+            .append(info, align_record(large.body_bytes as usize), fill);
+    }
+
+    fn count_written(&mut self) {
+        let (core, segments) = (&self.core, &mut self.segments);
+        self.scanner.take_counts(|category, records| {
+            core.add_written(category, records);
+            segments.count(category, records);
+        });
+    }
+
+    fn damaged(&mut self, ring: u32, bytes: usize) {
+        let what = format!("{bytes} bytes in ring {ring} are no records: memory was overwritten");
+        note(&mut self.faults, what);
+    }
+
+    /// Writes a record of the session itself, which no ring carries. Counted like any other.
+    fn write_own(&mut self, record: &dyn OwnRecord) {
+        let Some(ids) = record.ids(&self.core) else {
+            note(
+                &mut self.faults,
+                "the registry had no room for the session's record".to_owned(),
+            );
+            return;
+        };
+        self.core.add_own_offered(ids.category);
+        self.own_ticks = self.own_ticks.max(self.core.clock.ticks());
+        let ticks = self.own_ticks;
+        let body = record.body();
+        let whole = align_record(HEADER_BYTES + body.len());
+        let large = whole > INLINE_BYTES_MAX;
+        let bytes = if large { LARGE_RECORD_BYTES } else { whole };
+        let flags = if large { FLAG_LARGE } else { 0 };
+        let header = RecordHeader::new(bytes, ids.schema, flags, 0, ticks);
+        let mut payload = bytemuck::bytes_of(&header).to_vec();
+        let reference = LargeReference {
+            body_bytes: body.len() as u32,
+            chunk: 0,
+        };
+        payload.extend_from_slice(if large {
+            bytemuck::bytes_of(&reference)
+        } else {
+            &body
+        });
+        payload.resize(bytes, 0);
+        let room = block_bytes(bytes) + block_bytes(align_record(body.len()));
+        if !self.segments.ensure(room) {
+            self.core.add_dropped_disk(ids.category, 1);
+            return;
+        }
+        let scan = self.scanner.scan(&payload);
+        debug_assert_eq!(scan.records, 1);
+        if large {
+            self.write_large(0, self.own_pos, &scan, reference, |put| put(&body));
+        }
+        let info = BlockInfo {
+            kind: BLOCK_DATA,
+            ring: 0,
+            records: 1,
+            first_pos: self.own_pos,
+            next_pos: self.own_pos + bytes as u64,
+            min_ticks: ticks,
+            max_ticks: ticks,
+        };
+        self.segments.append(info, bytes, |put| put(&payload));
+        self.own_pos += bytes as u64;
+        self.count_written();
+    }
+
+    /// Writes a clock point when one is due: every second while there are records, when UTC has
+    /// made a step, and now and then when idle.
+    fn clock_due(&mut self) {
+        if self.clock.checked.elapsed() < self.clock.every {
+            return;
+        }
+        self.clock.checked = Instant::now();
+        let point = self.core.clock.point();
+        if self.clock.used
+            || self.segments.is_clock_step(&point)
+            || self.clock.written.elapsed() >= CLOCK_EVERY_IDLE
+        {
+            self.write_clock(point);
+        }
+    }
+
+    fn write_clock(&mut self, point: ClockPoint) {
+        if self.segments.write_clock(point) {
+            self.clock.written = Instant::now();
+            self.clock.every = (self.clock.every * 10).min(CLOCK_EVERY);
+            self.clock.used = false;
+        }
+    }
+
+    /// The last drain: everything in the rings, the last clock point, the last record, the seal.
+    fn finish(mut self, end: EndRecord<'_>) -> WriterEnd {
+        let deadline = Instant::now() + LAST_WAIT;
+        while self.has_work(&Arc::clone(&self.core)) && Instant::now() < deadline {
+            if self.drain_all() == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.abandon_rest();
+        self.write_clock(self.core.clock.point());
+        let mut ledger = self.core.ledger();
+        let session = category_name(CATEGORY_SESSION).unwrap_or("session");
+        let account = ledger.categories.entry(session.to_owned()).or_default();
+        account.counters[OFFERED] += 1;
+        account.counters[WRITTEN] += 1;
+        end(&ledger, &mut |record| self.write_own(record));
+        let ledger = self.core.ledger();
+        let segment_bytes = self.segments.total_bytes();
+        let mut faults = self.faults;
+        self.segments
+            .finish()
+            .into_iter()
+            .for_each(|fault| note(&mut faults, fault));
+        WriterEnd {
+            ledger,
+            segment_bytes,
+            faults,
+        }
+    }
+
+    /// Counts what is still in the rings because there is no segment for it.
+    fn abandon_rest(&mut self) {
+        let core = Arc::clone(&self.core);
+        let mut lost = 0;
+        for index in 0..self.consumers.len() as u32 {
+            let ring = core.storage.slot(index).ring();
+            let consumer = &mut self.consumers[index as usize];
+            let end = consumer.committed(ring);
+            while consumer.read_pos() < end {
+                let run = consumer.run(ring, end);
+                let scan = self.scanner.scan(run);
+                let covered = if scan.covered == 0 {
+                    run.len()
+                } else {
+                    scan.covered
+                };
+                consumer.free(ring, consumer.read_pos() + covered as u64);
+            }
+        }
+        self.scanner.take_counts(|category, records| {
+            core.add_dropped_disk(category, records);
+            lost += records;
+        });
+        if lost > 0 {
+            let reason = DropReason::Disk.name();
+            note(
+                &mut self.faults,
+                format!("{lost} records were dropped ({reason})"),
+            );
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The sequence of segments as the writer sees it: room for the next block, rolling, and the
+//! registry in every segment.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use super::helper::{HelperHandle, Task, discard, note};
+use crate::core::Core;
+use crate::error::Error;
+use crate::ring::RegistryCursor;
+use crate::segment::entry::{ClockPoint, ENTRY_ALIGN, Entry};
+use crate::segment::layout::{BLOCK_REGISTRY, DATA_BYTES_MAX, block_bytes};
+use crate::segment::prepare::{Prepared, SEGMENT_ALIGN};
+use crate::segment::writer::{BlockInfo, SegmentWriter};
+use crate::sys::dir::Dir;
+
+/// A segment that was filled in less than this is followed by larger ones.
+const FAST_FILL: Duration = Duration::from_secs(1);
+/// How long one call waits for a segment that is not ready yet.
+const READY_WAIT: Duration = Duration::from_millis(10);
+/// Pause after a segment could not be prepared.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// The segments of one session.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    core: Arc<Core>,
+    dir: Arc<Dir>,
+    helper: HelperHandle,
+    nonce: [u8; 16],
+    /// `None` after a roll until the next segment is ready.
+    current: Option<SegmentWriter>,
+    opened: Instant,
+    /// Bytes of the segments that are prepared now, and the most they may grow to.
+    bytes: usize,
+    bytes_max: usize,
+    /// Number of the segment that the helper was asked for last.
+    requested: u64,
+    /// When a failed preparation may be tried again.
+    retry_at: Option<Instant>,
+    sequence: u64,
+    cursor: RegistryCursor,
+    /// Every registry entry so far, and how many of its bytes are in the current segment.
+    registry: Vec<u8>,
+    registry_in_segment: usize,
+    last_clock: Option<ClockPoint>,
+    /// Bytes of the segments that were sealed.
+    sealed_bytes: u64,
+    /// Rolls that found the next segment not ready.
+    pub(crate) roll_waits: u64,
+    /// Why there is no segment, while there is none.
+    pub(crate) trouble: Option<String>,
+    pub(crate) faults: Vec<String>,
+}
+
+impl Segments {
+    /// Starts with a segment that is ready, and asks for the next.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        dir: Arc<Dir>,
+        helper: HelperHandle,
+        nonce: [u8; 16],
+        first: Prepared,
+        bytes_max: usize,
+    ) -> Self {
+        let mut segments = Self {
+            core,
+            dir,
+            helper,
+            nonce,
+            bytes: first.region.len(),
+            bytes_max,
+            requested: first.number,
+            current: None,
+            opened: Instant::now(),
+            retry_at: None,
+            sequence: 0,
+            cursor: RegistryCursor::default(),
+            registry: Vec::new(),
+            registry_in_segment: 0,
+            last_clock: None,
+            sealed_bytes: 0,
+            roll_waits: 0,
+            trouble: None,
+            faults: Vec::new(),
+        };
+        segments.open(first);
+        segments
+    }
+
+    /// Makes room for blocks that take `bytes` bytes in the file, after every registry entry that
+    /// is committed now. False when there is no segment: try again later, nothing is lost.
+    pub(crate) fn ensure(&mut self, bytes: usize) -> bool {
+        self.collect_registry();
+        for _ in 0..3 {
+            if self.current.is_none() && !self.open_next() {
+                return false;
+            }
+            if self.write_registry() && self.room() >= bytes {
+                return true;
+            }
+            self.roll();
+        }
+        note(
+            &mut self.faults,
+            format!("a block of {bytes} bytes does not fit into a segment"),
+        );
+        false
+    }
+
+    /// Appends a block; [`ensure`](Self::ensure) made room for it.
+    pub(crate) fn append(
+        &mut self,
+        info: BlockInfo,
+        payload_bytes: usize,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) {
+        let Some(current) = &mut self.current else {
+            debug_assert!(false, "ensure comes first");
+            return;
+        };
+        current.append(self.sequence, info, payload_bytes, fill);
+        self.sequence += 1;
+    }
+
+    /// Adds to the records of a category that the seal of this segment will state.
+    pub(crate) fn count(&mut self, category: u8, records: u64) {
+        if let Some(current) = &mut self.current {
+            current.count(category, records);
+        }
+    }
+
+    /// Writes a clock point. False when there is no segment.
+    pub(crate) fn write_clock(&mut self, point: ClockPoint) -> bool {
+        let mut entry = Vec::new();
+        Entry::Clock(point).append(&mut entry);
+        if !self.ensure(block_bytes(entry.len())) {
+            return false;
+        }
+        self.last_clock = Some(point);
+        self.append_registry_block(&entry, 1);
+        true
+    }
+
+    /// Whether UTC has moved against the monotonic clock since the last point.
+    pub(crate) fn is_clock_step(&self, point: &ClockPoint) -> bool {
+        const STEP_NS: i128 = 1_000_000;
+        let offset = |point: &ClockPoint| i128::from(point.utc_ns) - i128::from(point.mono_ns);
+        self.last_clock
+            .is_some_and(|last| (offset(point) - offset(&last)).abs() > STEP_NS)
+    }
+
+    /// Asks the helper to make pages of new rings present.
+    pub(crate) fn tell_helper(&self, task: Task) {
+        if self.helper.tasks.send(task).is_err() {
+            // The helper has died by a panic, which close reports; recording goes on.
+            debug_assert!(std::thread::panicking());
+        }
+    }
+
+    /// Waits until all blocks so far are on the disk.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.current
+            .as_ref()
+            .map_or(Ok(()), |current| current.sync(&self.dir))
+    }
+
+    /// Bytes of all segments so far.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.sealed_bytes + self.current.as_ref().map_or(0, SegmentWriter::bytes)
+    }
+
+    /// Seals the last segment and ends the helper, whose unused segment is removed.
+    pub(crate) fn finish(mut self) -> Vec<String> {
+        if let Some(current) = self.current.take() {
+            let sealed = current.seal(self.sequence, true);
+            self.tell_helper(Task::Finish(sealed));
+        }
+        drop(self.helper.tasks);
+        // The helper ends now; until then it may still hand over a segment.
+        for prepared in self.helper.ready {
+            if let Ok(prepared) = prepared {
+                discard(&self.dir, prepared.number);
+            }
+        }
+        self.faults
+    }
+
+    fn room(&self) -> usize {
+        // The room is for a payload; a second block needs its header and padding in it.
+        self.current
+            .as_ref()
+            .map_or(0, |current| current.payload_room())
+    }
+
+    fn roll(&mut self) {
+        if let Some(current) = self.current.take() {
+            if self.opened.elapsed() < FAST_FILL {
+                self.bytes = (self.bytes * 2).min(self.bytes_max);
+            }
+            let sealed = current.seal(self.sequence, false);
+            self.sequence += 1;
+            self.sealed_bytes += sealed.bytes;
+            self.tell_helper(Task::Finish(sealed));
+        }
+    }
+
+    fn open_next(&mut self) -> bool {
+        if let Some(at) = self.retry_at {
+            if Instant::now() < at {
+                return false;
+            }
+            self.retry_at = None;
+            let (number, bytes) = (self.requested, self.bytes);
+            self.tell_helper(Task::Prepare { number, bytes });
+        }
+        let ready = match self.helper.ready.try_recv() {
+            Err(TryRecvError::Empty) => {
+                self.roll_waits += 1;
+                self.helper.ready.recv_timeout(READY_WAIT)
+            }
+            Ok(ready) => Ok(ready),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+        };
+        match ready {
+            Ok(Ok(prepared)) => {
+                self.open(prepared);
+                true
+            }
+            Ok(Err(error)) => {
+                self.have_trouble(error.to_string());
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                false
+            }
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.have_trouble("the helper thread has ended".to_owned());
+                false
+            }
+        }
+    }
+
+    fn have_trouble(&mut self, what: String) {
+        if self.trouble.is_none() {
+            eprintln!("stormlog: {what}; records wait in memory until there is a segment again");
+        }
+        note(&mut self.faults, what.clone());
+        self.trouble = Some(what);
+    }
+
+    fn open(&mut self, prepared: Prepared) {
+        self.trouble = None;
+        self.opened = Instant::now();
+        self.requested = prepared.number + 1;
+        self.tell_helper(Task::Prepare {
+            number: self.requested,
+            bytes: self.bytes,
+        });
+        self.current = Some(SegmentWriter::new(prepared, self.nonce));
+        self.registry_in_segment = 0;
+        if let Some(point) = self.last_clock {
+            let mut entry = Vec::new();
+            Entry::Clock(point).append(&mut entry);
+            self.append_registry_block(&entry, 1);
+        }
+    }
+
+    fn collect_registry(&mut self) {
+        if !self.cursor.is_current(&self.core.storage.registry) {
+            let all = &mut self.registry;
+            self.cursor.advance(&self.core.storage.registry, |entry| {
+                all.extend_from_slice(entry)
+            });
+        }
+    }
+
+    /// Writes the entries that the current segment does not have yet. False when there is no room.
+    fn write_registry(&mut self) -> bool {
+        while self.registry_in_segment < self.registry.len() {
+            let rest = &self.registry[self.registry_in_segment..];
+            let (bytes, entries) = leading_entries(rest);
+            if block_bytes(bytes) > self.room() {
+                return false;
+            }
+            let block = rest[..bytes].to_vec();
+            self.append_registry_block(&block, entries);
+            self.registry_in_segment += bytes;
+        }
+        true
+    }
+
+    fn append_registry_block(&mut self, entries: &[u8], count: u32) {
+        let info = BlockInfo {
+            kind: BLOCK_REGISTRY,
+            records: count,
+            ..BlockInfo::default()
+        };
+        self.append(info, entries.len(), |put| put(entries));
+    }
+}
+
+/// Length and number of the whole entries at the start of `entries` that fit into one block; one
+/// at least.
+fn leading_entries(entries: &[u8]) -> (usize, u32) {
+    let (mut bytes, mut count) = (0, 0);
+    while let Some(length) = entries
+        .get(bytes..)
+        .and_then(|rest| rest.first_chunk::<4>())
+    {
+        let length = (u32::from_le_bytes(*length) as usize).max(ENTRY_ALIGN);
+        if count > 0 && bytes + length > DATA_BYTES_MAX {
+            break;
+        }
+        bytes += length;
+        count += 1;
+    }
+    (bytes, count)
+}
+
+/// The smallest segment that can hold the whole registry, the longest record and what goes with
+/// them.
+pub(crate) const fn segment_bytes_min(record_bytes_max: usize) -> usize {
+    let needed = crate::ring::REGISTRY_BYTES + record_bytes_max + (512 << 10);
+    needed.next_multiple_of(SEGMENT_ALIGN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_is_cut_into_blocks_between_entries() {
+        let mut entries = Vec::new();
+        for id in 0..3000 {
+            Entry::Symbol(id, "a symbol of some length").append(&mut entries);
+        }
+        let (mut at, mut count) = (0, 0);
+        while at < entries.len() {
+            let (bytes, some) = leading_entries(&entries[at..]);
+            assert!(bytes <= DATA_BYTES_MAX && some > 0);
+            at += bytes;
+            count += some;
+        }
+        assert_eq!((at, count), (entries.len(), 3000));
+    }
+}

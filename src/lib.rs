@@ -2,6 +2,7 @@
 
 extern crate self as stormlog;
 
+pub mod convert;
 pub mod error;
 pub mod ledger;
 pub mod record;

@@ -1,4 +1,10 @@
 //! Segment files: their format, writing and reading.
 
+pub mod clock;
 pub mod entry;
+pub mod files;
 pub mod layout;
+pub mod reader;
+pub mod records;
+pub mod registry;
+pub mod source;

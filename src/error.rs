@@ -68,6 +68,12 @@ pub enum Error {
         /// The limit.
         limit_ms: u64,
     },
+    /// The caller asked to stop.
+    #[error("{what} was cancelled")]
+    Cancelled {
+        /// What was stopped.
+        what: &'static str,
+    },
 }
 
 /// Puts what was tried and where into an [`Error::Io`].

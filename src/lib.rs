@@ -3,6 +3,7 @@
 extern crate self as stormlog;
 
 mod config;
+pub mod convert;
 mod core;
 pub mod error;
 pub mod ledger;

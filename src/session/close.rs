@@ -1,6 +1,5 @@
 //! Ending a session.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{CloseReport, Live, dirs};
@@ -100,7 +99,10 @@ impl Live {
             sync: !self.settings.keep_segments,
             ..Default::default()
         };
-        let converted = SessionFiles::in_dir(Arc::clone(&self.session_dir))
+        let converted = self
+            .root_dir
+            .open_dir(&self.id)
+            .and_then(|dir| SessionFiles::in_dir(dir, self.log_dir.path()))
             .and_then(|files| convert_into(&files, &self.log_dir, options));
         match converted {
             Ok(converted) => self.converted(converted, report),

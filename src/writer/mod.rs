@@ -106,7 +106,12 @@ impl<R: Record> OwnRecord for R {
 impl Writer {
     pub(crate) fn new(core: Arc<Core>, control: Arc<Control>, segments: Segments) -> Self {
         let now = Instant::now();
-        let clock = ClockSchedule { written: now, checked: now, every: CLOCK_FIRST, used: true };
+        let clock = ClockSchedule {
+            written: now,
+            checked: now,
+            every: CLOCK_FIRST,
+            used: true,
+        };
         Self {
             core,
             control,

@@ -1,0 +1,355 @@
+//! The first pass of a conversion: every block once, for its checksum and for where it is.
+//!
+//! What stays in memory is the registry and 24 bytes per data block; everything that is wrong
+//! with the session becomes a sentence in `faults`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::control::Control;
+use crate::error::Error;
+use crate::record::SCHEMAS_MAX;
+use crate::segment::files::{SegmentFile, SessionFiles};
+use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BLOCK_REGISTRY};
+use crate::segment::reader::{Block, End, Seal};
+use crate::segment::records::Records;
+use crate::segment::registry::Registry;
+
+/// Faults of one kind that are named one by one; the rest is counted.
+const FAULTS_MAX: usize = 100;
+
+/// Where a data block is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockRef {
+    /// Index in [`SessionFiles::segments`].
+    pub segment: u32,
+    pub payload_bytes: u32,
+    pub offset: u64,
+    /// Largest ticks of the producer up to the first record of the block.
+    pub first_ticks: u64,
+}
+
+/// The blocks of one producer in their order.
+#[derive(Debug, Default)]
+pub(super) struct RingBlocks {
+    pub blocks: Vec<BlockRef>,
+    /// Largest ticks so far.
+    ticks: u64,
+    /// Position behind the last block.
+    next_pos: u64,
+    gaps: u64,
+}
+
+/// Where the body of a LARGE record is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LargeRef {
+    pub segment: u32,
+    pub payload_bytes: u32,
+    pub offset: u64,
+}
+
+/// What the first pass found.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub registry: Registry,
+    pub rings: BTreeMap<u32, RingBlocks>,
+    /// By ring and position.
+    pub large: HashMap<(u32, u64), LargeRef>,
+    pub faults: Faults,
+    pub blocks: u64,
+    pub records: u64,
+    pub segment_bytes: u64,
+    /// Bytes of payload that the second pass will read.
+    pub data_bytes: u64,
+    /// Records that cannot even be told apart.
+    pub damaged: u64,
+    /// Smallest and largest ticks.
+    pub ticks: Option<(u64, u64)>,
+    /// Whether the last segment carries the seal of the session.
+    pub sealed: bool,
+    /// Sequence that the next segment starts with, if this is known.
+    next_sequence: Option<u64>,
+    /// Number that the next segment has when none is missing.
+    next_number: u64,
+}
+
+/// Sentences, not without bound.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub sentences: Vec<String>,
+    more: u64,
+}
+
+impl Faults {
+    pub(super) fn add(&mut self, sentence: String) {
+        if self.sentences.len() < FAULTS_MAX {
+            self.sentences.push(sentence);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences
+                .push(format!("and {} more faults", self.more));
+        }
+        self.sentences
+    }
+}
+
+/// Counts of one segment, to be compared with its seal.
+struct SegmentCounts {
+    blocks: u64,
+    records: u64,
+    by_schema: Vec<u64>,
+}
+
+impl Index {
+    /// Goes through all segments.
+    pub(super) fn build(files: &SessionFiles, control: &mut Control<'_>) -> Result<Self, Error> {
+        let mut index = Self {
+            next_number: 1,
+            ..Self::default()
+        };
+        files
+            .faults
+            .iter()
+            .for_each(|fault| index.faults.add(fault.clone()));
+        for missing in files.missing() {
+            let (first, last) = (missing.start(), missing.end());
+            index.faults.add(if first == last {
+                format!("segment {first} is missing")
+            } else {
+                format!("segments {first} to {last} are missing")
+            });
+        }
+        for (number, segment) in files.segments.iter().enumerate() {
+            let is_last = number + 1 == files.segments.len();
+            match index.segment(number as u32, segment, is_last, control) {
+                Err(Error::Corrupt { path, offset, what }) => {
+                    let path = path.display();
+                    index
+                        .faults
+                        .add(format!("{path}: at byte {offset}: {what}"));
+                    index.next_sequence = None;
+                }
+                other => other?,
+            }
+        }
+        index.finish();
+        Ok(index)
+    }
+
+    fn segment(
+        &mut self,
+        number: u32,
+        file: &SegmentFile,
+        is_last: bool,
+        control: &mut Control<'_>,
+    ) -> Result<(), Error> {
+        let mut reader = file.reader()?;
+        self.segment_bytes += reader.byte_count();
+        if file.number() != self.next_number {
+            self.next_sequence = None;
+        }
+        self.next_number = file.number().saturating_add(1);
+        let mut expected = self.next_sequence.take();
+        let mut counts = SegmentCounts {
+            blocks: 0,
+            records: 0,
+            by_schema: vec![0; SCHEMAS_MAX],
+        };
+        let mut sequence = None;
+        while let Some(block) = reader.next_block()? {
+            if let Some(expected) = expected
+                .take()
+                .filter(|next| *next != block.header.sequence)
+            {
+                let (path, found) = (file.path.display(), block.header.sequence);
+                let fault = format!("{path}: starts with block {found}, expected was {expected}");
+                self.faults.add(fault);
+            }
+            sequence = Some(block.header.sequence);
+            counts.blocks += 1;
+            control.advance(block.header.payload_bytes.into())?;
+            self.block(number, file, &block, &mut counts);
+        }
+        self.blocks += counts.blocks;
+        self.records += counts.records;
+        let end = reader.end().cloned();
+        // The seal takes a sequence too.
+        self.next_sequence = match &end {
+            Some(End::Sealed(_)) => sequence.map(|sequence| sequence.wrapping_add(2)),
+            _ => None,
+        };
+        self.end(file, end, &counts, is_last);
+        Ok(())
+    }
+
+    fn block(
+        &mut self,
+        segment: u32,
+        file: &SegmentFile,
+        block: &Block<'_>,
+        counts: &mut SegmentCounts,
+    ) {
+        let (path, offset) = (file.path.display(), block.offset);
+        let header = &block.header;
+        match header.kind {
+            BLOCK_REGISTRY => {
+                let entries = self.registry.add_block(block.payload);
+                if entries != u64::from(header.records) {
+                    let said = header.records;
+                    let fault = format!(
+                        "{path}: the registry block at byte {offset} says it has {said} entries, it has {entries}"
+                    );
+                    self.faults.add(fault);
+                }
+            }
+            BLOCK_LARGE => {
+                let large = LargeRef {
+                    segment,
+                    payload_bytes: header.payload_bytes,
+                    offset,
+                };
+                let known = self.large.insert((header.ring, header.first_pos), large);
+                if known.is_some() {
+                    self.faults.add(format!(
+                        "{path}: the large block at byte {offset} is the second for its record"
+                    ));
+                }
+            }
+            BLOCK_DATA => self.data_block(segment, file, block, counts),
+            _ => {}
+        }
+    }
+
+    fn data_block(
+        &mut self,
+        segment: u32,
+        file: &SegmentFile,
+        block: &Block<'_>,
+        counts: &mut SegmentCounts,
+    ) {
+        let header = &block.header;
+        let ring = self.rings.entry(header.ring).or_default();
+        if !ring.blocks.is_empty() && ring.next_pos != header.first_pos {
+            ring.gaps += 1;
+        }
+        ring.next_pos = header.next_pos;
+        let mut records = Records::new(block.payload);
+        let mut count = 0;
+        let mut first_ticks = None;
+        for record in records.by_ref() {
+            count += 1;
+            let ticks = record.header.ticks();
+            ring.ticks = ring.ticks.max(ticks);
+            first_ticks.get_or_insert(ring.ticks);
+            let (low, high) = self.ticks.unwrap_or((ticks, ticks));
+            self.ticks = Some((low.min(ticks), high.max(ticks)));
+            if let Some(count) = counts.by_schema.get_mut(usize::from(record.header.schema)) {
+                *count += 1;
+            }
+        }
+        counts.records += count;
+        let said = u64::from(header.records);
+        let (path, offset) = (file.path.display(), block.offset);
+        if records.is_damaged() {
+            let unread = block.payload.len().saturating_sub(records.offset()) as u64;
+            let lost = said.saturating_sub(count).min(unread / 16).max(1);
+            self.damaged += lost;
+            let fault = format!("{path}: the block at byte {offset} has {lost} unreadable records");
+            self.faults.add(fault);
+        } else if count != said {
+            let fault = format!(
+                "{path}: the block at byte {offset} says it has {said} records, it has {count}"
+            );
+            self.faults.add(fault);
+        }
+        if let Some(first_ticks) = first_ticks {
+            self.data_bytes += u64::from(header.payload_bytes);
+            ring.blocks.push(BlockRef {
+                segment,
+                payload_bytes: header.payload_bytes,
+                offset,
+                first_ticks,
+            });
+        }
+    }
+
+    fn end(&mut self, file: &SegmentFile, end: Option<End>, counts: &SegmentCounts, is_last: bool) {
+        let path = file.path.display();
+        let fault = match end {
+            Some(End::Sealed(seal)) => return self.seal(file, &seal, counts, is_last),
+            Some(End::Damaged { offset, what, seal }) => {
+                let lost = seal.map_or_else(String::new, |seal| {
+                    let lost = seal.records.saturating_sub(counts.records);
+                    format!("; {lost} records behind it are lost")
+                });
+                format!("{path}: at byte {offset}: {what}{lost}")
+            }
+            Some(End::Open { .. }) | None if is_last => format!(
+                "{path} has no seal: the process is still recording, or ended without closing \
+                 the session"
+            ),
+            Some(End::Open { .. }) | None => {
+                format!("{path} has no seal, although another segment follows")
+            }
+        };
+        self.faults.add(fault);
+    }
+
+    fn seal(&mut self, file: &SegmentFile, seal: &Seal, counts: &SegmentCounts, is_last: bool) {
+        let path = file.path.display();
+        if (seal.blocks, seal.records) != (counts.blocks, counts.records) {
+            self.faults.add(format!(
+                "{path}: the seal counts {} blocks and {} records, {} and {} were found",
+                seal.blocks, seal.records, counts.blocks, counts.records
+            ));
+        }
+        let mut by_category: BTreeMap<u32, u64> = BTreeMap::new();
+        for (schema, count) in (0_u16..).zip(&counts.by_schema).filter(|(_, n)| **n > 0) {
+            if let Some(schema) = self.registry.schema(schema) {
+                *by_category.entry(schema.category.into()).or_default() += count;
+            }
+        }
+        let sealed: BTreeMap<u32, u64> = seal.categories.iter().copied().collect();
+        let counted = |category: &u32| by_category.get(category).copied().unwrap_or(0);
+        for (category, records) in sealed.iter().filter(|(id, count)| **count != counted(id)) {
+            let found = counted(category);
+            let name = u8::try_from(*category).ok();
+            let name = name
+                .and_then(|id| self.registry.category(id))
+                .unwrap_or("?");
+            self.faults.add(format!(
+                "{path}: the seal counts {records} records of {name}, {found} were found"
+            ));
+        }
+        match (seal.last, is_last) {
+            (true, true) => self.sealed = true,
+            (false, false) => {}
+            (true, false) => self.faults.add(format!(
+                "{path} is sealed as the last segment, but another follows"
+            )),
+            (false, true) => self.faults.add(format!(
+                "{path} is sealed, and the segment that should follow is missing"
+            )),
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.registry.rejected > 0 {
+            let count = self.registry.rejected;
+            self.faults
+                .add(format!("{count} entries of the registry are damaged"));
+        }
+        for (ring, blocks) in &self.rings {
+            if blocks.gaps > 0 {
+                let gaps = blocks.gaps;
+                self.faults.add(format!(
+                    "records of producer {ring} are missing: {gaps} gaps between its blocks"
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Segments to JSON Lines: `{session}_{category}.jsonl`, one line per record, in order.
+//!
+//! ```text
+//!  segments --index--> block list, registry, clock --merge--> batches --render--> lines --> files
+//!            pass 1                                  pass 2             (pure)
+//! ```
+//!
+//! The first pass checks every block and learns all clock points; the second merges the records
+//! of all producers and renders them. Memory is bounded by one block per producer, 24 bytes per
+//! block, and the registry. Damage is not an error: what is valid is converted, what is not is
+//! counted and named in [`ConvertReport::faults`]. FORMAT.md section 9 is normative.
+
+mod buffer;
+mod control;
+mod index;
+mod json;
+mod json_text;
+mod merge;
+mod output;
+mod plan;
+mod render;
+mod report;
+mod run;
+mod time;
+
+pub use control::{ConvertOptions, Progress};
+pub use json::is_escaped;
+pub use output::LineSink;
+pub use report::{ConvertReport, parse_ledger};
+pub(crate) use run::convert_into;
+pub use run::{convert_lines, convert_session};
+pub use time::rfc3339;

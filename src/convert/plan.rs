@@ -1,0 +1,186 @@
+//! What rendering needs to know beforehand: one compiled plan per schema, symbols as JSON text.
+//!
+//! A plan holds the constant text between two values (names escaped, collisions resolved), so
+//! that rendering a field is one copy and the value. Plans are compiled when the first record of
+//! their schema is met: a file may declare more schemas than it uses.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use super::buffer::{Fragment, LineBuffer};
+use super::json::{put_escaped, put_string};
+use crate::record::{CATEGORIES_MAX, FieldType, SCHEMAS_MAX};
+use crate::segment::clock::ClockMap;
+use crate::segment::registry::{Registry, Schema};
+
+/// Names that a field cannot have.
+const RESERVED: [&[u8]; 4] = [
+    b"session_id",
+    b"timestamp",
+    b"elapsed_seconds",
+    b"sample_weight",
+];
+/// Reserved in records with the flag CUT.
+const RESERVED_CUT: &[u8] = b"truncated";
+/// What is put before a name that is taken.
+const PREFIX: &[u8] = b"field_";
+/// How often it is put there at most.
+const PREFIXES_MAX: usize = 8;
+
+/// One field of a plan.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// How to read the value.
+    pub field: FieldType,
+    /// `,"name":`
+    pub name: Fragment,
+    /// `,"name":"`
+    pub name_quote: Fragment,
+}
+
+/// How records of one schema become lines.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Index of the category in [`Context::categories`].
+    pub category: u16,
+    pub fixed_bytes: u16,
+    pub steps: Vec<Step>,
+    /// Names of the fields as they stand in the line, escaped, without quotes.
+    names: Vec<Box<[u8]>>,
+    cut: bool,
+}
+
+impl Plan {
+    /// `None` when the fields cannot be given different names.
+    fn compile(schema: &Schema, category: u16, cut: bool) -> Option<Self> {
+        let mut plan = Self {
+            category,
+            fixed_bytes: schema.fixed_bytes,
+            steps: Vec::with_capacity(schema.fields.len()),
+            names: Vec::with_capacity(schema.fields.len()),
+            cut,
+        };
+        let mut escaped = LineBuffer::new();
+        for field in &schema.fields {
+            escaped.truncate(0);
+            put_escaped(&mut escaped, field.name.as_bytes());
+            let name = free_name(escaped.content(), |name| plan.is_taken(name))?;
+            let before = [b",\"", name.as_slice(), b"\":"].concat();
+            let quote = [before.as_slice(), b"\""].concat();
+            plan.steps.push(Step {
+                field: field.field_type,
+                name: Fragment::new(&before),
+                name_quote: Fragment::new(&quote),
+            });
+            plan.names.push(name.into());
+        }
+        Some(plan)
+    }
+
+    /// Whether a line of this plan has this (escaped) name before its extra fields.
+    pub(super) fn is_taken(&self, name: &[u8]) -> bool {
+        RESERVED.contains(&name)
+            || (self.cut && name == RESERVED_CUT)
+            || self.names.iter().any(|taken| **taken == *name)
+    }
+}
+
+/// `name`, with `field_` before it as often as needed; `None` when that does not help.
+pub(super) fn free_name(name: &[u8], is_taken: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let mut name = name.to_vec();
+    for _ in 0..PREFIXES_MAX {
+        if !is_taken(&name) {
+            return Some(name);
+        }
+        name.splice(..0, PREFIX.iter().copied());
+    }
+    (!is_taken(&name)).then_some(name)
+}
+
+/// Everything about a session that rendering its records needs. Shared, never changed.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub session_id: String,
+    pub clock: ClockMap,
+    pub registry: Registry,
+    /// Names of the categories, sorted, each once.
+    pub categories: Vec<String>,
+    /// Index in `categories` by category id.
+    category_index: Vec<Option<u16>>,
+    /// By schema id: the plan of whole records and of cut ones.
+    plans: Vec<[OnceLock<Option<Plan>>; 2]>,
+    /// By symbol id: the JSON string.
+    symbols: Vec<Option<Fragment>>,
+}
+
+impl Context {
+    pub(super) fn new(session_id: &str, clock: ClockMap, registry: Registry) -> Self {
+        let names: BTreeSet<&str> = registry.categories().map(|(_, name)| name).collect();
+        let categories: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let mut category_index = vec![None; CATEGORIES_MAX];
+        for (id, name) in registry.categories() {
+            let index = categories.iter().position(|other| other == name);
+            if let Some(slot) = category_index.get_mut(usize::from(id)) {
+                *slot = index.map(|index| index as u16);
+            }
+        }
+        let mut symbols = Vec::new();
+        let mut text = LineBuffer::new();
+        for (id, symbol) in registry.symbols() {
+            text.truncate(0);
+            put_string(&mut text, symbol.as_bytes());
+            symbols.resize(id as usize, None);
+            symbols.push(Some(Fragment::new(text.content())));
+        }
+        Self {
+            session_id: session_id.to_owned(),
+            clock,
+            registry,
+            categories,
+            category_index,
+            plans: (0..SCHEMAS_MAX).map(|_| <[_; 2]>::default()).collect(),
+            symbols,
+        }
+    }
+
+    /// The plan for records of this schema; `None` when schema or category are not known.
+    #[inline]
+    pub(super) fn plan(&self, schema: u16, cut: bool) -> Option<&Plan> {
+        let slot = &self.plans.get(usize::from(schema))?[usize::from(cut)];
+        match slot.get() {
+            Some(plan) => plan.as_ref(),
+            None => self.compile(slot, schema, cut),
+        }
+    }
+
+    #[cold]
+    fn compile<'a>(
+        &self,
+        slot: &'a OnceLock<Option<Plan>>,
+        schema: u16,
+        cut: bool,
+    ) -> Option<&'a Plan> {
+        let plan = || {
+            let category = self.category_of(schema)?;
+            Plan::compile(self.registry.schema(schema)?, category, cut)
+        };
+        slot.get_or_init(plan).as_ref()
+    }
+
+    /// Index of the category of a schema.
+    pub(super) fn category_of(&self, schema: u16) -> Option<u16> {
+        let category = self.registry.schema(schema)?.category;
+        *self.category_index.get(usize::from(category))?
+    }
+
+    /// Index in [`categories`](Self::categories) of a category id.
+    pub(super) fn category_index(&self, id: u32) -> Option<u16> {
+        *self.category_index.get(id as usize)?
+    }
+
+    /// The JSON string of a symbol.
+    #[inline]
+    pub(super) fn symbol(&self, id: u32) -> Option<&Fragment> {
+        self.symbols.get(id as usize)?.as_ref()
+    }
+}

@@ -1,0 +1,312 @@
+//! Finding the segments of sessions: in a log directory, a session directory, or one by one.
+//!
+//! Segments belong together when their headers carry the same nonce. Files are opened by name in
+//! an open directory, never through a symbolic link, and closed again: a session may have more
+//! segments than the process may have open files.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used
+    )
+)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, IoContext};
+use crate::segment::layout::FileHeader;
+use crate::segment::reader::SegmentReader;
+use crate::segment::source::SegmentSource;
+use crate::sys::dir::Dir;
+
+/// The directory of session directories in a log directory.
+pub const SESSIONS_DIR: &str = ".stormlog";
+/// Extension of segments.
+const SEGMENT_EXTENSION: &str = ".seg";
+
+/// One segment of a session.
+#[derive(Clone, Debug)]
+pub struct SegmentFile {
+    /// Its header.
+    pub header: FileHeader,
+    /// Where it is, for messages.
+    pub path: PathBuf,
+    origin: Origin,
+}
+
+#[derive(Clone, Debug)]
+enum Origin {
+    File(Arc<Dir>, String),
+    Memory(Arc<[u8]>),
+}
+
+impl SegmentFile {
+    /// Number of the segment, from 1.
+    pub fn number(&self) -> u64 {
+        self.header.segment
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(&self) -> Result<SegmentSource, Error> {
+        match &self.origin {
+            Origin::File(dir, name) => Ok(SegmentSource::File(Arc::new(dir.open_file(name)?))),
+            Origin::Memory(bytes) => Ok(SegmentSource::Memory(bytes.clone())),
+        }
+    }
+
+    /// Opens it for going through its blocks.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::open`]; also when it is another segment than it was.
+    pub fn reader(&self) -> Result<SegmentReader<SegmentSource>, Error> {
+        let reader = SegmentReader::open(self.open()?, &self.path)?;
+        let file = &reader.header().file;
+        if (file.nonce, file.segment) == (self.header.nonce, self.header.segment) {
+            return Ok(reader);
+        }
+        Err(Error::Corrupt {
+            path: self.path.clone(),
+            offset: 0,
+            what: "the file was replaced while it was read".to_owned(),
+        })
+    }
+}
+
+/// The segments of one session.
+#[derive(Clone, Debug)]
+pub struct SessionFiles {
+    /// Session id, `YYYYMMDD_HHMMSS`.
+    pub session_id: String,
+    /// Identity of the session.
+    pub nonce: [u8; 16],
+    /// By number; never empty.
+    pub segments: Vec<SegmentFile>,
+    /// The directory that results belong into.
+    pub log_dir: PathBuf,
+    /// What is wrong with the files, as sentences.
+    pub faults: Vec<String>,
+}
+
+impl SessionFiles {
+    /// Finds the sessions at `path`: a log directory (all sessions in it), a session directory,
+    /// or a segment. Sorted by session id. Files that should be segments and cannot be read are
+    /// faults of the session in whose directory they lie.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`] when there is no segment; what reading says when the only candidate
+    /// cannot be read; [`Error::Io`].
+    pub fn find(path: &Path) -> Result<Vec<Self>, Error> {
+        Self::find_all(&[path])
+    }
+
+    /// [`find`](Self::find) for several paths; segments of one session are put together.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn find_all(paths: &[impl AsRef<Path>]) -> Result<Vec<Self>, Error> {
+        let mut found = Found::default();
+        for path in paths {
+            let before = found.sessions.len();
+            found.add_path(path.as_ref())?;
+            if found.sessions.len() == before && !found.repeated {
+                return Err(found.first_error.take().unwrap_or(Error::NoSession {
+                    path: path.as_ref().to_owned(),
+                    remedy: "name a log directory, a session directory or a segment",
+                }));
+            }
+        }
+        Ok(found.finish())
+    }
+
+    /// The session of segments in the open directory `dir`; the directory of the results is
+    /// `log_dir`.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); [`Error::NoSession`] when the directory holds segments of more
+    /// than one session.
+    pub(crate) fn in_dir(dir: Dir, log_dir: &Path) -> Result<Self, Error> {
+        let path = dir.path().to_owned();
+        let mut found = Found::default();
+        found.add_session_dir(dir, log_dir)?;
+        let error = found.first_error.take();
+        let mut sessions = found.finish();
+        match (sessions.pop(), sessions.is_empty()) {
+            (Some(session), true) => Ok(session),
+            _ => Err(error.unwrap_or(Error::NoSession {
+                path,
+                remedy: "there are segments of no session or of several",
+            })),
+        }
+    }
+
+    /// Sessions of segments in memory, for tests and tools: name (for messages) and bytes.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the header of a segment cannot be read.
+    pub fn from_memory(
+        files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+    ) -> Result<Vec<Self>, Error> {
+        let mut found = Found::default();
+        for (path, bytes) in files {
+            found.add(Origin::Memory(bytes.into()), path, Path::new("."))?;
+        }
+        Ok(found.finish())
+    }
+
+    /// Numbers of segments that are missing before the last one, as `first..=last`.
+    pub fn missing(&self) -> Vec<std::ops::RangeInclusive<u64>> {
+        let mut expected = 1_u64;
+        let mut missing = Vec::new();
+        for segment in &self.segments {
+            if segment.number() > expected {
+                missing.push(expected..=segment.number().saturating_sub(1));
+            }
+            expected = segment.number().saturating_add(1);
+        }
+        missing
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    sessions: BTreeMap<(String, [u8; 16]), SessionFiles>,
+    /// Whether a segment was found that was known already.
+    repeated: bool,
+    first_error: Option<Error>,
+}
+
+impl Found {
+    fn add_path(&mut self, path: &Path) -> Result<(), Error> {
+        let path = std::fs::canonicalize(path).io_context("cannot find", path)?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        if !path.is_dir() {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(name) = name else {
+                let source = io::Error::other("the name is not UTF-8");
+                return Err(source).io_context("cannot open", &path);
+            };
+            let dir = Arc::new(Dir::open(parent)?);
+            let origin = Origin::File(dir, name.to_owned());
+            return self.add(origin, path.clone(), log_dir_of(parent));
+        }
+        let dir = Dir::open(&path)?;
+        if dir.names()?.iter().any(|name| is_segment_name(name)) {
+            return self.add_session_dir(dir, log_dir_of(&path));
+        }
+        if path.file_name().is_some_and(|name| name == SESSIONS_DIR) {
+            return self.add_sessions(&dir, parent);
+        }
+        if dir.exists(SESSIONS_DIR)? {
+            return self.add_sessions(&dir.open_dir(SESSIONS_DIR)?, &path);
+        }
+        Ok(())
+    }
+
+    fn add_sessions(&mut self, sessions: &Dir, log_dir: &Path) -> Result<(), Error> {
+        for name in sessions.dir_names()? {
+            self.add_session_dir(sessions.open_dir(&name)?, log_dir)?;
+        }
+        Ok(())
+    }
+
+    fn add_session_dir(&mut self, dir: Dir, log_dir: &Path) -> Result<(), Error> {
+        let dir = Arc::new(dir);
+        let mut faults = Vec::new();
+        let mut owner = None;
+        for name in dir.names()? {
+            if !is_segment_name(&name) {
+                continue;
+            }
+            let path = dir.path_of(&name);
+            match self.add_one(Origin::File(dir.clone(), name), path, log_dir) {
+                Ok(key) => owner = Some(key),
+                Err(error) => {
+                    faults.push(error.to_string());
+                    self.first_error.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(session) = owner.and_then(|key| self.sessions.get_mut(&key)) {
+            session.faults.append(&mut faults);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, origin: Origin, path: PathBuf, log_dir: &Path) -> Result<(), Error> {
+        self.add_one(origin, path, log_dir).map(|_| ())
+    }
+
+    fn add_one(
+        &mut self,
+        origin: Origin,
+        path: PathBuf,
+        log_dir: &Path,
+    ) -> Result<(String, [u8; 16]), Error> {
+        let source = match &origin {
+            Origin::File(dir, name) => SegmentSource::File(Arc::new(dir.open_file(name)?)),
+            Origin::Memory(bytes) => SegmentSource::Memory(bytes.clone()),
+        };
+        let reader = SegmentReader::open(source, &path)?;
+        let header = reader.header();
+        let key = (header.session_id.clone(), header.file.nonce);
+        let session = self.sessions.entry(key.clone());
+        let session = session.or_insert_with(|| SessionFiles {
+            session_id: header.session_id.clone(),
+            nonce: header.file.nonce,
+            segments: Vec::new(),
+            log_dir: log_dir.to_owned(),
+            faults: Vec::new(),
+        });
+        let number = header.file.segment;
+        let same = session.segments.iter().find(|s| s.number() == number);
+        if let Some(same) = same {
+            self.repeated = true;
+            if same.path != path {
+                let (other, path) = (same.path.display(), path.display());
+                let fault = format!("{path} is segment {number} as {other} is: left out");
+                session.faults.push(fault);
+            }
+            return Ok(key);
+        }
+        if header.copy_damaged {
+            let path = path.display();
+            let fault = format!("{path}: one of the two copies of the header is damaged");
+            session.faults.push(fault);
+        }
+        session.segments.push(SegmentFile {
+            header: header.file,
+            path,
+            origin,
+        });
+        Ok(key)
+    }
+
+    fn finish(self) -> Vec<SessionFiles> {
+        let mut sessions: Vec<_> = self.sessions.into_values().collect();
+        for session in &mut sessions {
+            session.segments.sort_by_key(SegmentFile::number);
+        }
+        sessions
+    }
+}
+
+/// The log directory of a directory with segments: what holds its `.stormlog`, else itself.
+fn log_dir_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if parent.file_name().is_some_and(|name| name == SESSIONS_DIR) => {
+            parent.parent().unwrap_or(dir)
+        }
+        _ => dir,
+    }
+}
+
+fn is_segment_name(name: &str) -> bool {
+    name.len() > SEGMENT_EXTENSION.len() && name.ends_with(SEGMENT_EXTENSION)
+}

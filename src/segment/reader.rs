@@ -1,0 +1,428 @@
+//! Reading one segment: header, blocks, seal. FORMAT.md sections 2, 4 and 5 are normative.
+//!
+//! Every length is bounded before it is used; a block is handed out only after its CRC matched.
+//! Strict reading: the first invalid block ends the segment, what stands before it is the valid
+//! prefix. (A later salvage mode continues from [`SegmentReader::read_block_at`] at the next
+//! multiple of 8; nothing else has to know.)
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used
+    )
+)]
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoContext};
+use crate::segment::layout::{
+    BLOCK_ALIGN, BLOCK_DATA, BLOCK_HEADER_BYTES, BLOCK_LARGE, BLOCK_MAGIC, BLOCK_REGISTRY,
+    BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader, DATA_BYTES_MAX, FILE_HEADER_BYTES, FILE_MAGIC,
+    FILE_SEGMENT, FileHeader, HEADER_COPY_OFFSET, HINT_OFFSET, PAYLOAD_BYTES_MAX,
+    SEAL_HEADER_BYTES, SealCount, SealHeader, VERSION_MAJOR, block_bytes,
+};
+use crate::segment::source::Source;
+
+/// Bytes that are read at once when going through a segment.
+const WINDOW_BYTES: usize = 256 * 1024;
+/// Categories that one seal can count.
+const SEAL_CATEGORIES_MAX: usize = 256;
+/// Bytes of a session id.
+const SESSION_ID_BYTES: usize = 15;
+
+/// The header of a segment after every check.
+#[derive(Clone, Debug)]
+pub struct SegmentHeader {
+    /// The header as it stands in the file.
+    pub file: FileHeader,
+    /// Session id, `YYYYMMDD_HHMMSS`: safe as a part of a file name.
+    pub session_id: String,
+    /// Version of the program that wrote the file, with what is not printable replaced.
+    pub program: String,
+    /// Whether one of the two copies is damaged.
+    pub copy_damaged: bool,
+}
+
+/// One block with a valid CRC.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// Its header.
+    pub header: BlockHeader,
+    /// Where it stands in the file.
+    pub offset: u64,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// The seal of a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// Blocks without the seal.
+    pub blocks: u64,
+    /// Records in data blocks.
+    pub records: u64,
+    /// Whether the session ends with this segment.
+    pub last: bool,
+    /// Records per category id.
+    pub categories: Vec<(u32, u64)>,
+}
+
+/// How a segment ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a seal.
+    Sealed(Seal),
+    /// Without one, and nothing is known to be missing: still recording, or killed.
+    Open {
+        /// Where the next block would stand.
+        offset: u64,
+    },
+    /// Blocks are known to be missing from here on.
+    Damaged {
+        /// Where the first invalid block stands.
+        offset: u64,
+        /// What is wrong with it.
+        what: &'static str,
+        /// The seal, where it can still be found: it tells how much is missing.
+        seal: Option<Seal>,
+    },
+}
+
+/// Goes through the blocks of one segment.
+#[derive(Debug)]
+pub struct SegmentReader<S> {
+    source: S,
+    path: PathBuf,
+    header: SegmentHeader,
+    byte_count: u64,
+    /// Up to where the writer says blocks are complete; may be older than the blocks.
+    committed: u64,
+    next_offset: u64,
+    next_sequence: Option<u64>,
+    blocks: u64,
+    end: Option<End>,
+    window: Vec<u8>,
+    /// File offset of `window[0]`.
+    window_offset: u64,
+}
+
+/// What stands at an offset.
+enum Found {
+    Valid(BlockHeader),
+    Invalid(&'static str),
+}
+
+impl<S: Source> SegmentReader<S> {
+    /// Reads and checks the header. `path` is for messages only.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when neither copy of the header is that of a segment that this version
+    /// can read; [`Error::Io`].
+    pub fn open(source: S, path: &Path) -> Result<Self, Error> {
+        let byte_count = source
+            .byte_count()
+            .io_context("cannot read the length of", path)?;
+        let mut head = [0; HINT_OFFSET + 8];
+        let count = source
+            .read_at(0, &mut head)
+            .io_context("cannot read", path)?;
+        let head = head.get(..count).unwrap_or_default();
+        let header = parse_headers(head, path)?;
+        let hint = head.get(HINT_OFFSET..).and_then(|hint| hint.first_chunk());
+        Ok(Self {
+            source,
+            path: path.to_owned(),
+            header,
+            byte_count,
+            committed: hint.map_or(0, |hint| u64::from_le_bytes(*hint)),
+            next_offset: BLOCKS_OFFSET as u64,
+            next_sequence: None,
+            blocks: 0,
+            end: None,
+            window: Vec::new(),
+            window_offset: 0,
+        })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    /// The path for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length of the file when it was opened.
+    pub fn byte_count(&self) -> u64 {
+        self.byte_count
+    }
+
+    /// How the segment ends; known once [`next_block`](Self::next_block) has returned `None`.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Blocks handed out so far.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// The next data, registry or large block; `None` at the end of the valid prefix.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system cannot read. Damage is not an error, see [`End`].
+    pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
+        if self.end.is_some() {
+            return Ok(None);
+        }
+        let offset = self.next_offset;
+        let header = match self.read_block_at(offset)? {
+            Found::Valid(header) => header,
+            Found::Invalid(what) => {
+                self.end = Some(self.end_without_seal(offset, what)?);
+                return Ok(None);
+            }
+        };
+        if self
+            .next_sequence
+            .is_some_and(|next| next != header.sequence)
+        {
+            self.end = Some(End::Damaged {
+                offset,
+                what: "a block is missing: the sequence does not fit",
+                seal: self.find_seal(offset)?,
+            });
+            return Ok(None);
+        }
+        self.next_sequence = Some(header.sequence.wrapping_add(1));
+        let payload_bytes = header.payload_bytes as usize;
+        self.next_offset = offset.saturating_add(block_bytes(payload_bytes) as u64);
+        if header.kind == BLOCK_SEAL {
+            let seal = parse_seal(self.payload(offset, payload_bytes));
+            self.end = Some(match seal {
+                Some(seal) => End::Sealed(seal),
+                None => End::Damaged {
+                    offset,
+                    what: "the seal cannot be read",
+                    seal: None,
+                },
+            });
+            return Ok(None);
+        }
+        self.blocks = self.blocks.saturating_add(1);
+        let payload = self.payload(offset, payload_bytes);
+        Ok(Some(Block {
+            header,
+            offset,
+            payload,
+        }))
+    }
+
+    /// The end of a segment at whose `offset` there is no valid block.
+    fn end_without_seal(&mut self, offset: u64, what: &'static str) -> Result<End, Error> {
+        let seal = self.find_seal(offset)?;
+        if seal.is_some() || self.committed > offset || offset > self.byte_count {
+            return Ok(End::Damaged { offset, what, seal });
+        }
+        Ok(End::Open { offset })
+    }
+
+    /// Looks for the seal behind damage at `after`: it is the last block, so it ends where the
+    /// committed part or the file ends.
+    fn find_seal(&mut self, after: u64) -> Result<Option<Seal>, Error> {
+        for end in [self.committed, self.byte_count] {
+            for count in 0..=SEAL_CATEGORIES_MAX {
+                let payload_bytes = size_of::<SealCount>()
+                    .saturating_mul(count)
+                    .saturating_add(SEAL_HEADER_BYTES);
+                let offset = end.saturating_sub(block_bytes(payload_bytes) as u64);
+                if offset < after || !offset.is_multiple_of(BLOCK_ALIGN as u64) {
+                    break;
+                }
+                if let Found::Valid(header) = self.read_block_at(offset)? {
+                    if header.kind == BLOCK_SEAL {
+                        return Ok(parse_seal(
+                            self.payload(offset, header.payload_bytes as usize),
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks the block at `offset` and leaves it in the window.
+    fn read_block_at(&mut self, offset: u64) -> Result<Found, Error> {
+        let Some(bytes) = self.view(offset, BLOCK_HEADER_BYTES)? else {
+            return Ok(Found::Invalid("the file ends before the next block"));
+        };
+        let Ok(header) = bytemuck::try_pod_read_unaligned::<BlockHeader>(bytes) else {
+            return Ok(Found::Invalid("the file ends before the next block"));
+        };
+        if let Err(what) = check_block_header(&header) {
+            return Ok(Found::Invalid(what));
+        }
+        let whole = BLOCK_HEADER_BYTES.saturating_add(header.payload_bytes as usize);
+        if self.view(offset, whole)?.is_none() {
+            return Ok(Found::Invalid("the file ends within a block"));
+        }
+        let payload = self.payload(offset, header.payload_bytes as usize);
+        let (nonce, segment) = (&self.header.file.nonce, self.header.file.segment);
+        if header.expected_crc(nonce, segment, payload) != header.crc {
+            return Ok(Found::Invalid("the checksum of the block does not match"));
+        }
+        Ok(Found::Valid(header))
+    }
+
+    /// `bytes` bytes at `offset`, `None` where the file is too short. Reads at most the larger of
+    /// `bytes` and the window, and never more than the file is long.
+    fn view(&mut self, offset: u64, bytes: usize) -> Result<Option<&[u8]>, Error> {
+        let Some(end) = offset
+            .checked_add(bytes as u64)
+            .filter(|end| *end <= self.byte_count)
+        else {
+            return Ok(None);
+        };
+        let window_end = self.window_offset.saturating_add(self.window.len() as u64);
+        if offset < self.window_offset || end > window_end {
+            let rest = self.byte_count.saturating_sub(offset);
+            let count = (bytes.max(WINDOW_BYTES) as u64).min(rest) as usize;
+            self.window.resize(count, 0);
+            self.window_offset = offset;
+            let read = self
+                .source
+                .read_at(offset, &mut self.window)
+                .io_context("cannot read", &self.path)?;
+            self.window.truncate(read);
+        }
+        Ok(self.in_window(offset, bytes))
+    }
+
+    fn in_window(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset.checked_sub(self.window_offset)?).ok()?;
+        self.window.get(start..start.checked_add(bytes)?)
+    }
+
+    /// The payload of the block at `offset`, which is in the window.
+    fn payload(&self, offset: u64, bytes: usize) -> &[u8] {
+        let start = offset.saturating_add(BLOCK_HEADER_BYTES as u64);
+        self.in_window(start, bytes).unwrap_or_default()
+    }
+}
+
+/// The first valid copy of the header.
+fn parse_headers(head: &[u8], path: &Path) -> Result<SegmentHeader, Error> {
+    let copy = |offset: usize| {
+        let end = offset.saturating_add(FILE_HEADER_BYTES);
+        parse_header(head.get(offset..end).unwrap_or_default())
+    };
+    let (first, second) = (copy(0), copy(HEADER_COPY_OFFSET));
+    let damaged = first.is_err() || second.is_err();
+    match first.or_else(|what| second.map_err(|_| what)) {
+        Ok(header) => Ok(SegmentHeader {
+            copy_damaged: damaged,
+            ..header
+        }),
+        Err(what) => Err(Error::Corrupt {
+            path: path.to_owned(),
+            offset: 0,
+            what,
+        }),
+    }
+}
+
+/// Checks in the order of FORMAT.md section 2.
+fn parse_header(bytes: &[u8]) -> Result<SegmentHeader, String> {
+    let Ok(file) = bytemuck::try_pod_read_unaligned::<FileHeader>(bytes) else {
+        return Err("too short for a segment".to_owned());
+    };
+    if file.magic != FILE_MAGIC {
+        return Err("not a stormlog file".to_owned());
+    }
+    if file.version_major != VERSION_MAJOR {
+        let (major, minor) = (file.version_major, file.version_minor);
+        return Err(format!(
+            "written in format version {major}.{minor}, this program reads {VERSION_MAJOR}.x"
+        ));
+    }
+    if file.header_bytes as usize != FILE_HEADER_BYTES {
+        return Err("the length of the header is wrong".to_owned());
+    }
+    if file.expected_crc() != file.crc {
+        return Err("the checksum of the header does not match".to_owned());
+    }
+    if file.file_kind != FILE_SEGMENT {
+        return Err("a stormlog file, but not a segment".to_owned());
+    }
+    let session_id = session_id(&file.session)
+        .ok_or_else(|| "the session id is not YYYYMMDD_HHMMSS".to_owned())?;
+    if file.segment == 0 {
+        return Err("a segment number is at least 1".to_owned());
+    }
+    let program = file.program.split(|byte| *byte == 0).next();
+    let program = String::from_utf8_lossy(program.unwrap_or_default())
+        .replace(|c: char| !c.is_ascii_graphic() && c != ' ', "?");
+    Ok(SegmentHeader {
+        file,
+        session_id,
+        program,
+        copy_damaged: false,
+    })
+}
+
+/// Whether `id` is a session id, `YYYYMMDD_HHMMSS`.
+pub fn is_session_id(id: &str) -> bool {
+    let digit = |(index, byte): (usize, u8)| match index {
+        8 => byte == b'_',
+        _ => byte.is_ascii_digit(),
+    };
+    id.len() == SESSION_ID_BYTES && id.bytes().enumerate().all(digit)
+}
+
+fn session_id(field: &[u8; 16]) -> Option<String> {
+    let (id, zero) = field.split_at_checked(SESSION_ID_BYTES)?;
+    let id = std::str::from_utf8(id).ok()?;
+    (zero == [0] && is_session_id(id)).then(|| id.to_owned())
+}
+
+/// Bounds everything that the block header says about lengths.
+fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
+    if header.magic != BLOCK_MAGIC {
+        return Err("no block where one should stand");
+    }
+    let bytes_max = match header.kind {
+        BLOCK_DATA => DATA_BYTES_MAX,
+        BLOCK_REGISTRY | BLOCK_LARGE | BLOCK_SEAL => PAYLOAD_BYTES_MAX,
+        _ => return Err("a block of unknown kind"),
+    };
+    if header.payload_bytes as usize > bytes_max || !header.payload_bytes.is_multiple_of(4) {
+        return Err("the length of the block is wrong");
+    }
+    Ok(())
+}
+
+fn parse_seal(payload: &[u8]) -> Option<Seal> {
+    let (head, rest) = payload.split_at_checked(SEAL_HEADER_BYTES)?;
+    let head = bytemuck::try_pod_read_unaligned::<SealHeader>(head).ok()?;
+    let count = head.categories as usize;
+    let counts = rest.chunks_exact(size_of::<SealCount>());
+    if count > SEAL_CATEGORIES_MAX || counts.len() < count {
+        return None;
+    }
+    let categories = counts
+        .take(count)
+        .filter_map(|bytes| bytemuck::try_pod_read_unaligned::<SealCount>(bytes).ok())
+        .map(|count| (count.category, count.records))
+        .collect();
+    Some(Seal {
+        blocks: head.blocks,
+        records: head.records,
+        last: head.last != 0,
+        categories,
+    })
+}
+
+const _: () = assert!(BLOCKS_OFFSET.is_multiple_of(BLOCK_ALIGN));

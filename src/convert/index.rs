@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::control::Control;
 use crate::error::Error;
-use crate::record::SCHEMAS_MAX;
+use crate::record::{INLINE_BYTES_MAX, SCHEMAS_MAX};
 use crate::segment::files::{SegmentFile, SessionFiles};
 use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BLOCK_REGISTRY};
 use crate::segment::reader::{Block, End, Seal};
@@ -16,6 +16,8 @@ use crate::segment::registry::Registry;
 
 /// Faults of one kind that are named one by one; the rest is counted.
 const FAULTS_MAX: usize = 100;
+/// The longest padding of a ring.
+const PADDING_BYTES_MAX: u64 = INLINE_BYTES_MAX as u64;
 
 /// Where a data block is.
 #[derive(Clone, Copy, Debug)]
@@ -233,7 +235,9 @@ impl Index {
     ) {
         let header = &block.header;
         let ring = self.rings.entry(header.ring).or_default();
-        if !ring.blocks.is_empty() && ring.next_pos != header.first_pos {
+        // Padding that ended a block run alone is in no block.
+        let padding = ring.next_pos..=ring.next_pos.saturating_add(PADDING_BYTES_MAX);
+        if !ring.blocks.is_empty() && !padding.contains(&header.first_pos) {
             ring.gaps += 1;
         }
         ring.next_pos = header.next_pos;

@@ -63,7 +63,7 @@ macro_rules! record {
                 __stormlog_bytemuck::Zeroable,
             )]
             #[bytemuck(crate = "__stormlog_bytemuck")]
-            pub struct Fixed {
+            pub struct __StormlogFixed {
                 $( $field: <$type as __StormlogField>::Slot, )*
             }
 
@@ -71,7 +71,7 @@ macro_rules! record {
                 $( $crate::record::FieldDef {
                     name: $crate::record::field_name(stringify!($field)),
                     field_type: <$type as __StormlogField>::TYPE,
-                    offset: ::core::mem::offset_of!(Fixed, $field) as u16,
+                    offset: ::core::mem::offset_of!(__StormlogFixed, $field) as u16,
                 }, )*
             ];
 
@@ -80,12 +80,12 @@ macro_rules! record {
                 $category,
                 $crate::record::KeepClass::$keep,
                 FIELDS,
-                ::core::mem::size_of::<Fixed>(),
+                ::core::mem::size_of::<__StormlogFixed>(),
                 $crate::record!(@key FIELDS $($key)?),
             );
 
             impl $crate::record::Record for $name<'_> {
-                type Fixed = Fixed;
+                type Fixed = __StormlogFixed;
 
                 #[inline(always)]
                 fn schema(&self) -> &'static $crate::record::SchemaDef {
@@ -99,8 +99,8 @@ macro_rules! record {
 
                 #[inline(always)]
                 #[allow(unused_variables)]
-                fn fixed(&self, cap: usize) -> Fixed {
-                    Fixed { $( $field: <$type as __StormlogField>::slot(self.$field, cap), )* }
+                fn fixed(&self, cap: usize) -> __StormlogFixed {
+                    __StormlogFixed { $( $field: <$type as __StormlogField>::slot(self.$field, cap), )* }
                 }
 
                 #[inline(always)]

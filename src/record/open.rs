@@ -48,33 +48,60 @@ impl Record for Open {
 /// A record that describes itself: the fields of `record`, and `extras`, as extra fields of
 /// category `custom`, with the name of its own category in front and without symbols. Used when
 /// the registry has no room for the schema or a symbol.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Described<'a, R> {
-    pub(crate) record: &'a R,
+#[derive(Clone, Copy)]
+pub(crate) struct Described<'a> {
+    pub(crate) record: &'a dyn Describe,
     pub(crate) extras: &'a [Extra<'a>],
 }
 
-impl<R: Record> Described<'_, R> {
+/// The part of [`Record`] that works through a pointer; cold, so that it may.
+pub(crate) trait Describe {
+    fn schema_of(&self) -> &'static SchemaDef;
+    fn keep_of(&self) -> KeepClass;
+    fn is_cut_at(&self, cap: usize) -> bool;
+    fn key_of(&self) -> &[u8];
+    fn visit_all(&self, visit: &mut dyn FnMut(Extra<'_>));
+}
+
+impl<R: Record> Describe for R {
+    fn schema_of(&self) -> &'static SchemaDef {
+        self.schema()
+    }
+    fn keep_of(&self) -> KeepClass {
+        self.keep()
+    }
+    fn is_cut_at(&self, cap: usize) -> bool {
+        self.is_cut(cap)
+    }
+    fn key_of(&self) -> &[u8] {
+        self.key_bytes()
+    }
+    fn visit_all(&self, visit: &mut dyn FnMut(Extra<'_>)) {
+        self.visit(visit);
+    }
+}
+
+impl Described<'_> {
     /// Calls `visit` for each extra field, cut to `cap`.
     fn each(&self, cap: usize, visit: &mut dyn FnMut(Extra<'_>)) {
-        visit(Extra::new("category", self.record.schema().category));
+        visit(Extra::new("category", self.record.schema_of().category));
         self.record
-            .visit(&mut |extra| visit(extra.with_text_key().capped(cap)));
-        let room = EXTRAS_MAX - 1 - self.record.schema().fields.len();
+            .visit_all(&mut |extra| visit(extra.with_text_key().capped(cap)));
+        let room = EXTRAS_MAX - 1 - self.record.schema_of().fields.len();
         for extra in self.extras.iter().take(room) {
             visit(extra.with_text_key().capped(cap));
         }
     }
 }
 
-impl<R: Record> Record for Described<'_, R> {
+impl Record for Described<'_> {
     type Fixed = ();
 
     fn schema(&self) -> &'static SchemaDef {
         Category::custom().schema()
     }
     fn keep(&self) -> KeepClass {
-        self.record.keep()
+        self.record.keep_of()
     }
     fn fixed(&self, _cap: usize) {}
     fn variable_bytes(&self, cap: usize) -> usize {
@@ -89,13 +116,13 @@ impl<R: Record> Record for Described<'_, R> {
         self.each(cap, &mut |extra| extra.write(out));
     }
     fn is_cut(&self, cap: usize) -> bool {
-        self.record.is_cut(cap)
+        self.record.is_cut_at(cap)
     }
     fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
         true
     }
     fn key_bytes(&self) -> &[u8] {
-        self.record.key_bytes()
+        self.record.key_of()
     }
     fn visit(&self, visit: &mut dyn FnMut(Extra<'_>)) {
         self.each(usize::MAX, visit);

@@ -62,7 +62,10 @@ struct Floor {
 
 impl Floor {
     fn new() -> Self {
-        Self { slots: vec![[0; 8]; RING_BYTES / 64], next: 0 }
+        Self {
+            slots: vec![[0; 8]; RING_BYTES / 64],
+            next: 0,
+        }
     }
 
     #[inline(always)]
@@ -77,7 +80,9 @@ impl Floor {
 fn session() -> Session {
     let dir = std::env::temp_dir().join(format!("stormlog-bench-{}", std::process::id()));
     let builder = Session::builder().dir(dir).conversion(Conversion::Later);
-    builder.start().expect("the temporary directory can be written")
+    builder
+        .start()
+        .expect("the temporary directory can be written")
 }
 
 /// Time of `iterations` calls in batches; the writer drains between batches, outside of the time.

@@ -1,6 +1,7 @@
 //! The push: enabled > sample > reserve > encode > commit.
 #![expect(unsafe_code, reason = "the handle points straight at the gates")]
 
+use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
@@ -10,8 +11,8 @@ use crate::ledger::{DropReason, OFFERED};
 use crate::local;
 use crate::record::{
     Category, Described, Extra, FLAG_CUT, FLAG_EXTRA, FLAG_LARGE, HEADER_BYTES, KeepClass,
-    LARGE_RECORD_BYTES, LargeReference, Name, Open, Record, RecordHeader, SCHEMAS_MAX, SchemaIds,
-    Symbol, Variable, align_record, extras_bytes, extras_cut, write_extras,
+    LARGE_RECORD_BYTES, LargeReference, Name, Open, Place, Record, RecordHeader, SCHEMAS_MAX,
+    SchemaIds, Sink, Symbol, Variable, align_record, extras_bytes, extras_cut, write_extras,
 };
 use crate::ring::{Refused, RingSlot};
 
@@ -177,6 +178,19 @@ fn push_described<R: Record>(core: &Arc<Core>, record: &R, extras: &[Extra<'_>])
     }
 }
 
+/// Header and fixed part of a record, which are written in one go.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Head<F> {
+    header: RecordHeader,
+    fixed: F,
+}
+
+// SAFETY: all bytes zero are a zero header and a zeroed `F`, which is `Zeroable`.
+unsafe impl<F: Zeroable> Zeroable for Head<F> {}
+// SAFETY: packed, so there is no padding; both members are Pod, so any bytes are a value.
+unsafe impl<F: Pod> Pod for Head<F> {}
+
 /// A record that passed its gate.
 struct Offer<'a, R> {
     record: &'a R,
@@ -187,11 +201,19 @@ struct Offer<'a, R> {
     flags: u8,
 }
 
+// Not derived: a record need not be `Copy` itself.
+impl<R> Clone for Offer<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<R> Copy for Offer<'_, R> {}
+
 impl<R: Record> Offer<'_, R> {
     /// The calling thread may have no ring yet.
     #[cold]
     #[inline(never)]
-    fn push_first(&self, core: &Arc<Core>) -> Outcome {
+    fn push_first(self, core: &Arc<Core>) -> Outcome {
         local::with_slot(core, |slot| self.push(core, slot)).unwrap_or_else(|| {
             core.storage.count_shared(self.category, OFFERED);
             core.storage
@@ -201,7 +223,7 @@ impl<R: Record> Offer<'_, R> {
     }
 
     #[inline(always)]
-    fn push(&self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
+    fn push(self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
         let guard = match slot.busy.enter() {
             Ok(guard) => guard,
             Err(refused) => return self.refused(core, refused),
@@ -212,6 +234,10 @@ impl<R: Record> Offer<'_, R> {
         }
         core.storage.count(slot, self.category, OFFERED);
         let ticks = core.clock.ticks();
+        // Everything that is read from the record but the texts, before the first store into
+        // the ring: the compiler must assume that such a store changes what it reads after it.
+        let fixed = self.record.fixed(usize::MAX);
+        let flags = self.flags(usize::MAX);
         let body = size_of::<R::Fixed>()
             + self.record.variable_bytes(usize::MAX)
             + extras_bytes(self.extras, usize::MAX);
@@ -229,17 +255,20 @@ impl<R: Record> Offer<'_, R> {
         if let Some(last) = out.last_chunk_mut::<4>() {
             *last = [0; 4];
         }
-        let header = RecordHeader::new(bytes, self.schema, self.flags(usize::MAX), 0, ticks);
-        let mut out = Variable::new(out);
-        out.put(bytemuck::bytes_of(&header));
-        self.write_body(usize::MAX, &mut out);
+        let header = RecordHeader::new(bytes, self.schema, flags, 0, ticks);
+        let head = Head { header, fixed };
+        if let Some((place, rest)) = out.split_at_mut_checked(size_of::<Head<R::Fixed>>()) {
+            place.copy_from_slice(bytemuck::bytes_of(&head));
+            let mut rest = Place::new(rest);
+            self.record.write_variable(usize::MAX, &mut rest);
+            write_extras(self.extras, usize::MAX, &mut rest);
+        }
         slot.side.commit(ring, place);
         drop(guard);
         Outcome::Kept
     }
 
-    #[inline(always)]
-    fn write_body(&self, cap: usize, out: &mut Variable<'_>) {
+    fn write_body(self, cap: usize, out: &mut impl Sink) {
         out.put(bytemuck::bytes_of(&self.record.fixed(cap)));
         self.record.write_variable(cap, out);
         write_extras(self.extras, cap, out);
@@ -263,7 +292,7 @@ impl<R: Record> Offer<'_, R> {
     }
 
     #[cold]
-    fn register_symbols(&self, core: &Core) -> bool {
+    fn register_symbols(self, core: &Core) -> bool {
         self.all_symbols(|symbol| core.register_symbol(symbol))
     }
 
@@ -277,7 +306,7 @@ impl<R: Record> Offer<'_, R> {
     }
 
     #[cold]
-    fn refused(&self, core: &Core, refused: Refused) -> Outcome {
+    fn refused(self, core: &Core, refused: Refused) -> Outcome {
         match refused {
             Refused::Closed => Outcome::Closed,
             Refused::Reentrant => {
@@ -290,7 +319,7 @@ impl<R: Record> Offer<'_, R> {
     }
 
     #[cold]
-    fn full(&self, core: &Core, slot: &RingSlot) -> Outcome {
+    fn full(self, core: &Core, slot: &RingSlot) -> Outcome {
         let reason = match self.record.keep() {
             KeepClass::Sampled => DropReason::RingFull,
             KeepClass::Always => DropReason::AlwaysBudget,
@@ -303,7 +332,7 @@ impl<R: Record> Offer<'_, R> {
     /// A record that is too long for the ring: its body goes into a chain of chunks.
     #[cold]
     #[inline(never)]
-    fn push_large(&self, core: &Core, slot: &RingSlot, ticks: u64, body: usize) -> Outcome {
+    fn push_large(self, core: &Core, slot: &RingSlot, ticks: u64, body: usize) -> Outcome {
         let (cap, body) = self.cap(core.record_bytes_max, body);
         let chunks = &core.storage.large;
         let Some(mut chain) = chunks.take(body) else {

@@ -40,9 +40,15 @@ fn builder(dir: &Path) -> SessionBuilder {
 fn lines(report: &CloseReport) -> BTreeMap<String, Vec<Json>> {
     let read = |path: &Path| -> Vec<Json> {
         let text = std::fs::read_to_string(path).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     };
-    report.files.iter().map(|file| (file.category.clone(), read(&file.path))).collect()
+    report
+        .files
+        .iter()
+        .map(|file| (file.category.clone(), read(&file.path)))
+        .collect()
 }
 
 /// A close without faults whose ledger is exact and equals the lines of the files.
@@ -100,7 +106,9 @@ fn a_session_ends_as_json_lines() {
     assert_eq!(start["event"], "session_start");
     assert_eq!(start["pid"], std::process::id());
     assert_eq!(start["settings"]["conversion"], "wait");
-    let names: Vec<_> = std::fs::read_dir(temp.path().join(".stormlog")).unwrap().collect();
+    let names: Vec<_> = std::fs::read_dir(temp.path().join(".stormlog"))
+        .unwrap()
+        .collect();
     assert!(names.is_empty(), "segments go after a verified conversion");
 }
 
@@ -110,7 +118,11 @@ fn a_session_ends_as_json_lines() {
 #[test]
 fn threads_lose_nothing_and_keep_their_order() {
     const THREADS: u16 = 4;
-    const RECORDS: u32 = if cfg!(debug_assertions) { 50_000 } else { 1_000_000 };
+    const RECORDS: u32 = if cfg!(debug_assertions) {
+        50_000
+    } else {
+        1_000_000
+    };
     for storage in [RingStorage::Anonymous, RingStorage::SessionDir] {
         let temp = tempfile::tempdir().unwrap();
         let session = builder(temp.path())
@@ -136,7 +148,11 @@ fn threads_lose_nothing_and_keep_their_order() {
         assert!(report.ledger.is_exact());
         let total = u64::from(THREADS) * u64::from(RECORDS);
         assert_eq!(report.ledger.categories["performance"].written(), total);
-        let file = report.files.iter().find(|file| file.category == "performance").unwrap();
+        let file = report
+            .files
+            .iter()
+            .find(|file| file.category == "performance")
+            .unwrap();
         check_counted(&file.path, usize::from(THREADS), RECORDS);
     }
 }
@@ -150,7 +166,11 @@ fn check_counted(path: &Path, threads: usize, records: u32) {
     for line in file.lines() {
         let line: Json = serde_json::from_str(&line.unwrap()).unwrap();
         let thread = usize::try_from(line["thread"].as_u64().unwrap()).unwrap();
-        assert_eq!(line["number"].as_u64().unwrap(), next[thread], "thread {thread}");
+        assert_eq!(
+            line["number"].as_u64().unwrap(),
+            next[thread],
+            "thread {thread}"
+        );
         next[thread] += 1;
         let now = line["elapsed_seconds"].as_f64().unwrap();
         assert!(now >= elapsed, "{now} after {elapsed}");
@@ -159,13 +179,19 @@ fn check_counted(path: &Path, threads: usize, records: u32) {
         assert!(stamp >= timestamp.as_str(), "{stamp} after {timestamp}");
         timestamp.replace_range(.., stamp);
     }
-    assert!(next.iter().all(|next| *next == u64::from(records)), "{next:?}");
+    assert!(
+        next.iter().all(|next| *next == u64::from(records)),
+        "{next:?}"
+    );
 }
 
 #[test]
 fn full_ring_drops_are_counted_to_the_record() {
     let temp = tempfile::tempdir().unwrap();
-    let session = builder(temp.path()).ring_total_bytes(64 << 10).start().unwrap();
+    let session = builder(temp.path())
+        .ring_total_bytes(64 << 10)
+        .start()
+        .unwrap();
     let log = session.log();
     let (mut kept, mut dropped) = (0_u64, 0_u64);
     for number in 0..200_000 {
@@ -180,7 +206,10 @@ fn full_ring_drops_are_counted_to_the_record() {
     let account = report.ledger.categories["performance"];
     assert_eq!(account.offered(), kept + dropped);
     assert_eq!(account.written(), kept);
-    assert_eq!(account.dropped(stormlog::ledger::DropReason::RingFull), dropped);
+    assert_eq!(
+        account.dropped(stormlog::ledger::DropReason::RingFull),
+        dropped
+    );
 }
 
 #[test]
@@ -189,10 +218,15 @@ fn long_records_survive_whole_and_longer_ones_are_cut() {
     let session = builder(temp.path()).start().unwrap();
     let log = session.log();
     let text = |bytes: usize| -> String {
-        (0..bytes).map(|index| char::from(b'a' + (index % 26) as u8)).collect()
+        (0..bytes)
+            .map(|index| char::from(b'a' + (index % 26) as u8))
+            .collect()
     };
     let (a, b, c) = (text(64 << 10), text(70_000), text(2 << 20));
-    let failed = |traceback| Failed { component: "docker", traceback };
+    let failed = |traceback| Failed {
+        component: "docker",
+        traceback,
+    };
     assert_eq!(log.push(&failed(&a)), Outcome::Kept);
     let extras = [Extra::new("x", b.as_str()), Extra::new("y", b.as_str())];
     assert_eq!(log.push_with(&failed(&b), &extras), Outcome::Kept);
@@ -202,7 +236,10 @@ fn long_records_survive_whole_and_longer_ones_are_cut() {
     let errors = &lines["errors"];
     assert_eq!(errors[0]["traceback"], a.as_str());
     assert_eq!(errors[1]["traceback"], b.as_str());
-    assert_eq!((&errors[1]["x"], &errors[1]["y"]), (&Json::from(b.as_str()), &Json::from(b)));
+    assert_eq!(
+        (&errors[1]["x"], &errors[1]["y"]),
+        (&Json::from(b.as_str()), &Json::from(b))
+    );
     assert_eq!(errors[1].get("truncated"), None);
     let cut = errors[2]["traceback"].as_str().unwrap();
     assert!(cut.len() >= 512 << 10 && c.starts_with(cut));
@@ -212,13 +249,19 @@ fn long_records_survive_whole_and_longer_ones_are_cut() {
 #[test]
 fn many_large_records_roll_segments_and_stay_in_order() {
     let temp = tempfile::tempdir().unwrap();
-    let session =
-        builder(temp.path()).segment_bytes(4 << 20).keep_segments(true).start().unwrap();
+    let session = builder(temp.path())
+        .segment_bytes(4 << 20)
+        .keep_segments(true)
+        .start()
+        .unwrap();
     let log = session.log();
     let text = "t".repeat(300_000);
     for number in 0..60 {
         let outcome = log.push_with(
-            &Failed { component: "c", traceback: &text },
+            &Failed {
+                component: "c",
+                traceback: &text,
+            },
             &[Extra::new("number", number as u64)],
         );
         assert_eq!(outcome, Outcome::Kept);
@@ -227,7 +270,10 @@ fn many_large_records_roll_segments_and_stay_in_order() {
     let segments = session.segment_dir().unwrap().to_owned();
     let (report, lines) = close_clean(session);
     assert!(report.segment_bytes > 60 * 300_000);
-    let numbers: Vec<_> = lines["errors"].iter().map(|line| line["number"].clone()).collect();
+    let numbers: Vec<_> = lines["errors"]
+        .iter()
+        .map(|line| line["number"].clone())
+        .collect();
     assert_eq!(numbers, (0..60_u64).map(Json::from).collect::<Vec<_>>());
     let files = std::fs::read_dir(segments).unwrap().count();
     assert!(files >= 5, "{files} files");
@@ -236,9 +282,15 @@ fn many_large_records_roll_segments_and_stay_in_order() {
 #[test]
 fn switches_work_at_run_time() {
     let temp = tempfile::tempdir().unwrap();
-    let session = builder(temp.path()).categories_off(["vpn"]).start().unwrap();
+    let session = builder(temp.path())
+        .categories_off(["vpn"])
+        .start()
+        .unwrap();
     let log = session.log();
-    let (vpn, health) = (Category::named("vpn").unwrap(), Category::named("health").unwrap());
+    let (vpn, health) = (
+        Category::named("vpn").unwrap(),
+        Category::named("health").unwrap(),
+    );
     let extras = [Extra::new("status", "healthy")];
     assert_eq!(log.event(vpn, &extras), Outcome::Disabled);
     assert_eq!(log.event(health, &extras), Outcome::Kept);
@@ -271,19 +323,30 @@ fn disabled_session_leaves_nothing_behind() {
 #[test]
 fn sessions_of_one_process_do_not_mix() {
     let temp = tempfile::tempdir().unwrap();
-    let sessions: Vec<Session> =
-        (0..6).map(|_| builder(temp.path()).start().unwrap()).collect();
-    let mut ids: Vec<_> = sessions.iter().map(|session| session.id().to_owned()).collect();
+    let sessions: Vec<Session> = (0..6)
+        .map(|_| builder(temp.path()).start().unwrap())
+        .collect();
+    let mut ids: Vec<_> = sessions
+        .iter()
+        .map(|session| session.id().to_owned())
+        .collect();
     for round in 0..10 {
         for (index, session) in sessions.iter().enumerate() {
-            let counted = Counted { thread: index as u16, number: round };
+            let counted = Counted {
+                thread: index as u16,
+                number: round,
+            };
             assert_eq!(session.log().push(&counted), Outcome::Kept);
         }
     }
     for (index, session) in sessions.into_iter().enumerate() {
         let (_, lines) = close_clean(session);
         assert_eq!(lines["performance"].len(), 10);
-        assert!(lines["performance"].iter().all(|line| line["thread"] == index));
+        assert!(
+            lines["performance"]
+                .iter()
+                .all(|line| line["thread"] == index)
+        );
     }
     ids.dedup();
     assert_eq!(ids.len(), 6);
@@ -293,7 +356,10 @@ fn sessions_of_one_process_do_not_mix() {
 fn rings_of_ended_threads_are_drained_and_used_again() {
     let temp = tempfile::tempdir().unwrap();
     // Room for ten rings.
-    let session = builder(temp.path()).ring_total_bytes(64 << 10).start().unwrap();
+    let session = builder(temp.path())
+        .ring_total_bytes(64 << 10)
+        .start()
+        .unwrap();
     for thread in 0..100 {
         let log = session.log();
         std::thread::spawn(move || {
@@ -310,7 +376,10 @@ fn rings_of_ended_threads_are_drained_and_used_again() {
 #[test]
 fn no_ring_left_is_counted() {
     let temp = tempfile::tempdir().unwrap();
-    let session = builder(temp.path()).ring_total_bytes(64 << 10).start().unwrap();
+    let session = builder(temp.path())
+        .ring_total_bytes(64 << 10)
+        .start()
+        .unwrap();
     let barrier = std::sync::Barrier::new(40);
     std::thread::scope(|scope| {
         for thread in 0..40 {
@@ -318,7 +387,10 @@ fn no_ring_left_is_counted() {
             scope.spawn(move || {
                 let outcome = log.push(&Counted { thread, number: 1 });
                 barrier.wait();
-                assert!(matches!(outcome, Outcome::Kept | Outcome::Dropped(_)), "{outcome:?}");
+                assert!(
+                    matches!(outcome, Outcome::Kept | Outcome::Dropped(_)),
+                    "{outcome:?}"
+                );
             });
         }
     });
@@ -353,15 +425,24 @@ fn segments_stay_when_asked_and_convert_later_to_the_same_lines() {
 #[test]
 fn later_leaves_segments_and_drop_closes() {
     let temp = tempfile::tempdir().unwrap();
-    let session = builder(temp.path()).conversion(Conversion::Later).start().unwrap();
-    session.log().push(&Counted { thread: 1, number: 1 });
+    let session = builder(temp.path())
+        .conversion(Conversion::Later)
+        .start()
+        .unwrap();
+    session.log().push(&Counted {
+        thread: 1,
+        number: 1,
+    });
     let report = session.close().unwrap();
     assert_eq!((report.files.len(), report.faults.len()), (0, 0));
     assert!(report.segments.unwrap().join("000001.seg").exists());
 
     let session = builder(temp.path()).start().unwrap();
     let id = session.id().to_owned();
-    session.log().push(&Counted { thread: 1, number: 1 });
+    session.log().push(&Counted {
+        thread: 1,
+        number: 1,
+    });
     drop(session);
     let path = temp.path().join(format!("{id}_session.jsonl"));
     let text = std::fs::read_to_string(path).unwrap();
@@ -371,13 +452,51 @@ fn later_leaves_segments_and_drop_closes() {
 #[test]
 fn a_deadline_that_has_passed_leaves_the_segments_and_says_so() {
     let temp = tempfile::tempdir().unwrap();
-    let session = builder(temp.path()).close_deadline(Duration::ZERO).start().unwrap();
-    session.log().push(&Counted { thread: 1, number: 1 });
+    let session = builder(temp.path())
+        .close_deadline(Duration::ZERO)
+        .start()
+        .unwrap();
+    session.log().push(&Counted {
+        thread: 1,
+        number: 1,
+    });
     let report = session.close().unwrap();
     assert_eq!(report.faults.len(), 1, "{:?}", report.faults);
-    assert!(report.faults[0].contains("stormlog convert"), "{:?}", report.faults);
+    assert!(
+        report.faults[0].contains("stormlog convert"),
+        "{:?}",
+        report.faults
+    );
     assert!(report.segments.unwrap().exists());
-    let jsonl = std::fs::read_dir(temp.path()).unwrap().filter_map(Result::ok);
+    let jsonl = std::fs::read_dir(temp.path())
+        .unwrap()
+        .filter_map(Result::ok);
     let names: Vec<_> = jsonl.map(|entry| entry.file_name()).collect();
     assert_eq!(names, [".stormlog"]);
+}
+
+/// A flush that came while the writer waited for its next segment was once answered although
+/// records were still in the rings: whoever relied on it lost them to a full ring.
+#[test]
+fn flush_waits_for_the_next_segment() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path()).segment_bytes(4 << 20).start().unwrap();
+    let log = session.log();
+    for round in 0..400_u32 {
+        for number in 0..4_000 {
+            let outcome = log.push(&Counted {
+                thread: 0,
+                number: round * 4000 + number,
+            });
+            assert_eq!(outcome, Outcome::Kept, "round {round}");
+        }
+        session.flush().unwrap();
+        assert_eq!(
+            session.stats().categories["performance"].pending(),
+            0,
+            "round {round}"
+        );
+    }
+    let report = session.close().unwrap();
+    assert_eq!(report.ledger.total().dropped_total(), 0);
 }

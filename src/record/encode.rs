@@ -1,9 +1,50 @@
 //! Writing the bytes of a record into the place that was reserved for it.
 
-/// The part of a reserved place that is still to be written: a cursor that cannot leave it.
-///
-/// What does not fit is not written: a `Record` that announces too few bytes loses its tail, it
-/// cannot damage another record.
+/// Where the variable area of a record is written.
+pub trait Sink {
+    /// Appends `bytes`, or as many of them as fit: a `Record` that announces too few bytes loses
+    /// its tail, it cannot damage another record.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+/// A contiguous place: the usual case, kept as small as it can be.
+#[derive(Debug)]
+pub struct Place<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Place<'a> {
+    /// A cursor at the start of `place`.
+    #[inline(always)]
+    pub fn new(place: &'a mut [u8]) -> Self {
+        Self { rest: place }
+    }
+}
+
+impl Sink for Place<'_> {
+    #[inline(always)]
+    fn put(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let rest = std::mem::take(&mut self.rest);
+        if bytes.len() <= rest.len() {
+            let (place, rest) = rest.split_at_mut(bytes.len());
+            copy(place, bytes);
+            self.rest = rest;
+        } else {
+            put_what_fits(rest, bytes);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn put_what_fits(rest: &mut [u8], bytes: &[u8]) {
+    rest.copy_from_slice(&bytes[..rest.len()]);
+}
+
+/// A place that may consist of pieces, and can be asked what is left of it.
 pub struct Variable<'a> {
     rest: &'a mut [u8],
     /// Where to go on when `rest` is full: the chunks of a large record.
@@ -49,19 +90,7 @@ impl<'a> Variable<'a> {
     }
 
     /// Appends `bytes`, or as many of them as fit.
-    #[inline(always)]
-    pub fn put(&mut self, bytes: &[u8]) {
-        if bytes.len() <= self.rest.len() {
-            let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes.len());
-            self.rest = rest;
-            copy(place, bytes);
-        } else {
-            self.put_slow(bytes);
-        }
-    }
-
-    #[cold]
-    fn put_slow(&mut self, mut bytes: &[u8]) {
+    pub fn put(&mut self, mut bytes: &[u8]) {
         loop {
             let count = bytes.len().min(self.rest.len());
             let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(count);
@@ -82,6 +111,18 @@ impl<'a> Variable<'a> {
     #[inline]
     pub fn fill_zero(self) {
         self.rest.fill(0);
+    }
+}
+
+impl Sink for Variable<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        Variable::put(self, bytes);
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
     }
 }
 
@@ -125,9 +166,9 @@ mod tests {
         let from: Vec<u8> = (1..=40).collect();
         for count in 0..=40 {
             let mut place = [0; 48];
-            let mut out = Variable::new(&mut place);
+            let mut out = Place::new(&mut place);
             out.put(&from[..count]);
-            assert_eq!(out.remaining(), 48 - count);
+            assert_eq!(out.rest.len(), 48 - count);
             assert_eq!(place[..count], from[..count]);
             assert!(
                 place[count..].iter().all(|byte| *byte == 0),

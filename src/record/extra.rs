@@ -2,7 +2,7 @@
 //!
 //! FORMAT.md section 3.4 is normative for the bytes.
 
-use super::encode::Variable;
+use super::encode::Sink;
 use super::symbol::Name;
 
 /// Number of extra fields that one record can carry; further ones are cut (and flagged).
@@ -117,7 +117,7 @@ impl<'a> Extra<'a> {
     }
 
     /// Writes this entry of an extra area.
-    pub(crate) fn write(self, out: &mut Variable<'_>) {
+    pub(crate) fn write(self, out: &mut impl Sink) {
         let kind = match self.value {
             Value::Null => kind::NULL,
             Value::Bool(false) => kind::FALSE,
@@ -156,10 +156,16 @@ pub(crate) fn extras_cut(extras: &[Extra<'_>], cap: usize) -> bool {
 }
 
 /// Bytes of the extra area; 0 for no extra fields.
+#[inline(always)]
 pub(crate) fn extras_bytes(extras: &[Extra<'_>], cap: usize) -> usize {
     if extras.is_empty() {
-        return 0;
+        0
+    } else {
+        some_extras_bytes(extras, cap)
     }
+}
+
+fn some_extras_bytes(extras: &[Extra<'_>], cap: usize) -> usize {
     let fields = extras
         .iter()
         .take(EXTRAS_MAX)
@@ -168,10 +174,14 @@ pub(crate) fn extras_bytes(extras: &[Extra<'_>], cap: usize) -> usize {
 }
 
 /// Writes the extra area.
-pub(crate) fn write_extras(extras: &[Extra<'_>], cap: usize, out: &mut Variable<'_>) {
-    if extras.is_empty() {
-        return;
+#[inline(always)]
+pub(crate) fn write_extras(extras: &[Extra<'_>], cap: usize, out: &mut impl Sink) {
+    if !extras.is_empty() {
+        write_some_extras(extras, cap, out);
     }
+}
+
+fn write_some_extras(extras: &[Extra<'_>], cap: usize, out: &mut impl Sink) {
     let count = extras.len().min(EXTRAS_MAX);
     out.put(&(count as u16).to_le_bytes());
     for extra in &extras[..count] {
@@ -179,7 +189,7 @@ pub(crate) fn write_extras(extras: &[Extra<'_>], cap: usize, out: &mut Variable<
     }
 }
 
-fn put_text(out: &mut Variable<'_>, text: &str) {
+fn put_text(out: &mut impl Sink, text: &str) {
     let mut rest = text.len();
     while rest >= 0x80 {
         out.put(&[rest as u8 | 0x80]);
@@ -261,7 +271,7 @@ mod tests {
         for cap in [usize::MAX, 100, 4] {
             let bytes = extras_bytes(&extras, cap);
             let mut area = vec![0xee; bytes + 8];
-            let mut out = Variable::new(&mut area);
+            let mut out = crate::record::Variable::new(&mut area);
             write_extras(&extras, cap, &mut out);
             assert_eq!(out.remaining(), 8, "cap {cap}");
             assert_eq!(extras_cut(&extras, cap), cap < 300);

@@ -56,6 +56,7 @@ pub(crate) fn cut_text(text: &str, bytes_max: usize) -> &str {
 }
 
 #[cold]
+#[inline(never)]
 fn cut_long(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max)
         .rev()

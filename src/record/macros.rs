@@ -111,7 +111,7 @@ macro_rules! record {
 
                 #[inline(always)]
                 #[allow(unused_variables)]
-                fn write_variable(&self, cap: usize, out: &mut $crate::record::Variable<'_>) {
+                fn write_variable(&self, cap: usize, out: &mut impl $crate::record::Sink) {
                     $( out.put(<$type as __StormlogField>::variable(self.$field, cap)); )*
                 }
 

@@ -25,7 +25,7 @@ mod symbol;
 
 pub use category::Category;
 pub(crate) use encode::ChunkSource;
-pub use encode::Variable;
+pub use encode::{Place, Sink, Variable};
 pub use extra::{EXTRAS_MAX, Extra, Value, kind as value_kind};
 pub(crate) use extra::{extras_bytes, extras_cut, write_extras};
 pub(crate) use field::cut_text;
@@ -64,7 +64,7 @@ pub trait Record {
     /// Length of the variable area in bytes.
     fn variable_bytes(&self, cap: usize) -> usize;
     /// Appends the texts in the order of the fields.
-    fn write_variable(&self, cap: usize, out: &mut Variable<'_>);
+    fn write_variable(&self, cap: usize, out: &mut impl Sink);
     /// Whether a text is longer than its bound or `cap`.
     fn is_cut(&self, cap: usize) -> bool;
     /// Whether `check` holds for every symbol that the record uses.

@@ -2,7 +2,7 @@
 
 use super::Record;
 use super::category::Category;
-use super::encode::Variable;
+use super::encode::Sink;
 use super::extra::{EXTRAS_MAX, Extra};
 use super::schema::{KeepClass, SchemaDef};
 use super::symbol::Symbol;
@@ -29,7 +29,7 @@ impl Record for Open {
         0
     }
     #[inline(always)]
-    fn write_variable(&self, _cap: usize, _out: &mut Variable<'_>) {}
+    fn write_variable(&self, _cap: usize, _out: &mut impl Sink) {}
     #[inline(always)]
     fn is_cut(&self, _cap: usize) -> bool {
         false
@@ -109,7 +109,7 @@ impl Record for Described<'_> {
         self.each(cap, &mut |extra| bytes += extra.bytes());
         bytes
     }
-    fn write_variable(&self, cap: usize, out: &mut Variable<'_>) {
+    fn write_variable(&self, cap: usize, out: &mut impl Sink) {
         let mut count = 0_u16;
         self.each(cap, &mut |_| count += 1);
         out.put(&count.to_le_bytes());

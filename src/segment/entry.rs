@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::record::{SchemaDef, SchemaIds};
+use crate::record::{SchemaDef, SchemaIds, Sink};
 
 /// Bytes of [`EntryHeader`].
 pub const ENTRY_HEADER_BYTES: usize = 16;
@@ -63,31 +63,13 @@ pub fn entry_crc(rest: &[u8]) -> u32 {
     }
 }
 
-/// Where an entry is written: counts first, then writes, so that no entry needs the heap.
-pub trait EntrySink {
-    /// Appends bytes to the payload.
-    fn put(&mut self, bytes: &[u8]);
-}
-
 /// Counts the bytes of an entry.
 #[derive(Debug, Default)]
-pub struct EntryLength(pub usize);
+struct EntryLength(usize);
 
-impl EntrySink for EntryLength {
+impl Sink for EntryLength {
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
-    }
-}
-
-impl EntrySink for Vec<u8> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-impl EntrySink for crate::record::Variable<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        crate::record::Variable::put(self, bytes);
     }
 }
 
@@ -134,7 +116,7 @@ impl Entry<'_> {
     }
 
     /// Writes what follows the header, without padding.
-    pub fn payload(&self, out: &mut impl EntrySink) {
+    pub fn payload(&self, out: &mut impl Sink) {
         match *self {
             Self::Category(_, name) | Self::Symbol(_, name) => put_text(out, name),
             Self::Schema(ids, schema) => put_schema(out, ids, schema),
@@ -157,12 +139,12 @@ impl Entry<'_> {
     }
 }
 
-fn put_text(out: &mut impl EntrySink, text: &str) {
+fn put_text(out: &mut impl Sink, text: &str) {
     out.put(&(text.len() as u16).to_le_bytes());
     out.put(text.as_bytes());
 }
 
-fn put_schema(out: &mut impl EntrySink, ids: SchemaIds, schema: &SchemaDef) {
+fn put_schema(out: &mut impl Sink, ids: SchemaIds, schema: &SchemaDef) {
     out.put(&u16::from(ids.category).to_le_bytes());
     out.put(&[schema.keep as u8, schema.fields.len() as u8]);
     out.put(&schema.fixed_bytes.to_le_bytes());

@@ -44,7 +44,7 @@ impl Clock {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Tsc => tsc(),
-            Self::Monotonic => monotonic_ns(),
+            Self::Monotonic => monotonic_ticks(),
         }
     }
 
@@ -79,6 +79,13 @@ pub(crate) fn ticks_per_second(first: &ClockPoint, second: &ClockPoint) -> u64 {
     u64::try_from(ticks * 1_000_000_000 / ns)
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+/// Out of line, so that the counter's path stays short.
+#[cold]
+#[inline(never)]
+fn monotonic_ticks() -> u64 {
+    monotonic_ns()
 }
 
 /// `CLOCK_MONOTONIC` in ns.

@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     own_pos: u64,
     /// Ticks of the writer's last own record.
     own_ticks: u64,
+    /// The pass left records in a ring because there was no segment for them.
+    stalled: bool,
     clock: ClockSchedule,
     faults: Vec<String>,
 }
@@ -120,6 +122,7 @@ impl Writer {
             scanner: Scanner::new(),
             own_pos: 0,
             own_ticks: 0,
+            stalled: false,
             clock,
             faults: Vec::new(),
         }
@@ -131,6 +134,7 @@ impl Writer {
         let mut idle = Idle::new();
         loop {
             let seen = self.control.seen();
+            self.stalled = false;
             let drained = self.drain_all();
             self.clock_due();
             self.answer(seen);
@@ -156,6 +160,10 @@ impl Writer {
         let asked = seen.flushes > 0 || seen.syncs > 0;
         if asked {
             let trouble = self.segments.trouble.clone();
+            if self.stalled && trouble.is_none() {
+                // The next segment is nearly ready; the next pass answers.
+                return;
+            }
             let synced = trouble.is_none() && seen.syncs > 0 && {
                 let result = self.segments.sync();
                 if let Err(error) = &result {
@@ -190,6 +198,7 @@ impl Writer {
         while consumer.read_pos() < end {
             let run = consumer.run(ring, end);
             let Some(scan) = self.write_run(core, ring_id, consumer.read_pos(), run) else {
+                self.stalled = true;
                 break;
             };
             let chunk = scan.large.map(|large| large.chunk);

@@ -6,7 +6,7 @@
 /// Width of [`Fragment`]s that are copied at a fixed width.
 const FRAGMENT_BYTES: usize = 32;
 /// How far the buffer grows at least.
-const GROW_BYTES: usize = 64 * 1024;
+const GROW_BYTES: usize = 4096;
 
 /// A growing byte buffer.
 #[derive(Debug, Default)]

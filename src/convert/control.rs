@@ -87,7 +87,11 @@ impl<'a> Control<'a> {
     /// An error when it is time to stop.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         // Relaxed: a wish of the caller; no data hangs on it.
-        if self.options.cancelled.is_some_and(|flag| flag.load(Relaxed)) {
+        if self
+            .options
+            .cancelled
+            .is_some_and(|flag| flag.load(Relaxed))
+        {
             return Err(Error::Cancelled { what: WHAT });
         }
         if let Some(deadline) = self.options.deadline.filter(|end| *end <= Instant::now()) {

@@ -90,7 +90,8 @@ impl Faults {
 
     pub(super) fn finish(mut self) -> Vec<String> {
         if self.more > 0 {
-            self.sentences.push(format!("and {} more faults", self.more));
+            self.sentences
+                .push(format!("and {} more faults", self.more));
         }
         self.sentences
     }
@@ -110,7 +111,10 @@ impl Index {
             next_number: 1,
             ..Self::default()
         };
-        files.faults.iter().for_each(|fault| index.faults.add(fault.clone()));
+        files
+            .faults
+            .iter()
+            .for_each(|fault| index.faults.add(fault.clone()));
         for missing in files.missing() {
             let (first, last) = (missing.start(), missing.end());
             index.faults.add(if first == last {
@@ -124,7 +128,9 @@ impl Index {
             match index.segment(number as u32, segment, is_last, control) {
                 Err(Error::Corrupt { path, offset, what }) => {
                     let path = path.display();
-                    index.faults.add(format!("{path}: at byte {offset}: {what}"));
+                    index
+                        .faults
+                        .add(format!("{path}: at byte {offset}: {what}"));
                     index.next_sequence = None;
                 }
                 other => other?,
@@ -155,7 +161,10 @@ impl Index {
         };
         let mut sequence = None;
         while let Some(block) = reader.next_block()? {
-            if let Some(expected) = expected.take().filter(|next| *next != block.header.sequence) {
+            if let Some(expected) = expected
+                .take()
+                .filter(|next| *next != block.header.sequence)
+            {
                 let (path, found) = (file.path.display(), block.header.sequence);
                 let fault = format!("{path}: starts with block {found}, expected was {expected}");
                 self.faults.add(fault);
@@ -191,7 +200,9 @@ impl Index {
                 let entries = self.registry.add_block(block.payload);
                 if entries != u64::from(header.records) {
                     let said = header.records;
-                    let fault = format!("{path}: the registry block at byte {offset} says it has {said} entries, it has {entries}");
+                    let fault = format!(
+                        "{path}: the registry block at byte {offset} says it has {said} entries, it has {entries}"
+                    );
                     self.faults.add(fault);
                 }
             }
@@ -203,7 +214,9 @@ impl Index {
                 };
                 let known = self.large.insert((header.ring, header.first_pos), large);
                 if known.is_some() {
-                    self.faults.add(format!("{path}: the large block at byte {offset} is the second for its record"));
+                    self.faults.add(format!(
+                        "{path}: the large block at byte {offset} is the second for its record"
+                    ));
                 }
             }
             BLOCK_DATA => self.data_block(segment, file, block, counts),
@@ -248,8 +261,9 @@ impl Index {
             let fault = format!("{path}: the block at byte {offset} has {lost} unreadable records");
             self.faults.add(fault);
         } else if count != said {
-            let fault =
-                format!("{path}: the block at byte {offset} says it has {said} records, it has {count}");
+            let fault = format!(
+                "{path}: the block at byte {offset} says it has {said} records, it has {count}"
+            );
             self.faults.add(fault);
         }
         if let Some(first_ticks) = first_ticks {
@@ -304,7 +318,9 @@ impl Index {
         for (category, records) in sealed.iter().filter(|(id, count)| **count != counted(id)) {
             let found = counted(category);
             let name = u8::try_from(*category).ok();
-            let name = name.and_then(|id| self.registry.category(id)).unwrap_or("?");
+            let name = name
+                .and_then(|id| self.registry.category(id))
+                .unwrap_or("?");
             self.faults.add(format!(
                 "{path}: the seal counts {records} records of {name}, {found} were found"
             ));

@@ -1,7 +1,7 @@
 //! Values as JSON text. FORMAT.md section 9.3 is normative.
 
 use super::buffer::LineBuffer;
-use super::json_text::{JsonText, json_text, is_json_number};
+use super::json_text::{JsonText, is_json_number, json_text};
 
 /// Bytes that a string may need to escape: C0, `"`, `\`, DEL, and the first bytes of characters
 /// of which some are escaped (C1, U+061C, general punctuation, U+FEFF).
@@ -56,9 +56,9 @@ pub fn put_escaped(out: &mut LineBuffer, text: &[u8]) {
 #[inline]
 fn is_plain(text: &[u8]) -> bool {
     let (words, rest) = text.as_chunks::<8>();
-    let special = words
-        .iter()
-        .fold(0, |found, word| found | special_mask(u64::from_le_bytes(*word)));
+    let special = words.iter().fold(0, |found, word| {
+        found | special_mask(u64::from_le_bytes(*word))
+    });
     let rest_special = rest
         .iter()
         .any(|byte| SPECIAL[usize::from(*byte)] || *byte >= 0x80);

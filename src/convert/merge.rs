@@ -98,13 +98,20 @@ impl<'a> Merge<'a> {
         batch.payloads.clear();
         batch.bodies.clear();
         for Reverse((.., cursor)) in &self.heap {
-            if let Some(loaded) = self.cursors.get_mut(*cursor).and_then(|c| c.loaded.as_mut()) {
+            if let Some(loaded) = self
+                .cursors
+                .get_mut(*cursor)
+                .and_then(|c| c.loaded.as_mut())
+            {
                 loaded.in_batch = NO_PAYLOAD;
             }
         }
         let mut body_bytes = 0;
         while let Some(Reverse((ticks, ring, slot))) = self.heap.pop() {
-            let limit = self.heap.peek().map(|Reverse((ticks, ring, _))| (*ticks, *ring));
+            let limit = self
+                .heap
+                .peek()
+                .map(|Reverse((ticks, ring, _))| (*ticks, *ring));
             let Some(cursor) = self.cursors.get_mut(slot) else {
                 continue;
             };
@@ -197,7 +204,10 @@ fn load_bodies(
     let Some((last, number)) = batch.records.last().zip(batch.records.len().checked_sub(1)) else {
         return Ok(0);
     };
-    let known = batch.bodies.last().is_some_and(|(of, _)| *of as usize == number);
+    let known = batch
+        .bodies
+        .last()
+        .is_some_and(|(of, _)| *of as usize == number);
     let record = RecordRef::at(&loaded.payload, last.offset as usize);
     let Some(record) = record.filter(|r| r.header.flags & FLAG_LARGE != 0 && !known) else {
         return Ok(0);
@@ -213,7 +223,11 @@ fn load_bodies(
     let (Some(large), Ok(body_bytes)) = (large, record.large_body_bytes()) else {
         return Ok(0);
     };
-    if large.payload_bytes.checked_sub(body_bytes).is_none_or(|rest| rest >= 4) {
+    if large
+        .payload_bytes
+        .checked_sub(body_bytes)
+        .is_none_or(|rest| rest >= 4)
+    {
         return Ok(0);
     }
     let (_, mut body) = store.block(large.segment, large.offset, large.payload_bytes)?;
@@ -231,7 +245,12 @@ struct Store<'a> {
 
 impl Store<'_> {
     /// Header and payload of a block that the first pass has found valid.
-    fn block(&mut self, segment: u32, offset: u64, bytes: u32) -> Result<(BlockHeader, Vec<u8>), Error> {
+    fn block(
+        &mut self,
+        segment: u32,
+        offset: u64,
+        bytes: u32,
+    ) -> Result<(BlockHeader, Vec<u8>), Error> {
         let Some(file) = self.files.segments.get(segment as usize) else {
             return Err(changed(Path::new(""), offset));
         };
@@ -241,11 +260,15 @@ impl Store<'_> {
             None => file.open()?,
         };
         let mut head = [0; BLOCK_HEADER_BYTES];
-        let count = source.read_at(offset, &mut head).io_context("cannot read", path)?;
+        let count = source
+            .read_at(offset, &mut head)
+            .io_context("cannot read", path)?;
         // Bounded by the first pass, which has seen as many bytes in the file.
         let mut payload = vec![0; bytes as usize];
         let start = offset.saturating_add(BLOCK_HEADER_BYTES as u64);
-        let payload_count = source.read_at(start, &mut payload).io_context("cannot read", path)?;
+        let payload_count = source
+            .read_at(start, &mut payload)
+            .io_context("cannot read", path)?;
         if self.open.len() >= OPEN_MAX {
             self.open.remove(0);
         }

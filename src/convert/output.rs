@@ -103,7 +103,10 @@ impl LineSink for OutputFiles<'_> {
         }
         if let Some(output) = self.files.get_mut(category) {
             let path = self.dir.path_of(&temporary_name(self.session_id, category));
-            output.file.write_all(lines).io_context("cannot write", path)?;
+            output
+                .file
+                .write_all(lines)
+                .io_context("cannot write", path)?;
             output.bytes += lines.len() as u64;
         }
         Ok(())
@@ -115,7 +118,10 @@ impl Drop for OutputFiles<'_> {
         for category in self.files.keys() {
             // What cannot be removed is replaced by the next conversion; the error that led here
             // is the one to report.
-            drop(self.dir.remove_file(&temporary_name(self.session_id, category)));
+            drop(
+                self.dir
+                    .remove_file(&temporary_name(self.session_id, category)),
+            );
         }
     }
 }

@@ -57,7 +57,10 @@ pub(crate) fn convert_into(
     let mut output = OutputFiles::new(out, &files.session_id);
     let mut report = convert_lines(files, &mut output, options)?;
     for finished in output.finish(sync)? {
-        let file = report.files.iter_mut().find(|file| file.category == finished.category);
+        let file = report
+            .files
+            .iter_mut()
+            .find(|file| file.category == finished.category);
         if let Some(file) = file {
             file.path = out.path_of(&finished.name);
             debug_assert_eq!(file.bytes, finished.bytes);

@@ -150,7 +150,9 @@ impl SessionFiles {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the header of a segment cannot be read.
-    pub fn from_memory(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Result<Vec<Self>, Error> {
+    pub fn from_memory(
+        files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+    ) -> Result<Vec<Self>, Error> {
         let mut found = Found::default();
         for (path, bytes) in files {
             found.add(Origin::Memory(bytes.into()), path, Path::new("."))?;

@@ -186,7 +186,10 @@ impl<S: Source> SegmentReader<S> {
                 return Ok(None);
             }
         };
-        if self.next_sequence.is_some_and(|next| next != header.sequence) {
+        if self
+            .next_sequence
+            .is_some_and(|next| next != header.sequence)
+        {
             self.end = Some(End::Damaged {
                 offset,
                 what: "a block is missing: the sequence does not fit",
@@ -230,7 +233,11 @@ impl<S: Source> SegmentReader<S> {
     /// Looks for the seal behind damage at `after`: it is the last block, so it ends where the
     /// committed part or the file ends.
     fn find_seal(&mut self, after: u64) -> Result<Option<Seal>, Error> {
+        let longest = SEAL_HEADER_BYTES + SEAL_CATEGORIES_MAX * size_of::<SealCount>();
         for end in [self.committed, self.byte_count] {
+            // Brings all candidates into the window at once.
+            let first = end.saturating_sub(block_bytes(longest) as u64).max(after);
+            self.view(first, end.saturating_sub(first) as usize)?;
             for count in 0..=SEAL_CATEGORIES_MAX {
                 let payload_bytes = size_of::<SealCount>()
                     .saturating_mul(count)
@@ -241,7 +248,9 @@ impl<S: Source> SegmentReader<S> {
                 }
                 if let Found::Valid(header) = self.read_block_at(offset)? {
                     if header.kind == BLOCK_SEAL {
-                        return Ok(parse_seal(self.payload(offset, header.payload_bytes as usize)));
+                        return Ok(parse_seal(
+                            self.payload(offset, header.payload_bytes as usize),
+                        ));
                     }
                 }
             }

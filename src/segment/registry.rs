@@ -257,9 +257,8 @@ fn parse_schema(id: u16, bytes: &mut Cursor<'_>) -> Option<Schema> {
         fields.push(field);
     }
     let key = (key != KEY_NONE).then_some(key);
-    let valid = id != 0
-        && slots_end == fixed_bytes
-        && key.is_none_or(|key| key < u16::from(field_count));
+    let valid =
+        id != 0 && slots_end == fixed_bytes && key.is_none_or(|key| key < u16::from(field_count));
     valid.then_some(Schema {
         id,
         category,

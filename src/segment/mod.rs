@@ -8,3 +8,4 @@ pub mod reader;
 pub mod records;
 pub mod registry;
 pub mod source;
+pub mod survey;

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Output, Status, human};
 use crate::convert::{ConvertOptions, ConvertReport, Progress, convert_session};
+use crate::ledger::{Account, Ledger};
 use crate::segment::files::SessionFiles;
 
 const EXAMPLES: &str = "\
@@ -131,9 +132,9 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
             category.into(),
             human::right(human::count(counted.written())),
             human::right(human::bytes(file.map_or(0, |file| file.bytes))),
-            known(closed.map(|account| account.offered())),
-            known(closed.map(|account| account.sampled_out())),
-            known(closed.map(crate::ledger::Account::dropped_total)),
+            known(closed.map(Account::offered)),
+            known(closed.map(Account::sampled_out)),
+            known(closed.map(Account::dropped_total)),
             human::right(human::count(counted.dropped_total())),
         ]);
     }
@@ -174,7 +175,7 @@ fn to_json(report: &ConvertReport) -> Json {
         "sealed": report.sealed,
         "damaged_unknown": report.damaged_unknown,
         "counted": report.counted.to_json(),
-        "ledger": report.ledger.as_ref().map(crate::ledger::Ledger::to_json),
+        "ledger": report.ledger.as_ref().map(Ledger::to_json),
         "faults": report.faults,
     })
 }

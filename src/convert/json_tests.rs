@@ -1,5 +1,7 @@
 //! JSON text against slow, independent implementations.
 
+use std::fmt::Write;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -35,7 +37,7 @@ fn slow_string(text: &[u8]) -> String {
                     || (0x2028..=0x202e).contains(&code)
                     || (0x2060..=0x2069).contains(&code);
                 if escape {
-                    out.push_str(&format!("\\u{code:04x}"));
+                    write!(out, "\\u{code:04x}").unwrap();
                 } else {
                     out.push(c);
                 }

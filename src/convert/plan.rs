@@ -174,11 +174,6 @@ impl Context {
         *self.category_index.get(usize::from(category))?
     }
 
-    /// Index in [`categories`](Self::categories) of a category id.
-    pub(super) fn category_index(&self, id: u32) -> Option<u16> {
-        *self.category_index.get(id as usize)?
-    }
-
     /// The JSON string of a symbol.
     #[inline]
     pub(super) fn symbol(&self, id: u32) -> Option<&Fragment> {

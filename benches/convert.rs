@@ -112,7 +112,7 @@ fn template(records: &[Vec<u8>], symbols: &BTreeMap<u32, &str>, out: &mut Vec<u8
         let utc = START_UTC_NS + elapsed;
         if utc / 1_000_000_000 != second {
             second = utc / 1_000_000_000;
-            date = stormlog::convert::rfc3339(utc)[..20].to_owned();
+            stormlog::convert::rfc3339(utc)[..20].clone_into(&mut date);
         }
         let (fixed, text) = record[16..].split_at(16);
         out.extend_from_slice(b"{\"session_id\":\"20261121_101112\",\"timestamp\":\"");

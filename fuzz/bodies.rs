@@ -102,7 +102,7 @@ fn convert(bytes: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
         assert_eq!(report.blocks, survey.block_list.len() as u64);
         let count = lines
             .values()
-            .map(|text| text.iter().filter(|byte| **byte == b'\n').count());
+            .map(|text| text.split(|byte| *byte == b'\n').count() - 1);
         assert_eq!(report.lines, count.sum::<usize>() as u64);
     }
     for (category, text) in &lines {

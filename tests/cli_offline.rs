@@ -164,7 +164,7 @@ fn damaged_files_end_in_an_error_or_their_valid_prefix() {
             assert!(text.contains(says), "{name} {command:?}: {text}");
         }
         let listed = stormlog(&["sessions", "."], temp.path());
-        assert_code(&listed, if code == 2 { 1 } else { 0 });
+        assert_code(&listed, i32::from(code == 2));
         let state = if code == 2 { "damaged" } else { "open" };
         assert!(
             stdout(&listed).contains(state),

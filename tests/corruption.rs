@@ -186,7 +186,9 @@ fn damage_behind_valid_checksums_never_panics() {
                 _ => bytes[offset] = [0, 0xff, 0x7f, 0x80][(random() % 4) as usize],
             }
         }
-        damaged.iter_mut().for_each(|bytes| repair(bytes));
+        for bytes in &mut damaged {
+            repair(bytes);
+        }
         let Some((lines, _)) = convert(&damaged) else {
             continue;
         };

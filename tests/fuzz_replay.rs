@@ -76,7 +76,9 @@ impl Random {
 fn replay(target: &str, body: fn(&[u8]), rounds: u64) {
     let corpus = corpus(target);
     assert!(!corpus.is_empty(), "{target} has no seeds");
-    corpus.iter().for_each(|bytes| body(bytes));
+    for bytes in &corpus {
+        body(bytes);
+    }
     body(&[]);
     let seed = variable("STORMLOG_SEED", u64::from(std::process::id()) << 20 | 1);
     println!("{target}: STORMLOG_SEED={seed}");

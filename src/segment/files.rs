@@ -113,9 +113,9 @@ impl SessionFiles {
     pub fn find_all(paths: &[impl AsRef<Path>]) -> Result<Vec<Self>, Error> {
         let mut found = Found::default();
         for path in paths {
-            let before = found.found;
+            let before = found.taken;
             found.add_path(path.as_ref())?;
-            if found.found == before {
+            if found.taken == before {
                 return Err(found.first_error.take().unwrap_or(Error::NoSession {
                     path: path.as_ref().to_owned(),
                     remedy: "name a log directory, a session directory or a segment",
@@ -182,7 +182,7 @@ impl SessionFiles {
 struct Found {
     sessions: BTreeMap<(String, [u8; 16]), SessionFiles>,
     /// Segments found, also those that were known already.
-    found: u64,
+    taken: u64,
     first_error: Option<Error>,
 }
 
@@ -260,7 +260,7 @@ impl Found {
         let reader = SegmentReader::open(source, &path)?;
         let header = reader.header();
         let key = (header.session_id.clone(), header.file.nonce);
-        self.found = self.found.saturating_add(1);
+        self.taken = self.taken.saturating_add(1);
         let session = self.sessions.entry(key.clone());
         let session = session.or_insert_with(|| SessionFiles {
             session_id: header.session_id.clone(),

@@ -111,7 +111,9 @@ impl SegmentBuilder {
 
     pub fn registry(&mut self, entries: &[Entry<'_>]) {
         let mut payload = Vec::new();
-        entries.iter().for_each(|entry| entry.append(&mut payload));
+        for entry in entries {
+            entry.append(&mut payload);
+        }
         self.registry_bytes(&payload, entries.len() as u32);
     }
 

@@ -133,7 +133,7 @@ pub fn kinds() -> Kinds<'static> {
         f32_: 0.1,
         f64_: 1.0,
         bool_: true,
-        duration_ms: Duration::from_nanos(264_125_000),
+        duration_ms: Duration::from_micros(264_125),
         go_ms: Duration::from_nanos(264_999_999),
         ns_ms: Duration::from_nanos(264_999_999),
     }

@@ -1,6 +1,10 @@
 //! The command line tool: one file per command, over the public API only.
 
+mod convert;
+mod human;
+mod inspect;
 mod output;
+mod sessions;
 
 use std::process::ExitCode;
 
@@ -17,7 +21,11 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Convert(convert::Args),
+    Inspect(inspect::Args),
+    Sessions(sessions::Args),
+}
 
 /// Runs the tool with the arguments of the process.
 ///
@@ -29,6 +37,10 @@ pub fn run() -> ExitCode {
         Err(error) => error.exit(),
     };
     let mut output = Output::stdout();
-    let result: anyhow::Result<Status> = match cli.command {};
+    let result: anyhow::Result<Status> = match cli.command {
+        Command::Convert(args) => convert::run(&args, &mut output),
+        Command::Inspect(args) => inspect::run(&args, &mut output),
+        Command::Sessions(args) => sessions::run(&args, &mut output),
+    };
     output.finish(result)
 }

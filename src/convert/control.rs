@@ -62,10 +62,6 @@ impl<'a> Control<'a> {
         }
     }
 
-    pub(super) fn sync(&self) -> bool {
-        self.options.sync
-    }
-
     pub(super) fn set_total(&mut self, total: u64) {
         self.progress.total = total;
     }

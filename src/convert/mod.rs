@@ -27,6 +27,10 @@ pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
 pub use output::LineSink;
 pub use report::{ConvertReport, parse_ledger};
+#[allow(
+    unused_imports,
+    reason = "for a session that converts itself when it is closed"
+)]
 pub(crate) use run::convert_into;
 pub use run::{convert_lines, convert_session};
 pub use time::rfc3339;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use super::buffer::{Fragment, LineBuffer};
 use super::json::{put_escaped, put_string};
-use crate::record::{CATEGORIES_MAX, FieldType, SCHEMAS_MAX};
+use crate::record::{CATEGORIES_MAX, FieldType};
 use crate::segment::clock::ClockMap;
 use crate::segment::registry::{Registry, Schema};
 
@@ -124,6 +124,7 @@ impl Context {
                 *slot = index.map(|index| index as u16);
             }
         }
+        let schemas_end = registry.schemas().last().map_or(0, |last| last.id + 1);
         let mut symbols = Vec::new();
         let mut text = LineBuffer::new();
         for (id, symbol) in registry.symbols() {
@@ -138,7 +139,7 @@ impl Context {
             registry,
             categories,
             category_index,
-            plans: (0..SCHEMAS_MAX).map(|_| <[_; 2]>::default()).collect(),
+            plans: (0..schemas_end).map(|_| <[_; 2]>::default()).collect(),
             symbols,
         }
     }
@@ -171,11 +172,6 @@ impl Context {
     pub(super) fn category_of(&self, schema: u16) -> Option<u16> {
         let category = self.registry.schema(schema)?.category;
         *self.category_index.get(usize::from(category))?
-    }
-
-    /// Index in [`categories`](Self::categories) of a category id.
-    pub(super) fn category_index(&self, id: u32) -> Option<u16> {
-        *self.category_index.get(id as usize)?
     }
 
     /// The JSON string of a symbol.

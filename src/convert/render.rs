@@ -2,6 +2,10 @@
 //!
 //! One [`Renderer`] per thread; it shares nothing but the context. A record that turns out to be
 //! damaged half way leaves no byte behind.
+#![expect(
+    clippy::inline_always,
+    reason = "one match per field, not a call; measured in benches/convert.rs"
+)]
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -192,6 +196,7 @@ impl Line<'_> {
     #[cold]
     fn weight(&mut self, id: u8) -> Result<(), Damaged> {
         let weight = self.context.registry.weight(id).ok_or(Damaged)?;
+        #[expect(clippy::float_cmp, reason = "exactly one is no sampling")]
         if weight == 1.0 {
             return Ok(());
         }

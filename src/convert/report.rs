@@ -42,6 +42,10 @@ pub struct ConvertReport {
 impl ConvertReport {
     /// Compares the ledger of the session with what was counted.
     pub(super) fn compare(&mut self) {
+        let damaged = self.counted.total().dropped_total() + self.damaged_unknown;
+        if damaged > 0 {
+            self.faults.push(format!("{damaged} records are damaged"));
+        }
         let Some(ledger) = &self.ledger else {
             let fault = "there is no readable session_end: the final counts are not known";
             return self.faults.push(fault.to_owned());
@@ -68,10 +72,6 @@ impl ConvertReport {
                     "{name}: the counts of session_end do not add up to the offered records"
                 ));
             }
-        }
-        if self.counted.total().dropped_total() + self.damaged_unknown > 0 {
-            let count = self.counted.total().dropped_total() + self.damaged_unknown;
-            self.faults.push(format!("{count} records are damaged"));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::plan::Context;
 use super::render::{Batch, Renderer};
 use super::report::{ConvertReport, ledger_of_line};
 use crate::error::Error;
-use crate::ledger::{DropReason, WRITTEN};
+use crate::ledger::{Account, DropReason, WRITTEN};
 use crate::segment::clock::ClockMap;
 use crate::segment::files::SessionFiles;
 use crate::session::ConvertedFile;
@@ -143,7 +143,7 @@ fn finish(
     report.span = index.ticks.map(|(first, last)| (time(first), time(last)));
     for (file, lines) in report.files.iter_mut().map(|file| {
         let account = report.counted.categories.get(&file.category);
-        (file, account.map_or(0, |account| account.written()))
+        (file, account.map_or(0, Account::written))
     }) {
         file.lines = lines;
     }
@@ -186,7 +186,7 @@ impl<'a> Lines<'a> {
             if category == SESSION {
                 let ends = lines.content().split(|byte| *byte == b'\n');
                 let ends = ends.filter(|line| line.len() <= LEDGER_LINE_BYTES_MAX);
-                if let Some(ledger) = ends.filter_map(ledger_of_line).last() {
+                if let Some(ledger) = ends.rev().find_map(ledger_of_line) {
                     self.report.ledger = Some(ledger);
                 }
             }

@@ -96,6 +96,7 @@ impl LineStart {
 
 /// `value` (below 1e9) with leading zeros.
 #[inline]
+#[expect(clippy::many_single_char_names, reason = "one name per digit")]
 fn nine_digits(value: u32) -> [u8; 9] {
     let pair = |value: u32| PAIRS[(value % 100) as usize];
     let (high, low) = (value / 10_000, value % 10_000);
@@ -107,6 +108,7 @@ fn nine_digits(value: u32) -> [u8; 9] {
 }
 
 /// `YYYY-MM-DDTHH:MM:SS` of a second since 1970; the range of ns in 64 bits ends in 2554.
+#[expect(clippy::many_single_char_names, reason = "one name per digit")]
 fn date_time(second: u64) -> [u8; 19] {
     let (year, month, day) = date(second / 86_400);
     let of_day = second % 86_400;

@@ -113,9 +113,9 @@ impl SessionFiles {
     pub fn find_all(paths: &[impl AsRef<Path>]) -> Result<Vec<Self>, Error> {
         let mut found = Found::default();
         for path in paths {
-            let before = found.sessions.len();
+            let before = found.taken;
             found.add_path(path.as_ref())?;
-            if found.sessions.len() == before && !found.repeated {
+            if found.taken == before {
                 return Err(found.first_error.take().unwrap_or(Error::NoSession {
                     path: path.as_ref().to_owned(),
                     remedy: "name a log directory, a session directory or a segment",
@@ -131,6 +131,10 @@ impl SessionFiles {
     /// # Errors
     /// As [`find`](Self::find); [`Error::NoSession`] when the directory holds segments of more
     /// than one session.
+    #[allow(
+        dead_code,
+        reason = "for a session that converts itself when it is closed"
+    )]
     pub(crate) fn in_dir(dir: Dir, log_dir: &Path) -> Result<Self, Error> {
         let path = dir.path().to_owned();
         let mut found = Found::default();
@@ -177,8 +181,8 @@ impl SessionFiles {
 #[derive(Default)]
 struct Found {
     sessions: BTreeMap<(String, [u8; 16]), SessionFiles>,
-    /// Whether a segment was found that was known already.
-    repeated: bool,
+    /// Segments found, also those that were known already.
+    taken: u64,
     first_error: Option<Error>,
 }
 
@@ -256,6 +260,7 @@ impl Found {
         let reader = SegmentReader::open(source, &path)?;
         let header = reader.header();
         let key = (header.session_id.clone(), header.file.nonce);
+        self.taken = self.taken.saturating_add(1);
         let session = self.sessions.entry(key.clone());
         let session = session.or_insert_with(|| SessionFiles {
             session_id: header.session_id.clone(),
@@ -267,7 +272,6 @@ impl Found {
         let number = header.file.segment;
         let same = session.segments.iter().find(|s| s.number() == number);
         if let Some(same) = same {
-            self.repeated = true;
             if same.path != path {
                 let (other, path) = (same.path.display(), path.display());
                 let fault = format!("{path} is segment {number} as {other} is: left out");

@@ -10,4 +10,5 @@ pub mod reader;
 pub mod records;
 pub mod registry;
 pub mod source;
+pub mod survey;
 pub(crate) mod writer;

@@ -28,6 +28,8 @@ use crate::segment::source::Source;
 const WINDOW_BYTES: usize = 256 * 1024;
 /// Categories that one seal can count.
 const SEAL_CATEGORIES_MAX: usize = 256;
+/// Bytes of the longest seal payload.
+const SEAL_BYTES_MAX: usize = SEAL_HEADER_BYTES + SEAL_CATEGORIES_MAX * size_of::<SealCount>();
 /// Bytes of a session id.
 const SESSION_ID_BYTES: usize = 15;
 
@@ -111,6 +113,15 @@ pub struct SegmentReader<S> {
 enum Found {
     Valid(BlockHeader),
     Invalid(&'static str),
+}
+
+impl Found {
+    fn valid(self) -> Option<BlockHeader> {
+        match self {
+            Self::Valid(header) => Some(header),
+            Self::Invalid(_) => None,
+        }
+    }
 }
 
 impl<S: Source> SegmentReader<S> {
@@ -234,6 +245,11 @@ impl<S: Source> SegmentReader<S> {
     /// committed part or the file ends.
     fn find_seal(&mut self, after: u64) -> Result<Option<Seal>, Error> {
         for end in [self.committed, self.byte_count] {
+            // Brings all candidates into the window at once.
+            let first = end
+                .saturating_sub(block_bytes(SEAL_BYTES_MAX) as u64)
+                .max(after);
+            self.view(first, end.saturating_sub(first) as usize)?;
             for count in 0..=SEAL_CATEGORIES_MAX {
                 let payload_bytes = size_of::<SealCount>()
                     .saturating_mul(count)
@@ -242,12 +258,10 @@ impl<S: Source> SegmentReader<S> {
                 if offset < after || !offset.is_multiple_of(BLOCK_ALIGN as u64) {
                     break;
                 }
-                if let Found::Valid(header) = self.read_block_at(offset)? {
-                    if header.kind == BLOCK_SEAL {
-                        return Ok(parse_seal(
-                            self.payload(offset, header.payload_bytes as usize),
-                        ));
-                    }
+                let found = self.read_block_at(offset)?;
+                if let Some(header) = found.valid().filter(|found| found.kind == BLOCK_SEAL) {
+                    let payload = self.payload(offset, header.payload_bytes as usize);
+                    return Ok(parse_seal(payload));
                 }
             }
         }

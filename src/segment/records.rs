@@ -2,6 +2,10 @@
 //!
 //! Values are views into the payload. Anything inconsistent is [`Damaged`], which the caller
 //! counts; nothing here panics or allocates, whatever the bytes are.
+#![expect(
+    clippy::inline_always,
+    reason = "reading a field is one match in the loop over the fields, not a call"
+)]
 #![cfg_attr(
     not(test),
     deny(

@@ -212,13 +212,11 @@ fn put<T: PartialEq>(table: &mut Vec<Option<T>>, id: usize, end: usize, value: T
         table.resize_with(id.saturating_add(1), || None);
     }
     let slot = table.get_mut(id)?;
-    match slot {
-        Some(known) => (*known == value).then_some(()),
-        None => {
-            *slot = Some(value);
-            Some(())
-        }
+    if let Some(known) = slot {
+        return (*known == value).then_some(());
     }
+    *slot = Some(value);
+    Some(())
 }
 
 /// Header, payload (`None` where the CRC does not match) and what follows the entry.

@@ -1,0 +1,245 @@
+//! `stormlog sessions`: the sessions in a log directory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::{Value as Json, json};
+
+use super::{Output, Status, human};
+use crate::convert::{parse_ledger, rfc3339};
+use crate::record::is_category_name;
+use crate::segment::files::{SESSIONS_DIR, SessionFiles};
+use crate::segment::reader::is_session_id;
+use crate::segment::survey::Survey;
+
+const EXAMPLES: &str = "\
+Examples:
+  stormlog sessions                     sessions in ./debug_logs
+  stormlog sessions /var/log/app --json | jq -r 'select(.state == \"open\").session_id'
+
+States: converted (JSON Lines only, closed), closed (segments left), open (segments without the
+last seal: still recording, or killed), unknown (JSON Lines without a session_end), damaged
+(no segment can be read).
+
+Exit code: 0 listed, 1 a session is damaged, 2 could not run.";
+
+/// Bytes at the end of a `session` file in which `session_end` is looked for.
+const TAIL_BYTES: u64 = 1 << 20;
+/// The longest first line that is read.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// List the sessions in a log directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The log directory.
+    #[arg(value_name = "DIR", default_value = "./debug_logs")]
+    dir: PathBuf,
+    /// Print JSON, one line per session.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is known about a session.
+#[derive(Debug, Default)]
+struct Found {
+    state: &'static str,
+    started: Option<String>,
+    duration_ns: Option<u64>,
+    records: Option<u64>,
+    bytes: u64,
+    /// Records by category, where they are known.
+    categories: BTreeMap<String, Option<u64>>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
+    let mut sessions = from_json_lines(&args.dir)?;
+    add_segments(&args.dir, &mut sessions)?;
+    let damaged = sessions.values().any(|session| session.state == "damaged");
+    if args.json {
+        for (id, session) in &sessions {
+            writeln!(output, "{}", to_json(id, session))?;
+        }
+    } else {
+        print(output, &args.dir, &sessions)?;
+    }
+    Ok(if damaged { Status::Faults } else { Status::Ok })
+}
+
+/// Whether a process holds the lock of the session in `.stormlog/{id}`; `None` = not known.
+fn is_alive(_session_dir: &Path) -> Option<bool> {
+    None
+}
+
+/// Sessions of the files `{session}_{category}.jsonl`.
+fn from_json_lines(dir: &Path) -> anyhow::Result<BTreeMap<String, Found>> {
+    let mut sessions: BTreeMap<String, Found> = BTreeMap::new();
+    let shown = || format!("cannot list {}", dir.display());
+    for entry in std::fs::read_dir(dir).with_context(shown)? {
+        let entry = entry.with_context(shown)?;
+        let name = entry.file_name();
+        let Some((id, category)) = name.to_str().and_then(split_name) else {
+            continue;
+        };
+        let metadata = entry.metadata().with_context(shown)?;
+        if !metadata.is_file() {
+            continue;
+        }
+        let session = sessions.entry(id.to_owned()).or_default();
+        session.state = "unknown";
+        session.bytes += metadata.len();
+        session.categories.entry(category.to_owned()).or_default();
+    }
+    for (id, session) in &mut sessions {
+        let path = dir.join(format!("{id}_session.jsonl"));
+        match read_markers(&path, session) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(sessions)
+}
+
+fn split_name(name: &str) -> Option<(&str, &str)> {
+    let (id, rest) = name.strip_suffix(".jsonl")?.split_at_checked(15)?;
+    let category = rest.strip_prefix('_')?;
+    (is_session_id(id) && is_category_name(category)).then_some((id, category))
+}
+
+/// Takes start and end from the first and the last lines of a `session` file.
+fn read_markers(path: &Path, session: &mut Found) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut first = Vec::new();
+    BufReader::new(&file)
+        .take(LINE_BYTES_MAX)
+        .read_until(b'\n', &mut first)?;
+    if let Ok(json) = serde_json::from_slice::<Json>(&first) {
+        session.started = json["timestamp"].as_str().map(str::to_owned);
+    }
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    for line in tail.split(|byte| *byte == b'\n') {
+        let Ok(json) = serde_json::from_slice::<Json>(line) else {
+            continue;
+        };
+        if json["event"] != "session_end" {
+            continue;
+        }
+        session.state = "converted";
+        let elapsed = json["elapsed_seconds"].as_f64();
+        session.duration_ns = elapsed.map(|seconds| (seconds * 1e9) as u64);
+        let Some(ledger) = parse_ledger(&json["ledger"]) else {
+            continue;
+        };
+        session.records = Some(ledger.total().written());
+        for (category, account) in &ledger.categories {
+            session
+                .categories
+                .insert(category.clone(), Some(account.written()));
+        }
+    }
+    Ok(())
+}
+
+/// Sessions of the directories in `.stormlog`.
+fn add_segments(dir: &Path, sessions: &mut BTreeMap<String, Found>) -> anyhow::Result<()> {
+    let segments = dir.join(SESSIONS_DIR);
+    let entries = match std::fs::read_dir(&segments) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("cannot list {}", segments.display()))?,
+    };
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", segments.display()))?;
+        let path = entry.path();
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let Some(id) = entry.file_name().to_str().map(str::to_owned) else {
+            continue;
+        };
+        if !is_dir || !is_session_id(&id) {
+            continue;
+        }
+        let found = SessionFiles::find(&path).ok();
+        let found = found.and_then(|found| found.into_iter().find(|s| s.session_id == id));
+        let session = sessions.entry(id).or_default();
+        match found {
+            Some(files) => add_survey(&Survey::new(&files, false)?, &path, session),
+            None => session.state = "damaged",
+        }
+    }
+    Ok(())
+}
+
+fn add_survey(survey: &Survey, path: &Path, session: &mut Found) {
+    session.state = match (survey.is_sealed(), is_alive(path)) {
+        (true, _) => "closed",
+        (false, _) => "open",
+    };
+    if let Some((start, _, last)) = survey.span() {
+        session.started = Some(rfc3339(start.utc_ns));
+        session.duration_ns = Some(last.elapsed_ns);
+    }
+    session.records = Some(survey.records());
+    session.bytes += survey.bytes();
+    for (category, records) in survey.by_category() {
+        session.categories.insert(category, Some(records));
+    }
+}
+
+fn print(
+    output: &mut Output,
+    dir: &Path,
+    sessions: &BTreeMap<String, Found>,
+) -> anyhow::Result<()> {
+    if sessions.is_empty() {
+        let dir = human::plain(&dir.display().to_string());
+        writeln!(output, "no sessions in {dir}")?;
+        return Ok(());
+    }
+    let mut table = human::table(&[
+        "session",
+        "state",
+        "started",
+        "duration",
+        "records",
+        "bytes",
+        "categories",
+    ]);
+    for (id, session) in sessions {
+        let names: Vec<&str> = session.categories.keys().map(String::as_str).collect();
+        let started = session.started.as_deref().unwrap_or("?");
+        table.add_row(vec![
+            id.into(),
+            session.state.into(),
+            human::plain(started).into(),
+            human::right(session.duration_ns.map_or("?".to_owned(), human::duration)),
+            human::right(session.records.map_or("?".to_owned(), human::count)),
+            human::right(human::bytes(session.bytes)),
+            names.join(" ").into(),
+        ]);
+    }
+    writeln!(output, "{table}")?;
+    Ok(())
+}
+
+fn to_json(id: &str, session: &Found) -> Json {
+    json!({
+        "session_id": id,
+        "state": session.state,
+        "started_at": session.started,
+        "duration_seconds": session.duration_ns.map(|ns| ns as f64 / 1e9),
+        "records": session.records,
+        "bytes": session.bytes,
+        "categories": session.categories,
+    })
+}

@@ -1,0 +1,207 @@
+//! Damaged segments: every byte flipped, every length cut, blocks swapped, random bytes. The
+//! result is an error or some of the lines of the whole session, in their order, and a fault that
+//! says so; never another line, never a panic.
+
+#[path = "support/session.rs"]
+mod session;
+mod support;
+
+use std::collections::BTreeMap;
+
+use session::session;
+use stormlog::convert::{ConvertOptions, ConvertReport, convert_lines};
+use stormlog::segment::files::SessionFiles;
+use stormlog::segment::layout::BLOCKS_OFFSET;
+use support::repair;
+
+type Lines = BTreeMap<String, Vec<u8>>;
+
+/// Converts what can be read; `None` when nothing can.
+fn convert(segments: &[Vec<u8>]) -> Option<(Lines, ConvertReport)> {
+    let named = (1..).zip(segments.iter().cloned());
+    let mut found = Vec::new();
+    for (number, bytes) in named {
+        found.push((format!("{number}.seg").into(), bytes));
+    }
+    let sessions = SessionFiles::from_memory(found).ok()?;
+    let mut lines = Lines::new();
+    // A damaged nonce with a repaired checksum would be a session of its own.
+    let mut reports = Vec::new();
+    for session in &sessions {
+        reports.push(convert_lines(session, &mut lines, ConvertOptions::default()).ok()?);
+    }
+    Some((lines, reports.remove(0)))
+}
+
+/// Whether the lines of `part` are some of those of `whole`, in their order.
+fn is_part(part: &[u8], whole: &[u8]) -> bool {
+    let mut whole = whole.split(|byte| *byte == b'\n');
+    let mut part = part.split(|byte| *byte == b'\n');
+    part.all(|line| whole.by_ref().any(|other| other == line))
+}
+
+#[track_caller]
+fn assert_part(damaged: &[Vec<u8>], whole: &Lines, what: &str) -> usize {
+    let Some((lines, report)) = convert(damaged) else {
+        return 0;
+    };
+    for (category, text) in &lines {
+        let expected = whole
+            .get(category)
+            .unwrap_or_else(|| panic!("{what}: made up {category}"));
+        assert!(
+            is_part(text, expected),
+            "{what}: {}",
+            String::from_utf8_lossy(text)
+        );
+    }
+    assert!(
+        lines == *whole || !report.faults.is_empty(),
+        "{what}: lost without a word"
+    );
+    lines
+        .values()
+        .map(|text| text.split(|byte| *byte == b'\n').count() - 1)
+        .sum()
+}
+
+#[test]
+fn every_flipped_bit_costs_lines_at_most() {
+    let segments = session();
+    let (whole, _) = convert(&segments).unwrap();
+    for segment in 0..2 {
+        for offset in 0..segments[segment].len() {
+            // All bits of the header, two of each byte of the blocks, one of the space between.
+            let bits = match offset {
+                0..256 => 0..8,
+                256..BLOCKS_OFFSET => 0..1,
+                _ => 0..2,
+            };
+            for bit in bits {
+                let mut damaged = segments.clone();
+                damaged[segment][offset] ^= 1 << ((offset + 3 * bit) % 8);
+                assert_part(
+                    &damaged,
+                    &whole,
+                    &format!("segment {segment} byte {offset} bit {bit}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_truncation_leaves_the_lines_before_it() {
+    let segments = session();
+    let (whole, _) = convert(&segments).unwrap();
+    for segment in 0..2 {
+        let mut most = 0;
+        for length in 0..segments[segment].len() {
+            let mut damaged = segments.clone();
+            damaged[segment].truncate(length);
+            let alone = assert_part(
+                &damaged[segment..=segment],
+                &whole,
+                &format!("alone {length}"),
+            );
+            assert!(alone >= most, "a longer prefix has at least as many lines");
+            most = alone;
+            assert_part(
+                &damaged,
+                &whole,
+                &format!("segment {segment} cut to {length}"),
+            );
+        }
+        assert!(most > 0);
+    }
+}
+
+#[test]
+fn damage_is_reported_with_what_is_lost() {
+    let [mut first, second] = session();
+    // The last byte of the payload of the last data block, in front of the seal.
+    let seal = first
+        .windows(4)
+        .rposition(|bytes| bytes == b"SBLK")
+        .unwrap();
+    first[seal - 8] ^= 1;
+    let (_, report) = convert(&[first, second]).unwrap();
+    let faults = report.faults.join("; ");
+    assert!(
+        faults.contains("the checksum of the block does not match; 3 records behind it are lost"),
+        "{faults}"
+    );
+    assert!(faults.contains("at byte "), "{faults}");
+}
+
+#[test]
+fn swapped_and_repeated_blocks_are_not_taken() {
+    let segments = session();
+    let (whole, _) = convert(&segments).unwrap();
+    let bytes = &segments[0];
+    let mut starts: Vec<usize> = (BLOCKS_OFFSET..bytes.len())
+        .step_by(8)
+        .filter(|at| bytes[*at..].starts_with(b"SBLK"))
+        .collect();
+    starts.push(bytes.len());
+    let blocks: Vec<&[u8]> = starts
+        .windows(2)
+        .map(|pair| &bytes[pair[0]..pair[1]])
+        .collect();
+    for a in 0..blocks.len() {
+        for b in 0..blocks.len() {
+            let mut order = blocks.clone();
+            order[a] = blocks[b];
+            let damaged = [&bytes[..BLOCKS_OFFSET], &order.concat()].concat();
+            assert_part(
+                &[damaged, segments[1].clone()],
+                &whole,
+                &format!("{b} at {a}"),
+            );
+        }
+    }
+}
+
+/// Random damage behind repaired checksums reaches everything; lines may differ then, but each is
+/// still one JSON object, and nothing panics.
+#[test]
+fn damage_behind_valid_checksums_never_panics() {
+    let mut seed = 0x5eed_u64;
+    println!("seed {seed}");
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let segments = session();
+    for _ in 0..4000 {
+        let mut damaged = segments.clone();
+        for _ in 0..=random() % 4 {
+            let bytes = &mut damaged[(random() % 2) as usize];
+            let offset = BLOCKS_OFFSET + random() as usize % (bytes.len() - BLOCKS_OFFSET);
+            match random() % 3 {
+                0 => bytes[offset] ^= 1 << (random() % 8),
+                1 => bytes[offset] = random() as u8,
+                _ => bytes[offset] = [0, 0xff, 0x7f, 0x80][(random() % 4) as usize],
+            }
+        }
+        for bytes in &mut damaged {
+            repair(bytes);
+        }
+        let Some((lines, _)) = convert(&damaged) else {
+            continue;
+        };
+        for line in lines
+            .values()
+            .flat_map(|text| text.split(|byte| *byte == b'\n'))
+        {
+            if !line.is_empty() {
+                let json: Result<serde_json::Value, _> = serde_json::from_slice(line);
+                let json = json
+                    .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(line)));
+                assert!(json.is_object());
+            }
+        }
+    }
+}

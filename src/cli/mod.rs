@@ -1,6 +1,8 @@
 //! The command line tool: one file per command, over the public API only.
 
+mod format;
 mod output;
+pub mod replay;
 
 use std::process::ExitCode;
 
@@ -17,7 +19,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Replay(replay::Args),
+}
 
 /// Runs the tool with the arguments of the process.
 ///
@@ -29,6 +33,8 @@ pub fn run() -> ExitCode {
         Err(error) => error.exit(),
     };
     let mut output = Output::stdout();
-    let result: anyhow::Result<Status> = match cli.command {};
+    let result: anyhow::Result<Status> = match cli.command {
+        Command::Replay(args) => replay::run(&args, &mut output),
+    };
     output.finish(result)
 }

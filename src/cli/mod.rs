@@ -1,5 +1,6 @@
 //! The command line tool: one file per command, over the public API only.
 
+mod demo;
 mod format;
 mod output;
 pub mod replay;
@@ -20,6 +21,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Replay(replay::Args),
 }
 
@@ -34,6 +36,7 @@ pub fn run() -> ExitCode {
     };
     let mut output = Output::stdout();
     let result: anyhow::Result<Status> = match cli.command {
+        Command::Demo(args) => demo::run(&args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
     };
     output.finish(result)

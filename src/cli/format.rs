@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use crate::ledger::Ledger;
+use crate::ledger::{DROP_REASONS, Ledger};
 
 /// `1,234,567`.
 pub(super) fn count(count: u64) -> String {
@@ -100,6 +100,18 @@ pub(super) fn ledger(ledger: &Ledger) -> Table {
     table
 }
 
+/// `dropped because ring_full: 3, disk: 1`, when anything was dropped.
+pub(super) fn drop_reasons(ledger: &Ledger) -> Option<String> {
+    let total = ledger.total();
+    let reasons = DROP_REASONS
+        .iter()
+        .filter(|reason| total.dropped(**reason) > 0);
+    let reasons: Vec<_> = reasons
+        .map(|reason| format!("{}: {}", reason.name(), count(total.dropped(*reason))))
+        .collect();
+    (!reasons.is_empty()).then(|| format!("dropped because {}", reasons.join(", ")))
+}
+
 /// `table`, each line moved right by two and without blanks at its end.
 pub(super) fn indented(table: &Table) -> String {
     let text = table.to_string();
@@ -123,7 +135,7 @@ pub(super) fn shell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{OFFERED, WRITTEN};
+    use crate::ledger::{DropReason, OFFERED, WRITTEN};
 
     #[test]
     fn numbers_are_short_and_exact_enough() {
@@ -149,6 +161,17 @@ mod tests {
         assert_eq!(shell("./debug_logs"), "./debug_logs");
         assert_eq!(shell("it's"), r"'it'\''s'");
         assert_eq!(shell(""), "''");
+    }
+
+    #[test]
+    fn drops_are_told_with_their_reasons() {
+        let mut book = Ledger::default();
+        assert_eq!(drop_reasons(&book), None);
+        let account = book.categories.entry("vpn".to_owned()).or_default();
+        account.counters[DropReason::RingFull.counter()] = 1_000;
+        account.counters[DropReason::Disk.counter()] = 2;
+        let text = drop_reasons(&book).unwrap();
+        assert_eq!(text, "dropped because ring_full: 1,000, disk: 2");
     }
 
     #[test]

@@ -12,7 +12,6 @@ mod random;
 mod record;
 mod report;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,9 +50,9 @@ pub(super) struct Args {
     /// compressed to about 2 s; with --records as fast as possible].
     #[arg(long, value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Threads of each service.
-    #[arg(long, default_value = "2")]
-    threads: NonZeroUsize,
+    /// Threads of each service, up to 256.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
     /// Seconds of traffic, up to a week.
     #[arg(
         long,
@@ -118,7 +117,7 @@ fn plan(args: &Args) -> Plan {
         keep_segments: args.keep_segments,
         records: args.records.unwrap_or(events.len() as u64),
         events,
-        threads: args.threads.get(),
+        threads: usize::from(args.threads),
         pace,
     }
 }

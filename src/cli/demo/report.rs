@@ -107,6 +107,9 @@ impl Report<'_> {
         let closed = &side.closed;
         writeln!(out, "\nSession {} ({})", closed.session_id, name(side.side))?;
         writeln!(out, "{}", format::indented(&format::ledger(&closed.ledger)))?;
+        if let Some(reasons) = format::drop_reasons(&closed.ledger) {
+            writeln!(out, "  {reasons}")?;
+        }
         let exact = if closed.ledger.is_exact() {
             "every record is accounted for"
         } else {

@@ -6,6 +6,7 @@ mod push;
 mod report;
 mod run;
 mod source;
+mod time;
 
 use std::io::{IsTerminal, stderr};
 use std::num::NonZeroUsize;
@@ -30,6 +31,7 @@ const HELP: &str = "\
 Every line is recorded with all its fields, types and digits; session_id, timestamp and
 elapsed_seconds are new (--original-time keeps the old time as original_timestamp). The category comes from the file name ({session}_{category}.jsonl).
 Bad lines are named on standard error and left out; then the exit code is 1.
+The lines of a file stay in order, unless there are more threads than files.
 
 Examples:
   stormlog replay old_logs/*.jsonl
@@ -56,11 +58,9 @@ pub(super) struct Args {
     /// Pace: max, original, or a factor such as 10 (all files together, by their timestamps).
     #[arg(long, default_value = "max", value_parser = parse_speed)]
     speed: Speed,
-    /// Threads that push at --speed max [default: one per file, at most one per core].
-    ///
-    /// With more threads than files, lines of one file may change places.
-    #[arg(long)]
-    threads: Option<NonZeroUsize>,
+    /// Threads that push at --speed max, up to 32 [default: one per file, at most one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=push::THREADS_MAX as i64))]
+    threads: Option<u16>,
     /// Category of all lines, instead of the one in each file's name.
     #[arg(long, value_parser = parse_category, value_name = "NAME")]
     category: Option<Category>,
@@ -96,7 +96,12 @@ fn parse_category(name: &str) -> Result<Category, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
-    let inputs = inputs(args)?;
+    let sources = sources(args)?;
+    let bar = progress_bar(&sources)?;
+    let inputs = sources.into_iter();
+    let inputs: Vec<_> = inputs
+        .map(|source| Input::new(source, bar.clone()))
+        .collect();
     let session = Session::builder()
         .dir(&args.dir)
         .keep_segments(args.keep_segments)
@@ -106,6 +111,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
         Speed::Max => run::at_full_speed(&session, &inputs, threads(args), args.original_time),
         Speed::Factor(factor) => run::paced(&session, &inputs, factor, args.original_time),
     };
+    bar.finish_and_clear();
     for input in &inputs {
         input.finish();
     }
@@ -121,8 +127,8 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
     Ok(summary.status())
 }
 
-/// The files, all of which could be opened, with one progress bar for all.
-fn inputs(args: &Args) -> Result<Vec<Input>> {
+/// The files, all of which can be opened.
+fn sources(args: &Args) -> Result<Vec<Source>> {
     let standard = args.files.iter().filter(|path| path.as_os_str() == "-");
     ensure!(
         standard.count() <= 1,
@@ -132,31 +138,28 @@ fn inputs(args: &Args) -> Result<Vec<Input>> {
         .files
         .iter()
         .map(|path| Source::new(path, args.category));
-    let sources = sources.collect::<Result<Vec<_>>>()?;
-    let bar = progress_bar(sources.iter().map(|source| source.bytes).sum())?;
-    let inputs = sources.into_iter();
-    Ok(inputs
-        .map(|source| Input::new(source, bar.clone()))
-        .collect())
+    sources.collect()
 }
 
 /// A bar on standard error if that is a terminal, otherwise nothing.
-fn progress_bar(bytes: u64) -> Result<ProgressBar> {
+fn progress_bar(sources: &[Source]) -> Result<ProgressBar> {
     if !stderr().is_terminal() {
         return Ok(ProgressBar::hidden());
     }
-    let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(5));
-    let style = ProgressStyle::with_template(
-        "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-    );
+    let bytes: Option<u64> = sources.iter().map(|source| source.bytes).sum();
+    let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr_with_hz(5));
+    let style = ProgressStyle::with_template(match bytes {
+        Some(_) => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        None => "{spinner} {bytes}, {bytes_per_sec}",
+    });
     bar.set_style(style.context("cannot show progress")?);
     Ok(bar)
 }
 
 fn threads(args: &Args) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let default = args.files.len().min(cores);
-    args.threads.map_or(default, NonZeroUsize::get)
+    let default = args.files.len().min(cores).min(push::THREADS_MAX);
+    args.threads.map_or(default, usize::from)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde_core::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_core::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::time::parse_time;
 use crate::record::{EXTRAS_MAX, Extra, Value};
 
 /// The longest line in bytes. A field takes at most as many bytes in a record as in its line, so
@@ -290,80 +291,6 @@ fn not_json(line: &str, error: &serde_json::Error) -> BadLine {
         text[..end].to_owned()
     };
     BadLine::NotJson { what, column }
-}
-
-/// Time since 1970 of an RFC 3339 timestamp with 0 to 9 (or more) digits of a second.
-fn parse_time(text: &str) -> Option<Duration> {
-    let bytes = text.as_bytes();
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let digits = bytes.get(from..to)?;
-        let value = |sum: i64, digit: &u8| Some(sum * 10 + i64::from(digit.checked_sub(b'0')?));
-        let all = digits.iter().all(u8::is_ascii_digit);
-        all.then(|| digits.iter().try_fold(0, value)).flatten()
-    };
-    let separators: [(usize, &[u8]); 5] =
-        [(4, b"-"), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":")];
-    let stands = |(at, set): &(usize, &[u8])| bytes.get(*at).is_some_and(|b| set.contains(b));
-    if !separators.iter().all(stands) {
-        return None;
-    }
-    let days = days_since_1970(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let (nanos, zone) = fraction(&bytes[19..])?;
-    let offset = zone_seconds(zone)?;
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset;
-    Some(Duration::new(u64::try_from(seconds).ok()?, nanos))
-}
-
-/// Nanoseconds of `.123`, or 0, and what follows.
-fn fraction(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let Some(digits) = bytes.strip_prefix(b".") else {
-        return Some((0, bytes));
-    };
-    let count = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    if count == 0 {
-        return None;
-    }
-    let padded = digits[..count].iter().map(|byte| u32::from(byte - b'0'));
-    let nanos = padded.chain(std::iter::repeat(0)).take(9);
-    Some((
-        nanos.fold(0, |sum, digit| sum * 10 + digit),
-        &digits[count..],
-    ))
-}
-
-/// Seconds east of UTC of `Z` or `+hh:mm`.
-fn zone_seconds(zone: &[u8]) -> Option<i64> {
-    match zone {
-        b"Z" | b"z" => Some(0),
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let pair = |tens: &u8, ones: &u8| {
-                let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
-                digits.then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
-            };
-            let seconds = pair(h1, h2)? * 3_600 + pair(m1, m2)? * 60;
-            Some(if *sign == b'-' { -seconds } else { seconds })
-        }
-        _ => None,
-    }
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar.
-fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Years start in March here, so that a leap day is the last day of its year.
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = (month + 9) % 12;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    Some(year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use indicatif::ProgressBar;
 
 use super::parse::{BadLine, Parsed, parse_line};
 use super::source::Source;
+use crate::cli::format;
 use crate::error::Error;
 use crate::record::Category;
 use crate::{Log, Outcome, Session};
@@ -14,9 +15,14 @@ use crate::{Log, Outcome, Session};
 ///
 /// A record that finds its ring full is dropped, because a caller must never wait; a tool that
 /// reads files has all the time, so it waits itself. After a flush the ring of the thread is
-/// empty, and this much fits into the smallest ring under its headroom, which only records of
-/// the class `Always` may use.
+/// empty, and this much fits into the rings that [`THREADS_MAX`] threads get, under the headroom
+/// that only records of the class `Always` may use.
 const FLUSH_BYTES: usize = 32 * 1024;
+/// Threads that may push: later ones would get rings too small for [`FLUSH_BYTES`].
+pub const THREADS_MAX: usize = 32;
+/// Held while a record longer than [`FLUSH_BYTES`] is on its way to a segment: such records share
+/// one small budget of memory, so there is one of them at a time.
+static LONG_RECORD: Mutex<()> = Mutex::new(());
 /// What a record can take beyond the bytes of its line: header, counts, padding.
 const RECORD_OVERHEAD_BYTES: usize = 128;
 /// How many bad lines are printed per file.
@@ -92,7 +98,7 @@ impl Input {
     pub fn finish(&self) {
         let bad = self.counts().bad;
         if let Some(more @ 1..) = bad.checked_sub(BAD_LINES_SHOWN) {
-            let lines = super::super::format::counted(more, "more bad line");
+            let lines = format::counted(more, "more bad line");
             self.print(&format!("{}: {lines}", self.source.name()));
         }
     }
@@ -160,12 +166,19 @@ impl<'s> Pusher<'s> {
         line_bytes: usize,
     ) -> Result<Counts, Error> {
         let bytes = line_bytes + RECORD_OVERHEAD_BYTES;
-        if self.unflushed_bytes > 0 && self.unflushed_bytes + bytes > FLUSH_BYTES {
-            self.session.flush()?;
-            self.unflushed_bytes = 0;
+        if self.unflushed_bytes + bytes > FLUSH_BYTES {
+            self.flush()?;
         }
         self.unflushed_bytes += bytes;
-        let outcome = self.log.event(category, &parsed.extras(self.original_time));
+        let extras = parsed.extras(self.original_time);
+        let outcome = if bytes > FLUSH_BYTES {
+            let _one = LONG_RECORD.lock().unwrap_or_else(PoisonError::into_inner);
+            let outcome = self.log.event(category, &extras);
+            self.flush()?;
+            outcome
+        } else {
+            self.log.event(category, &extras)
+        };
         let kept = u64::from(outcome == Outcome::Kept);
         Ok(Counts {
             lines: 1,
@@ -173,6 +186,14 @@ impl<'s> Pusher<'s> {
             kept,
             lost: 1 - kept,
         })
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        if self.unflushed_bytes > 0 {
+            self.session.flush()?;
+            self.unflushed_bytes = 0;
+        }
+        Ok(())
     }
 }
 
@@ -194,7 +215,7 @@ mod tests {
         let source = Source {
             path: "x.jsonl".into(),
             category: Category::custom(),
-            bytes: 0,
+            bytes: None,
         };
         let input = Input::new(source, ProgressBar::hidden());
         for number in 0..BAD_LINES_SHOWN + 5 {

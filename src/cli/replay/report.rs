@@ -110,6 +110,9 @@ impl<'a> Summary<'a> {
             "\nLedger\n{}",
             format::indented(&format::ledger(&self.closed.ledger))
         )?;
+        if let Some(reasons) = format::drop_reasons(&self.closed.ledger) {
+            writeln!(out, "  {reasons}")?;
+        }
         if !self.closed.files.is_empty() {
             writeln!(out, "\nFiles")?;
         }

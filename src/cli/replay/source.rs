@@ -1,6 +1,9 @@
 //! The files that a replay reads, and the category that each one's name says.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
 
 use crate::record::{CATEGORIES_BUILTIN, CATEGORY_BYTES_MAX, Category, is_category_name};
 
@@ -14,8 +17,8 @@ pub struct Source {
     pub path: PathBuf,
     /// Category of all its lines.
     pub category: Category,
-    /// Length in bytes, 0 where it is not known.
-    pub bytes: u64,
+    /// Length in bytes, where it is known.
+    pub bytes: Option<u64>,
 }
 
 impl Source {
@@ -23,14 +26,16 @@ impl Source {
     ///
     /// # Errors
     /// When it cannot be opened for reading.
-    pub fn new(path: &Path, category: Option<Category>) -> anyhow::Result<Self> {
-        let mut bytes = 0;
+    pub fn new(path: &Path, category: Option<Category>) -> Result<Self> {
+        let mut bytes = None;
         if path.as_os_str() != "-" {
-            let metadata = std::fs::File::open(path)
-                .and_then(|file| file.metadata())
-                .map_err(|error| anyhow::anyhow!("cannot open {}: {error}", path.display()))?;
-            anyhow::ensure!(!metadata.is_dir(), "{} is a directory", path.display());
-            bytes = metadata.len();
+            let metadata = fs::metadata(path).with_context(|| cannot_open(path))?;
+            ensure!(!metadata.is_dir(), "{} is a directory", path.display());
+            if metadata.is_file() {
+                // Tried now, so that nothing starts that cannot end. A pipe can be opened once.
+                fs::File::open(path).with_context(|| cannot_open(path))?;
+                bytes = Some(metadata.len());
+            }
         }
         Ok(Self {
             path: path.to_owned(),
@@ -43,6 +48,10 @@ impl Source {
     pub fn name(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+fn cannot_open(path: &Path) -> String {
+    format!("cannot open {}", path.display())
 }
 
 fn of_name(path: &Path) -> Category {
@@ -133,10 +142,10 @@ mod tests {
     #[test]
     fn files_that_cannot_be_read_are_refused_by_name() {
         let missing = Source::new(Path::new("/nowhere/a_vpn.jsonl"), None).unwrap_err();
+        let text = format!("{missing:#}");
         assert!(
-            missing
-                .to_string()
-                .starts_with("cannot open /nowhere/a_vpn.jsonl: ")
+            text.starts_with("cannot open /nowhere/a_vpn.jsonl: "),
+            "{text}"
         );
         let dir = std::env::temp_dir();
         let refused = Source::new(&dir, None).unwrap_err();

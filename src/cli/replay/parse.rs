@@ -1,7 +1,8 @@
 //! One line of an existing log: a JSON object, taken apart without losing anything.
 //!
-//! Numbers keep their text, nested values keep their JSON, order stays. A text that cannot be a
-//! Rust string (an escaped half of a surrogate pair) stays the JSON token that it is.
+//! Numbers keep their text, nested values keep their JSON, order stays. What a conversion would
+//! write differently (values nested too deep, half a surrogate pair) makes the line a bad one:
+//! a line is recorded as it is or not at all.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,8 +19,8 @@ use crate::record::{EXTRAS_MAX, Extra, Value};
 /// The longest line in bytes. A field takes at most as many bytes in a record as in its line, so
 /// that such a line, its header and an `original_timestamp` fit into `record_bytes_max` (1 MiB).
 pub const LINE_BYTES_MAX: usize = (1 << 20) - 256;
-/// The deepest value that a conversion writes as JSON. FORMAT.md section 9.3.
-const DEPTH_MAX: usize = 128;
+/// The deepest value that a conversion writes as JSON; deeper ones it writes as a string.
+const DEPTH_MAX: usize = 126;
 /// Fields that every line has and the engine writes itself.
 const COMMON: [&str; 3] = ["session_id", "timestamp", "elapsed_seconds"];
 
@@ -43,7 +44,7 @@ pub enum Field<'a> {
     Number(&'a str),
     /// A decoded string.
     Text(Cow<'a, str>),
-    /// An array, an object, or a string that only JSON can express.
+    /// An array or an object.
     Json(&'a str),
 }
 
@@ -67,6 +68,8 @@ pub enum BadLine {
     DuplicateKey(String),
     /// The value of this field is nested too deep.
     TooDeep(String),
+    /// The value of this field has half a surrogate pair in an escape: JSON, but no text.
+    HalfSurrogate(String),
     /// More fields than a record can have.
     TooManyFields,
 }
@@ -80,6 +83,7 @@ impl fmt::Display for BadLine {
             Self::NotObject => f.write_str("not a JSON object"),
             Self::DuplicateKey(key) => write!(f, "two fields are called {key:?}"),
             Self::TooDeep(key) => write!(f, "{key:?} is nested more than {DEPTH_MAX} deep"),
+            Self::HalfSurrogate(key) => write!(f, "{key:?} has half a surrogate pair"),
             Self::TooManyFields => write!(f, "more than {} fields", EXTRAS_MAX - 1),
         }
     }
@@ -154,10 +158,16 @@ pub fn parse_line(line: &str) -> Result<Parsed<'_>, BadLine> {
         if depth(raw) > DEPTH_MAX {
             return Err(BadLine::TooDeep(key.into_owned()));
         }
-        match &*key {
-            "timestamp" => parsed.timestamp = Some(field(raw)),
-            name if COMMON.contains(&name) => {}
-            _ => parsed.fields.push((key, field(raw))),
+        if COMMON.contains(&&*key) && key != "timestamp" {
+            continue;
+        }
+        let Some(field) = field(raw) else {
+            return Err(BadLine::HalfSurrogate(key.into_owned()));
+        };
+        if key == "timestamp" {
+            parsed.timestamp = Some(field);
+        } else {
+            parsed.fields.push((key, field));
         }
     }
     Ok(parsed)
@@ -217,21 +227,49 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
-/// The value behind valid JSON text.
-fn field(raw: &str) -> Field<'_> {
-    match raw.as_bytes().first() {
+/// The value behind valid JSON text. `None` when an escape in it is half a surrogate pair.
+fn field(raw: &str) -> Option<Field<'_>> {
+    Some(match raw.as_bytes().first() {
         Some(b'n') => Field::Null,
         Some(b't') => Field::Bool(true),
         Some(b'f') => Field::Bool(false),
         Some(b'"') => {
             let mut json = serde_json::Deserializer::from_str(raw);
-            // Fails only for half a surrogate pair: the token as such is valid.
-            Key.deserialize(&mut json)
-                .map_or(Field::Json(raw), Field::Text)
+            // The text is valid JSON, so nothing else can be wrong with it.
+            Field::Text(Key.deserialize(&mut json).ok()?)
         }
+        Some(b'[' | b'{') if has_half_surrogate(raw) => return None,
         Some(b'[' | b'{') => Field::Json(raw),
         _ => Field::Number(raw),
+    })
+}
+
+/// Whether an escape in valid JSON text is half a surrogate pair.
+fn has_half_surrogate(raw: &str) -> bool {
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        rest = &rest[at..];
+        let escape_bytes = match escaped_unit(rest) {
+            Some(0xd800..=0xdbff) => {
+                let low = rest.get(6..).and_then(escaped_unit);
+                if !matches!(low, Some(0xdc00..=0xdfff)) {
+                    return true;
+                }
+                12
+            }
+            Some(0xdc00..=0xdfff) => return true,
+            Some(_) => 6,
+            None => 2,
+        };
+        rest = rest.get(escape_bytes..).unwrap_or_default();
     }
+    false
+}
+
+/// The UTF-16 unit of an escape `\uXXXX` at the start of `text`.
+fn escaped_unit(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u32::from_str_radix(digits, 16).ok()
 }
 
 /// How deep arrays and objects are nested in valid JSON text.

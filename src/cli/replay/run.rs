@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::lines::Lines;
-use super::parse::parse_line;
+use super::parse::{BadLine, parse_line};
 use super::push::{Counts, Input, Pusher, line_text};
 use crate::Session;
 
@@ -65,9 +65,14 @@ fn push_file(pusher: &mut Pusher<'_>, input: &Input, reader: &Mutex<Option<Lines
     while batch.fill(input, reader)? {
         let mut counts = Counts::default();
         let mut start = 0;
-        for (number, end) in &batch.ends {
-            counts.add(pusher.line(input, *number, &batch.bytes[start..*end])?);
-            start = *end;
+        for (number, end) in &batch.lines {
+            match end {
+                Ok(end) => {
+                    counts.add(pusher.line(input, *number, &batch.bytes[start..*end])?);
+                    start = *end;
+                }
+                Err(reason) => input.bad_line(*number, reason),
+            }
         }
         input.add(counts);
     }
@@ -78,8 +83,8 @@ fn push_file(pusher: &mut Pusher<'_>, input: &Input, reader: &Mutex<Option<Lines
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// Number of each line, and where it ends in `bytes`.
-    ends: Vec<(u64, usize)>,
+    /// Number of each line, and where it ends in `bytes`, or why it is not there.
+    lines: Vec<(u64, Result<usize, BadLine>)>,
     line: Vec<u8>,
 }
 
@@ -87,7 +92,7 @@ impl Batch {
     /// Takes the next lines of the file; false at its end.
     fn fill(&mut self, input: &Input, reader: &Mutex<Option<Lines>>) -> Result<bool> {
         self.bytes.clear();
-        self.ends.clear();
+        self.lines.clear();
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = match &mut *reader {
             Some(lines) => lines,
@@ -101,15 +106,15 @@ impl Batch {
                 .with_context(|| reading(input))?
             {
                 None => more = false,
-                Some(Err(reason)) => input.bad_line(lines.number(), &reason),
+                Some(Err(reason)) => self.lines.push((lines.number(), Err(reason))),
                 Some(Ok(())) => {
                     self.bytes.extend_from_slice(&self.line);
-                    self.ends.push((lines.number(), self.bytes.len()));
+                    self.lines.push((lines.number(), Ok(self.bytes.len())));
                 }
             }
         }
         input.progress(lines.bytes() - before);
-        Ok(more || !self.ends.is_empty())
+        Ok(more || !self.lines.is_empty())
     }
 }
 

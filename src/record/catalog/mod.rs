@@ -32,11 +32,11 @@ mod tests {
     use crate::record::{FieldKind, KeepClass, Record};
 
     /// Category, keep class, key and field names, as one comparable line.
-    fn shape<R: Record>(record: &R) -> String {
+    fn shape(record: &impl Record) -> String {
         let schema = record.schema();
         let names: Vec<_> = schema.fields.iter().map(|field| field.name).collect();
         let key = schema.key.map_or("-", |key| names[usize::from(key)]);
-        let keep = match R::KEEP {
+        let keep = match schema.keep {
             KeepClass::Sampled => "sampled",
             KeepClass::Always => "always",
         };

@@ -64,16 +64,33 @@ fn common_fields_are_left_to_the_engine() {
 }
 
 #[test]
-fn strings_are_decoded_and_half_pairs_are_kept_as_json() {
+fn strings_are_decoded() {
     assert_eq!(
-        fields(r#"{"a":"\u00e4\n\ud83d\ude00","\u0062":"","c":"x\ud800y","d":"\udc00"}"#),
+        fields(r#"{"a":"\u00e4\n\ud83d\ude00","\u0062":"","c":["\ud83d\ude00\\ud800"]}"#),
         [
             ("a".to_owned(), text("\u{e4}\n\u{1f600}")),
             ("b".to_owned(), text("")),
-            ("c".to_owned(), Field::Json(r#""x\ud800y""#)),
-            ("d".to_owned(), Field::Json(r#""\udc00""#)),
+            ("c".to_owned(), Field::Json(r#"["\ud83d\ude00\\ud800"]"#)),
         ]
     );
+}
+
+#[test]
+fn half_a_surrogate_pair_is_no_text() {
+    for value in [
+        r#""\ud800""#,
+        r#""\udc00""#,
+        r#""x\ud83dy\ude00""#,
+        r#"["a",{"b":"\ud83d"}]"#,
+        r#"{"b":"\ude00\ud83d"}"#,
+        r#"{"\ud83d\n":1}"#,
+        r#"["\ud83d\ud83d\ude00"]"#,
+    ] {
+        let line = format!("{{\"a\":{value}}}");
+        assert_eq!(reason(&line), "\"a\" has half a surrogate pair", "{line}");
+    }
+    // As the engine writes the common fields itself, theirs do not matter.
+    assert_eq!(fields(r#"{"session_id":"\ud800"}"#), []);
 }
 
 #[test]
@@ -135,12 +152,12 @@ fn depth_is_bounded_and_brackets_in_texts_do_not_count() {
     assert_eq!(fields(&nested(DEPTH_MAX)).len(), 1);
     assert_eq!(
         reason(&nested(DEPTH_MAX + 1)),
-        "\"a\" is nested more than 128 deep"
+        "\"a\" is nested more than 126 deep"
     );
     // Far deeper than a recursive reader could go.
     assert_eq!(
         reason(&nested(200_000)),
-        "\"a\" is nested more than 128 deep"
+        "\"a\" is nested more than 126 deep"
     );
     let brackets = format!("{{\"a\":[\"\\\"{}\"]}}", "[".repeat(500));
     assert_eq!(fields(&brackets).len(), 1);

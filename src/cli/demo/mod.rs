@@ -30,6 +30,9 @@ The traffic is made up after real runs of two services: health checks, requests,
 in every ten minutes one of each kind of trouble (VPN loss, circuit breaker, slow starts, mass
 disconnect, unhealthy engines, changed ports). The same seed gives the same traffic.
 
+As fast as possible is faster than any disk: what does not fit into the rings then is dropped and
+counted, and the exit code is 1, as for every lost record.
+
 Examples:
   stormlog demo
   stormlog demo --dir /tmp/demo --seed 7 --keep-segments
@@ -90,6 +93,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
         dir: &args.dir,
         seed: args.seed,
         clock_ns,
+        slept: plan.pace != Pace::Unpaced,
     };
     if args.json {
         report.write_json(output)?;
@@ -155,6 +159,11 @@ mod tests {
         let few = super::plan(&args(&["--records", "10"]));
         assert_eq!((few.events.len(), few.pace), (10, Pace::Unpaced));
         assert_eq!(super::plan(&args(&["--records", "0"])).events.len(), 0);
+    }
+
+    #[test]
+    fn options_fit_together() {
+        <Command as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]

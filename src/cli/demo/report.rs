@@ -20,6 +20,8 @@ pub struct Report<'a> {
     pub seed: u64,
     /// What reading the clock takes, ns.
     pub clock_ns: u64,
+    /// Whether threads waited for the time of a record.
+    pub slept: bool,
 }
 
 fn name(side: Side) -> &'static str {
@@ -92,6 +94,12 @@ impl Report<'_> {
             format::nanos(nanos.max()),
             format::nanos(self.clock_ns),
         )?;
+        if self.slept {
+            writeln!(
+                out,
+                "Threads slept between records, so caches were cold; --records N measures them hot."
+            )?;
+        }
         if self.run.pushes.refused > 0 {
             let refused = format::counted(self.run.pushes.refused, "record");
             writeln!(out, "Not taken: {refused}.")?;

@@ -32,6 +32,7 @@ Every line is recorded with all its fields, types and digits; session_id, timest
 elapsed_seconds are new (--original-time keeps the old time as original_timestamp). The category comes from the file name ({session}_{category}.jsonl).
 Bad lines are named on standard error and left out; then the exit code is 1.
 The lines of a file stay in order, unless there are more threads than files.
+A field sample_weight, which the engine writes itself, becomes field_sample_weight.
 
 Examples:
   stormlog replay old_logs/*.jsonl
@@ -175,6 +176,25 @@ mod tests {
         for wrong in ["", "0", "-1", "NaN", "inf", "fast", "x"] {
             assert!(parse_speed(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn options_fit_together() {
+        <Command as clap::CommandFactory>::command().debug_assert();
+        let parse = |words: &[&str]| <Command as clap::Parser>::try_parse_from(words);
+        let args = parse(&["replay", "a", "b", "--threads", "32"])
+            .unwrap()
+            .args;
+        assert_eq!((args.files.len(), threads(&args)), (2, 32));
+        assert!(parse(&["replay"]).is_err());
+        assert!(parse(&["replay", "a", "--threads", "33"]).is_err());
+        assert!(parse(&["replay", "a", "--threads", "0"]).is_err());
     }
 
     #[test]

@@ -65,13 +65,22 @@ fn assert_equal_lines(went_in: &[impl AsRef<str>], came_out: &[String]) {
 #[test]
 fn lines_of_both_loggers_come_out_equal_in_their_categories() {
     let dir = TempDir::new().unwrap();
+    let common = r#""session_id": "20260101_000000", "elapsed_seconds": 0.5"#;
     let vpn = [
-        r#"{"session_id": "20260101_000000", "timestamp": "2026-01-01T00:00:00.000001+00:00", "elapsed_seconds": 0.5, "operation": "health_check", "status": "healthy", "duration_ms": 10.50}"#,
-        r#"{"session_id": "20260101_000000", "timestamp": "2026-01-01T00:00:05+00:00", "elapsed_seconds": 5.5, "operation": "health_check", "status": "error", "duration_ms": null, "error": "a\u00e4\n\"b\""}"#,
-    ];
-    let streams = [
-        r#"{"ace_id":"{id: 0a}","bytes":12345678901234567890123,"elapsed_seconds":1.25,"nested":{"b":[1,2.0,{"x":null}],"a":true},"session_id":"20260101_000000","timestamp":"2026-01-01T00:00:01.1234567Z"}"#,
-    ];
+        format!(
+            r#"{{{common}, "timestamp": "2026-01-01T00:00:00.000001+00:00", "operation":
+            "health_check", "status": "healthy", "duration_ms": 10.50}}"#
+        ),
+        format!(
+            r#"{{{common}, "timestamp": "2026-01-01T00:00:05+00:00", "status": "error",
+            "duration_ms": null, "error": "a\u00e4\n\"b\""}}"#
+        ),
+    ]
+    .map(|line| line.replace('\n', " "));
+    let nested = r#""nested":{"b":[1,2.0,{"x":null}],"a":true}"#;
+    let streams = [format!(
+        r#"{{"ace_id":"{{id: 0a}}","bytes":12345678901234567890123,{common},{nested}}}"#
+    )];
     let summary = run(
         stormlog(&dir.path().join("out"))
             .arg(write(&dir, "20260101_000000_vpn.jsonl", vpn.join("\r\n")))
@@ -170,7 +179,8 @@ fn the_old_time_can_be_kept() {
     let path = write(&dir, "x_vpn.jsonl", line);
     let mut command = stormlog(&dir.path().join("out"));
     let summary = run(command.arg("--original-time").arg(path), 0);
-    let expected = r#"{"a":1,"original_timestamp":"mine","field_original_timestamp":"2026-01-01T00:00:00.5+00:00"}"#;
+    let expected = r#"{"a":1,"original_timestamp":"mine",
+        "field_original_timestamp":"2026-01-01T00:00:00.5+00:00"}"#;
     assert_equal_lines(&[expected], &written(&summary)["vpn"]);
 }
 

@@ -1,21 +1,20 @@
 //! The stress episodes of a cycle, E1 to E6.
 //!
-//! ```text
-//!  s   0    60   120  180  240  300  350  420 440 485 520    600
-//!  E5  16#####62                                                  Docker stalls
-//!  E4       60############# 240 #############420                  circuit breaker: open, open, closed
-//!  E2           120:4/7 180:5/10                                  unhealthy engines
-//!  E1                               350#                          mass disconnect
-//!  E3                                         440###485           VPN loss
-//!  E6                                                  520#540    forwarded port changes
-//! ```
+//! | | seconds | what |
+//! |---|---|---|
+//! | E5 | 16 to 60 | Docker stalls: slow starts, then five failures in a row |
+//! | E4 | 62 to 422 | circuit breaker: open, open again at 242, closed |
+//! | E2 | 120 and 180 | 4 of 7 and 5 of 10 engines are unhealthy |
+//! | E1 | 350 | mass disconnect |
+//! | E3 | 440 to 485 | VPN loss |
+//! | E6 | 520 and 540 | the forwarded port changes |
 
 use std::time::Duration;
 
+use super::ending::handler_exit;
 use super::event::{Owned, Payload, Side};
 use super::model::{Generator, millis, seconds};
 use super::orchestrator::{Kind, SLOW_ACESTREAM, SLOW_CONTAINER, micros};
-use super::proxy::{handler_exit, unavailable};
 use crate::record::Name;
 use crate::symbol;
 
@@ -157,9 +156,7 @@ impl Generator {
         self.provisioning(lane, at, operation, seconds(24), error, 3);
         for after in [6, 15] {
             let at = VPN_LOST_AT + seconds(after);
-            let duration = self.random.seconds(0.5, 0.9);
-            let client = self.new_client(at, at + duration);
-            self.leave(&client, duration, unavailable(), false);
+            self.refused_request(at, "no engine: vpn_disconnected");
         }
     }
 

@@ -3,6 +3,7 @@
 //! The generator (`model` with `orchestrator`, `proxy`, `episodes`) is pure and seeded; `record`
 //! takes its events to the engine; `report` prints what happened.
 
+mod ending;
 mod episodes;
 mod event;
 mod model;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ending::{Ending, fetch_failed, handler_exit, start_failed};
 use super::episodes;
 use super::event::{Extras, Payload, Side};
 use super::model::{CYCLE, ENGINES, Generator, millis, seconds};
@@ -47,6 +48,14 @@ const PROVISIONS: usize = 7;
 /// Streams whose end is never logged, in a cycle with episodes.
 pub const STREAMS_UNENDED: usize = 5;
 
+/// Path of every request.
+const PATH: &str = "/ace/getstream";
+
+/// A content as the proxy names it.
+fn ace_id(content: &str) -> String {
+    format!("{{id: {content}}}")
+}
+
 /// One client at one stream.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -73,60 +82,6 @@ struct Stream {
 impl Stream {
     fn id(&self) -> String {
         format!("{}|{}", self.content, self.playback)
-    }
-}
-
-/// How a playback ends.
-#[derive(Clone, Copy, Debug)]
-pub struct Ending {
-    /// In `stream_ended`.
-    reason: Name<'static>,
-    /// Code in `disconnects`.
-    code: Name<'static>,
-    status: i32,
-    error: &'static str,
-    detail: &'static str,
-}
-
-/// The client left: the normal end.
-pub fn handler_exit() -> Ending {
-    Ending {
-        reason: symbol!("handler_exit"),
-        code: symbol!("client_disconnected"),
-        status: 200,
-        error: "",
-        detail: "the client closed the connection while the stream was running",
-    }
-}
-
-fn fetch_failed() -> Ending {
-    Ending {
-        reason: symbol!("fetch_stream_failed"),
-        code: symbol!("fetch_failed"),
-        status: 500,
-        error: "the engine closed the stream before its first byte arrived",
-        detail: "fetching the stream from the engine failed",
-    }
-}
-
-fn start_failed() -> Ending {
-    Ending {
-        reason: symbol!("start_stream_failed"),
-        code: symbol!("start_failed"),
-        status: 500,
-        error: "the engine did not find a peer that has the content within its time limit",
-        detail: "the engine did not start the stream",
-    }
-}
-
-/// The orchestrator could give no engine.
-pub fn unavailable() -> Ending {
-    Ending {
-        reason: symbol!("start_stream_failed"),
-        code: symbol!("no_engine"),
-        status: 503,
-        error: "no engine: vpn_disconnected",
-        detail: "the orchestrator cannot start engines now",
     }
 }
 
@@ -300,7 +255,7 @@ impl Generator {
         after: Duration,
         ending: Ending,
     ) -> Vec<(Payload, Extras)> {
-        let ace_id = format!("{{id: {}}}", client.stream.content);
+        let ace_id = ace_id(&client.stream.content);
         let mut lines = Vec::new();
         if client.owner {
             let ended = Payload::ProxyStream {
@@ -314,7 +269,7 @@ impl Generator {
         }
         let request = Payload::ProxyRequest {
             method: symbol!("GET"),
-            path: "/ace/getstream".to_owned(),
+            path: PATH.to_owned(),
             duration_ms: after,
             status_code: ending.status,
             ace_id: ace_id.clone(),
@@ -327,7 +282,7 @@ impl Generator {
                 description: format!("Request took {:.2}s", after.as_secs_f64()),
             };
             let extras = vec![
-                (symbol!("path"), "/ace/getstream".into()),
+                (symbol!("path"), PATH.into()),
                 (symbol!("ace_id"), ace_id.clone().into()),
                 (symbol!("duration"), after.as_secs_f64().into()),
             ];
@@ -364,6 +319,30 @@ impl Generator {
             engine_port: i32::from(engine.port),
             container_id: engine.container_id.clone(),
         }
+    }
+
+    /// A request for which there is no engine.
+    pub fn refused_request(&mut self, at: Duration, error: &str) {
+        let lane = self.lane();
+        let selection = self.random.millis(SELECTION);
+        let payload = Payload::ProxySelection {
+            operation: symbol!("select_best_engine"),
+            selected_host: symbol!(""),
+            selected_port: 0,
+            container_id: String::new(),
+            duration_ms: selection,
+            error: error.to_owned(),
+        };
+        self.emit(Side::Proxy, lane, at + selection, payload, Vec::new());
+        let after = selection + self.random.seconds(0.45, 0.6);
+        let payload = Payload::ProxyRequest {
+            method: symbol!("GET"),
+            path: PATH.to_owned(),
+            duration_ms: after,
+            status_code: 503,
+            ace_id: ace_id(&self.random.hex(40)),
+        };
+        self.emit(Side::Proxy, lane, at + after, payload, Vec::new());
     }
 
     /// A line about asking the orchestrator for an engine.

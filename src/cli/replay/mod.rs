@@ -29,7 +29,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 const HELP: &str = "\
 Every line is recorded with all its fields, types and digits; session_id, timestamp and
-elapsed_seconds are new (--original-time keeps the old time as original_timestamp). The category comes from the file name ({session}_{category}.jsonl).
+elapsed_seconds are new (--original-time keeps the old time as original_timestamp). The
+category comes from the file name, {session}_{category}.jsonl.
 Bad lines are named on standard error and left out; then the exit code is 1.
 The lines of a file stay in order, unless there are more threads than files.
 A field sample_weight, which the engine writes itself, becomes field_sample_weight.

@@ -117,7 +117,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_as_a_time_gives_a_result(text in r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.Z+\-]{0,20}") {
+        fn any_text_as_a_time_gives_a_result(
+            text in r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.Z+\-]{0,20}",
+        ) {
             if let Some(time) = parse_time(&text) {
                 prop_assert!(time < Duration::from_secs(400_000_000_000));
             }

@@ -6,19 +6,19 @@
 //!
 //! | category | [`orchestrator`] | [`proxy`] |
 //! |---|---|---|
-//! | `provisioning` | [`Provisioning`](orchestrator::Provisioning) | [`Provisioning`](proxy::Provisioning) |
-//! | `health` | [`Health`](orchestrator::Health) | |
-//! | `vpn` | [`VpnCheck`](orchestrator::VpnCheck), [`VpnChange`](orchestrator::VpnChange) (Always) | |
-//! | `autoscaler` | [`Autoscaler`](orchestrator::Autoscaler) | |
-//! | `circuit_breaker` | [`CircuitBreaker`](orchestrator::CircuitBreaker) (Always) | |
-//! | `performance` | [`Performance`](orchestrator::Performance), [`TimedOperation`](orchestrator::TimedOperation) | |
-//! | `requests` | | [`Request`](proxy::Request) |
-//! | `engine_selection` | | [`EngineSelection`](proxy::EngineSelection) |
-//! | `orchestrator_health` | | [`OrchestratorHealth`](proxy::OrchestratorHealth) |
-//! | `streams` | | [`StreamEvent`](proxy::StreamEvent) |
-//! | `disconnects` | | [`Disconnect`](proxy::Disconnect) |
-//! | `stress` | [`Stress`](orchestrator::Stress) (Always) | [`Stress`](proxy::Stress) (Always) |
-//! | `errors` | [`Failure`](orchestrator::Failure) (Always) | [`Failure`](proxy::Failure) (Always) |
+//! | `provisioning` | `Provisioning` | `Provisioning` |
+//! | `health` | `Health` | |
+//! | `vpn` | `VpnCheck`, `VpnChange` (Always) | |
+//! | `autoscaler` | `Autoscaler` | |
+//! | `circuit_breaker` | `CircuitBreaker` (Always) | |
+//! | `performance` | `Performance`, `TimedOperation` | |
+//! | `requests` | | `Request` |
+//! | `engine_selection` | | `EngineSelection` |
+//! | `orchestrator_health` | | `OrchestratorHealth` |
+//! | `streams` | | `StreamEvent` |
+//! | `disconnects` | | `Disconnect` |
+//! | `stress` | `Stress` (Always) | `Stress` (Always) |
+//! | `errors` | `Failure` (Always) | `Failure` (Always) |
 //!
 //! Types without a note are `Sampled`. What a call adds beyond these fields (`**kw`, details,
 //! context) goes to the extra fields of [`Log::push_with`](crate::Log::push_with) and follows in

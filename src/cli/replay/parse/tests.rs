@@ -234,7 +234,7 @@ proptest! {
             expected.remove(name);
         }
         prop_assert_eq!(back, expected);
-        // What makes LINE_BYTES_MAX safe: two bytes of count, then no field longer than in the line.
+        // What makes LINE_BYTES_MAX safe: a count of two bytes, no field longer than in the line.
         prop_assert!(extras_bytes(&extras, usize::MAX) <= 2 + line.len());
     }
 

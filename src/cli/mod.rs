@@ -1,9 +1,12 @@
 //! The command line tool: one file per command, over the public API only.
 
 mod convert;
+mod demo;
+mod format;
 mod human;
 mod inspect;
 mod output;
+pub mod replay;
 mod sessions;
 
 use std::process::ExitCode;
@@ -22,6 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    Replay(replay::Args),
     Convert(convert::Args),
     Inspect(inspect::Args),
     Sessions(sessions::Args),
@@ -38,6 +43,8 @@ pub fn run() -> ExitCode {
     };
     let mut output = Output::stdout();
     let result: anyhow::Result<Status> = match cli.command {
+        Command::Demo(args) => demo::run(&args, &mut output),
+        Command::Replay(args) => replay::run(&args, &mut output),
         Command::Convert(args) => convert::run(&args, &mut output),
         Command::Inspect(args) => inspect::run(&args, &mut output),
         Command::Sessions(args) => sessions::run(&args, &mut output),

@@ -12,6 +12,7 @@
 //! | [`DurationMs`] | `Duration` | 8 | number of milliseconds |
 //! | `Option<..>` of each, `Option<Json>` | `Option` | as above, integers + 1 | or null |
 
+pub mod catalog;
 mod category;
 mod encode;
 mod extra;

@@ -1,0 +1,190 @@
+//! What the demo prints.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::event::Side;
+use super::record::{Recorded, Run};
+use crate::cli::format;
+use crate::cli::output::Status;
+
+/// The result of a run with what is known about it.
+pub struct Report<'a> {
+    /// The run.
+    pub run: &'a Run,
+    /// Log directory.
+    pub dir: &'a Path,
+    /// Seed of the traffic.
+    pub seed: u64,
+    /// What reading the clock takes, ns.
+    pub clock_ns: u64,
+    /// Whether threads waited for the time of a record.
+    pub slept: bool,
+}
+
+fn name(side: Side) -> &'static str {
+    match side {
+        Side::Orchestrator => "orchestrator",
+        Side::Proxy => "proxy",
+    }
+}
+
+impl Report<'_> {
+    /// Faults when a record was lost or a session did not end well.
+    pub fn status(&self) -> Status {
+        let good = |side: &Recorded| {
+            side.closed.ledger.is_exact()
+                && side.closed.ledger.total().dropped_total() == 0
+                && side.closed.faults.is_empty()
+        };
+        if self.run.pushes.refused == 0 && self.run.sides.iter().all(good) {
+            Status::Ok
+        } else {
+            Status::Faults
+        }
+    }
+
+    /// One JSON object on one line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+        let nanos = &self.run.pushes.nanos;
+        let report = json!({
+            "seed": self.seed,
+            "elapsed_seconds": self.run.elapsed.as_secs_f64(),
+            "push_ns": {
+                "count": nanos.len(),
+                "p50": nanos.value_at_quantile(0.5),
+                "p99": nanos.value_at_quantile(0.99),
+                "p999": nanos.value_at_quantile(0.999),
+                "max": nanos.max(),
+                "clock_p50": self.clock_ns,
+            },
+            "refused": self.run.pushes.refused,
+            "sessions": self.run.sides.iter().map(session_json).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{report}")
+    }
+
+    /// For people.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let nanos = &self.run.pushes.nanos;
+        writeln!(
+            out,
+            "Recorded {} in {:.1} s, seed {}.",
+            format::counted(nanos.len(), "record"),
+            self.run.elapsed.as_secs_f64(),
+            self.seed
+        )?;
+        for side in &self.run.sides {
+            self.write_side(side, out)?;
+        }
+        let at = |quantile| format::nanos(nanos.value_at_quantile(quantile));
+        writeln!(
+            out,
+            "\nPush: p50 {}, p99 {}, max {}. Of each, {} are the two clock readings around it.",
+            at(0.5),
+            at(0.99),
+            format::nanos(nanos.max()),
+            format::nanos(self.clock_ns),
+        )?;
+        if self.slept {
+            writeln!(
+                out,
+                "Threads slept between records, so caches were cold; --records N measures them hot."
+            )?;
+        }
+        if self.run.pushes.refused > 0 {
+            let refused = format::counted(self.run.pushes.refused, "record");
+            writeln!(out, "Not taken: {refused}.")?;
+        }
+        writeln!(out, "\nTry next")?;
+        for command in self.commands() {
+            writeln!(out, "  {command}")?;
+        }
+        Ok(())
+    }
+
+    fn write_side(&self, side: &Recorded, out: &mut impl Write) -> io::Result<()> {
+        let closed = &side.closed;
+        writeln!(out, "\nSession {} ({})", closed.session_id, name(side.side))?;
+        writeln!(out, "{}", format::indented(&format::ledger(&closed.ledger)))?;
+        if let Some(reasons) = format::drop_reasons(&closed.ledger) {
+            writeln!(out, "  {reasons}")?;
+        }
+        let exact = if closed.ledger.is_exact() {
+            "every record is accounted for"
+        } else {
+            "THE LEDGER DOES NOT ADD UP"
+        };
+        let bytes = closed.files.iter().map(|file| file.bytes).sum();
+        let files = format::counted(closed.files.len() as u64, "file");
+        writeln!(
+            out,
+            "  {exact}; {files}, {} in {}",
+            format::bytes(bytes),
+            self.pattern(side)
+        )?;
+        if let Some(segments) = &closed.segments {
+            let bytes = format::bytes(closed.segment_bytes);
+            writeln!(out, "  segments: {}, {bytes}", segments.display())?;
+        }
+        for fault in &closed.faults {
+            writeln!(out, "  Fault: {fault}")?;
+        }
+        Ok(())
+    }
+
+    fn pattern(&self, side: &Recorded) -> String {
+        let name = format!("{}_*.jsonl", side.closed.session_id);
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Three commands that work on what was recorded.
+    fn commands(&self) -> [String; 3] {
+        let [orchestrator, proxy] = &self.run.sides;
+        let file = |side: &Recorded, category: &str| {
+            let name = format!("{}_{category}.jsonl", side.closed.session_id);
+            format::shell(&self.dir.join(name).display().to_string())
+        };
+        let mut again = self.dir.as_os_str().to_owned();
+        again.push("-again");
+        let again = format::shell(&again.display().to_string());
+        [
+            format!("head -n 3 {}", file(orchestrator, "stress")),
+            format!("grep -c slow_request {}", file(proxy, "stress")),
+            format!(
+                "stormlog replay --dir {again} {} {}",
+                file(orchestrator, "provisioning"),
+                file(proxy, "provisioning")
+            ),
+        ]
+    }
+}
+
+fn session_json(side: &Recorded) -> Json {
+    let closed = &side.closed;
+    let files = closed.files.iter().map(|file| {
+        json!({
+            "path": file.path.display().to_string(),
+            "category": file.category,
+            "lines": file.lines,
+            "bytes": file.bytes,
+        })
+    });
+    json!({
+        "side": name(side.side),
+        "session_id": closed.session_id,
+        "ledger": closed.ledger.to_json(),
+        "files": files.collect::<Vec<_>>(),
+        "segments": closed.segments.as_ref().map(|path| path.display().to_string()),
+        "segment_bytes": closed.segment_bytes,
+        "faults": closed.faults,
+    })
+}

@@ -1,0 +1,194 @@
+//! `stormlog demo` through the real engine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::{Map, Value as Json};
+use tempfile::TempDir;
+
+fn stormlog(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stormlog"));
+    command.env_remove("DEBUG_LOG_DIR").env_remove("DEBUG_MODE");
+    command.arg("demo").arg("--dir").arg(dir);
+    command
+}
+
+fn run(command: &mut Command) -> Json {
+    let output = command.arg("--json").output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// All lines of one side, by category, as they stand.
+fn lines(session: &Json) -> BTreeMap<String, Vec<Map<String, Json>>> {
+    let files = session["files"].as_array().unwrap();
+    files
+        .iter()
+        .map(|file| {
+            let text = fs::read_to_string(file["path"].as_str().unwrap()).unwrap();
+            let lines: Vec<_> = text
+                .lines()
+                .map(|line| serde_json::from_str::<Map<_, _>>(line).unwrap())
+                .collect();
+            assert_eq!(file["lines"], lines.len());
+            (file["category"].as_str().unwrap().to_owned(), lines)
+        })
+        .collect()
+}
+
+/// What a seed decides of the lines: everything but session and time, in any order.
+fn content(session: &Json) -> BTreeMap<String, Vec<String>> {
+    let mut all = lines(session);
+    all.remove("session");
+    let content = all.into_iter().map(|(category, lines)| {
+        let mut texts: Vec<_> = lines
+            .into_iter()
+            .map(|mut line| {
+                for name in ["session_id", "timestamp", "elapsed_seconds"] {
+                    assert!(line.remove(name).is_some(), "{category}: no {name}");
+                }
+                Json::Object(line).to_string()
+            })
+            .collect();
+        texts.sort_unstable();
+        (category, texts)
+    });
+    content.collect()
+}
+
+#[test]
+fn two_sessions_with_exact_ledgers() {
+    let dir = TempDir::new().unwrap();
+    let report = run(&mut stormlog(&dir.path().join("logs")));
+    let sessions = report["sessions"].as_array().unwrap();
+    assert_ne!(sessions[0]["session_id"], sessions[1]["session_id"]);
+    let mut records = 0;
+    for session in sessions {
+        assert_eq!(session["faults"], Json::Array(Vec::new()));
+        assert_eq!(session["segments"], Json::Null);
+        let lines = lines(session);
+        for (category, account) in session["ledger"].as_object().unwrap() {
+            assert_eq!(
+                account["offered"], account["written"],
+                "{category}: {account}"
+            );
+            let found = lines.get(category).map_or(0, Vec::len);
+            assert_eq!(account["written"], found, "{category}");
+            if category != "session" {
+                records += found;
+            }
+        }
+        for line in lines.values().flatten() {
+            assert_eq!(line["session_id"], session["session_id"]);
+        }
+    }
+    assert_eq!(report["push_ns"]["count"], records);
+    assert_eq!(report["refused"], 0);
+    let names = |side: usize| {
+        let ledger = sessions[side]["ledger"].as_object().unwrap();
+        ledger.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(0),
+        [
+            "circuit_breaker",
+            "health",
+            "provisioning",
+            "session",
+            "stress",
+            "vpn"
+        ]
+    );
+    assert_eq!(
+        names(1),
+        [
+            "disconnects",
+            "engine_selection",
+            "orchestrator_health",
+            "provisioning",
+            "requests",
+            "session",
+            "streams",
+            "stress"
+        ]
+    );
+}
+
+#[test]
+fn a_seed_gives_the_same_records() {
+    let dir = TempDir::new().unwrap();
+    let seeded = |seed: &str, name: &str| {
+        let mut command = stormlog(&dir.path().join(name));
+        let report = run(command.args(["--seed", seed, "--duration", "120"]));
+        let sessions = report["sessions"].as_array().unwrap();
+        [content(&sessions[0]), content(&sessions[1])]
+    };
+    let first = seeded("5", "a");
+    assert_eq!(first, seeded("5", "b"));
+    assert_ne!(first, seeded("6", "c"));
+}
+
+#[test]
+fn durations_have_the_digits_of_their_side() {
+    let dir = TempDir::new().unwrap();
+    let report = run(&mut stormlog(&dir.path().join("logs")));
+    let sessions = report["sessions"].as_array().unwrap();
+    let slow = |line: &&Map<String, Json>| line["event_type"] == "slow_acestream_provisioning";
+    let orchestrator = lines(&sessions[0]);
+    let stress: Vec<_> = orchestrator["stress"].iter().filter(slow).collect();
+    assert_eq!(stress.len(), 1);
+    assert_eq!(stress[0]["severity"], "warning");
+    for line in &orchestrator["vpn"] {
+        let duration = &line["duration_ms"];
+        if let Some(ms) = duration.as_f64() {
+            let cents = ms * 100.0;
+            assert!((cents - cents.round()).abs() < 1e-6, "{duration}");
+        }
+    }
+    for line in &lines(&sessions[1])["requests"] {
+        assert!(line["duration_ms"].is_u64(), "{line:?}");
+    }
+}
+
+#[test]
+fn numbers_of_records_and_segments_are_as_asked() {
+    let dir = TempDir::new().unwrap();
+    let mut command = stormlog(&dir.path().join("logs"));
+    let report = run(command.args(["--records", "3000", "--rate", "30000", "--keep-segments"]));
+    let mut offered = 0;
+    for session in report["sessions"].as_array().unwrap() {
+        assert!(Path::new(session["segments"].as_str().unwrap()).is_dir());
+        for (category, account) in session["ledger"].as_object().unwrap() {
+            if category != "session" {
+                offered += account["offered"].as_u64().unwrap();
+            }
+        }
+    }
+    assert_eq!(offered, 3_000);
+}
+
+#[test]
+fn what_it_prints_names_real_files() {
+    let dir = TempDir::new().unwrap();
+    let output = stormlog(&dir.path().join("logs"))
+        .args(["--duration", "130"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text.matches("every record is accounted for").count(),
+        2,
+        "{text}"
+    );
+    assert!(text.contains("\nPush: p50 "), "{text}");
+    let commands = text.split_once("Try next\n").unwrap().1;
+    assert_eq!(commands.lines().count(), 3);
+    let paths = commands.split_whitespace().map(Path::new);
+    for path in paths.filter(|path| path.extension().is_some_and(|end| end == "jsonl")) {
+        assert!(path.is_file(), "{}: {text}", path.display());
+    }
+}

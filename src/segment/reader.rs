@@ -258,6 +258,9 @@ impl<S: Source> SegmentReader<S> {
                 if offset < after || !offset.is_multiple_of(BLOCK_ALIGN as u64) {
                     break;
                 }
+                if self.in_window(offset, 4) != Some(&BLOCK_MAGIC.to_le_bytes()) {
+                    continue;
+                }
                 let found = self.read_block_at(offset)?;
                 if let Some(header) = found.valid().filter(|found| found.kind == BLOCK_SEAL) {
                     let payload = self.payload(offset, header.payload_bytes as usize);

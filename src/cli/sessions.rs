@@ -210,9 +210,9 @@ fn print(
         "session",
         "state",
         "started",
-        "duration",
-        "records",
-        "bytes",
+        ">duration",
+        ">records",
+        ">bytes",
         "categories",
     ]);
     for (id, session) in sessions {

@@ -315,3 +315,47 @@ fn log_dir_of(dir: &Path) -> &Path {
 fn is_segment_name(name: &str) -> bool {
     name.len() > SEGMENT_EXTENSION.len() && name.ends_with(SEGMENT_EXTENSION)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::{ConvertOptions, convert_into};
+
+    const SEGMENTS: [&[u8]; 2] = [
+        include_bytes!("../../tests/golden/v1_0/000001.seg"),
+        include_bytes!("../../tests/golden/v1_0/000002.seg"),
+    ];
+
+    #[test]
+    fn a_session_converts_itself_through_open_directories() {
+        let temp = tempfile::tempdir().unwrap();
+        let log_dir = Dir::open(temp.path()).unwrap();
+        let session_dir = log_dir.create_dir("20261121_101112").unwrap();
+        for (name, bytes) in ["000001.seg", "000002.seg"].iter().zip(SEGMENTS) {
+            std::fs::write(session_dir.path_of(name), bytes).unwrap();
+        }
+        std::os::unix::fs::symlink("000001.seg", session_dir.path_of("000003.seg")).unwrap();
+        let files = SessionFiles::in_dir(session_dir, temp.path()).unwrap();
+        assert_eq!(files.segments.len(), 2);
+        assert_eq!(files.faults.len(), 1, "the symbolic link is not followed");
+        let report = convert_into(&files, &log_dir, ConvertOptions::default()).unwrap();
+        assert_eq!(report.lines, 10);
+        assert_eq!(report.faults, files.faults);
+        assert!(report.files.iter().all(|file| file.path.exists()));
+    }
+
+    #[test]
+    fn a_directory_of_two_sessions_or_none_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let open = || Dir::open(temp.path()).unwrap();
+        assert!(SessionFiles::in_dir(open(), temp.path()).is_err());
+        let mut header: FileHeader = bytemuck::pod_read_unaligned(&SEGMENTS[0][..256]);
+        header.nonce = [7; 16];
+        let mut other = SEGMENTS[0].to_vec();
+        other[..256].copy_from_slice(bytemuck::bytes_of(&header.with_crc()));
+        std::fs::write(temp.path().join("000001.seg"), SEGMENTS[0]).unwrap();
+        assert!(SessionFiles::in_dir(open(), temp.path()).is_ok());
+        std::fs::write(temp.path().join("000002.seg"), other).unwrap();
+        assert!(SessionFiles::in_dir(open(), temp.path()).is_err());
+    }
+}

@@ -85,15 +85,24 @@ fn pushes_do_not_allocate() {
 /// Times that the calling thread gave the processor away by itself.
 fn voluntary_switches() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("voluntary_ctxt_switches"))
+        .unwrap();
+    line.split_ascii_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// Far more records than the rings hold, as fast as possible: full rings drop, nobody waits.
 #[test]
 fn full_rings_do_not_make_producers_wait() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path()).ring_total_bytes(256 << 10);
+    let builder = Session::builder()
+        .dir(temp.path())
+        .ring_total_bytes(256 << 10);
     let session = builder.start().unwrap();
     let counts: Vec<(u64, u64)> = std::thread::scope(|scope| {
         let spawn = |_| {
@@ -108,13 +117,19 @@ fn full_rings_do_not_make_producers_wait() {
             })
         };
         let threads: Vec<_> = (0..3).map(spawn).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     let report = session.close().unwrap();
     let dropped: u64 = counts.iter().map(|count| count.1).sum();
     assert!(dropped > 0, "the test needs full rings");
     let account = report.ledger.categories["performance"];
-    assert_eq!((account.offered(), account.dropped_total()), (900_003, dropped));
+    assert_eq!(
+        (account.offered(), account.dropped_total()),
+        (900_003, dropped)
+    );
     for (switches, _) in counts {
         assert_eq!(switches, 0, "a producer waited");
     }
@@ -136,23 +151,38 @@ fn producers_make_no_syscall() {
         println!("skipped: this kernel has no seccomp filters");
         return;
     }
-    assert!(text.contains("500 + 500 written"), "{:?}\n{text}", output.status);
+    assert!(
+        text.contains("500 + 500 written"),
+        "{:?}\n{text}",
+        output.status
+    );
 }
 
 /// Every further syscall of the calling thread ends it. False when the kernel refuses.
 ///
 /// A filter of one instruction, because the strict mode forbids reading the counter too.
 fn forbid_syscalls() -> bool {
-    const RETURN_KILL_THREAD: [libc::sock_filter; 1] =
-        [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_KILL_THREAD }];
+    const RETURN_KILL_THREAD: [libc::sock_filter; 1] = [libc::sock_filter {
+        code: 0x06,
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_KILL_THREAD,
+    }];
     let mut filter = RETURN_KILL_THREAD;
-    let program = libc::sock_fprog { len: 1, filter: filter.as_mut_ptr() };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: filter.as_mut_ptr(),
+    };
     #[expect(unsafe_code, reason = "there is no safe interface to filters")]
     // SAFETY: prctl with these options reads its arguments only; `program` and `filter` live
     // until it returns, and the kernel copies them.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+            && libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            ) == 0
     }
 }
 

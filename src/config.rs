@@ -109,7 +109,7 @@ impl Settings {
                 if !value.is_empty() {
                     settings.dir = PathBuf::from(value);
                 }
-            } else if name.starts_with("STORMLOG_") {
+            } else if name.starts_with("STORMLOG_") && !is_service_link(&name) {
                 settings.set(&name, &value)?;
             }
         }
@@ -158,16 +158,18 @@ impl Settings {
             TOTAL_BYTES_MAX,
         )?;
         check_range(
-            "large_total_bytes",
-            self.large_total_bytes,
-            0,
-            LARGE_BYTES_MAX,
-        )?;
-        check_range(
             "record_bytes_max",
             self.record_bytes_max,
             4096,
             RECORD_BYTES_MAX_MAX,
+        )?;
+        // One record of the greatest length always finds room.
+        let least = self.record_bytes_max + self.record_bytes_max / 8 + (64 << 10);
+        check_range(
+            "large_total_bytes",
+            self.large_total_bytes,
+            least,
+            LARGE_BYTES_MAX,
         )?;
         let least = segment_bytes_min(self.record_bytes_max);
         check_range(
@@ -210,6 +212,13 @@ impl Settings {
             "categories_off": self.categories_off,
         })
     }
+}
+
+/// Variables that Kubernetes sets for a service that is called stormlog.
+fn is_service_link(name: &str) -> bool {
+    name.starts_with("STORMLOG_SERVICE_")
+        || name == "STORMLOG_PORT"
+        || name.starts_with("STORMLOG_PORT_")
 }
 
 fn bad(name: &str, value: &str, remedy: &str) -> Error {
@@ -357,6 +366,8 @@ mod tests {
             ("STORMLOG_KEEP_SEGMENTS", "true"),
             ("STORMLOG_CATEGORIES_OFF", "vpn, health"),
             ("UNRELATED", "x"),
+            ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
+            ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
         ])
         .unwrap();
         let expected = Settings {

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::thread::Thread;
 
-use crate::ledger::{DropReason, Ledger, OFFERED, WRITTEN};
+use crossbeam_utils::CachePadded;
+
+use crate::ledger::{Account, DropReason, Ledger, OFFERED, WRITTEN};
 use crate::record::{
     CATEGORIES_MAX, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol, category_name, schema,
     schemas_end,
@@ -112,14 +114,13 @@ impl Wake {
 }
 
 /// What a session's threads share.
-#[derive(Debug)]
 pub(crate) struct Core {
     /// Number of the session in this process, from 1; never reused.
     pub(crate) uid: u64,
     pub(crate) gates: Gates,
     pub(crate) clock: Clock,
     pub(crate) storage: Storage,
-    pub(crate) wake: Wake,
+    pub(crate) wake: CachePadded<Wake>,
     pub(crate) record_bytes_max: usize,
     /// Bytes of every `Symbol` id: 1 = in the registry, 2 = the registry had no room.
     symbols: Box<[AtomicU8]>,
@@ -131,6 +132,8 @@ pub(crate) struct Core {
     categories_off: Box<[AtomicBool]>,
     off: AtomicBool,
     phase: AtomicU32,
+    /// Threads that count something without a ring right now; close waits for them.
+    counting: AtomicU32,
     /// Things that the registry had no room for.
     registry_full: AtomicU64,
     /// Records found in blocks, per category; stored by the writer only.
@@ -139,6 +142,15 @@ pub(crate) struct Core {
     dropped_disk: Box<[AtomicU64]>,
     /// Records of the writer itself, per category; stored by the writer only.
     own_offered: Box<[AtomicU64]>,
+}
+
+// Not derived: it would print every table.
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("uid", &self.uid)
+            .finish_non_exhaustive()
+    }
 }
 
 fn table<T>(length: usize, new: impl Fn() -> T) -> Box<[T]> {
@@ -158,7 +170,7 @@ impl Core {
             gates: Gates::new()?,
             clock,
             storage,
-            wake: Wake::default(),
+            wake: CachePadded::new(Wake::default()),
             record_bytes_max,
             symbols: table(SYMBOLS_MAX + 1, || AtomicU8::new(0)),
             schemas: table(SCHEMAS_MAX, || AtomicU8::new(0)),
@@ -166,6 +178,7 @@ impl Core {
             categories_off: table(CATEGORIES_MAX, || AtomicBool::new(false)),
             off: AtomicBool::new(false),
             phase: AtomicU32::new(phase::RECORDING),
+            counting: AtomicU32::new(0),
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             dropped_disk: table(CATEGORIES_MAX, || AtomicU64::new(0)),
@@ -217,7 +230,8 @@ impl Core {
     /// caller sees its own change and all that came before it).
     fn refresh_gate(&self, ids: SchemaIds) {
         let open = || {
-            self.schemas[usize::from(ids.schema)].load(SeqCst) == 1
+            !self.gates.is_forked()
+                && self.schemas[usize::from(ids.schema)].load(SeqCst) == 1
                 && self.phase() == phase::RECORDING
                 && self.is_on(ids.category)
         };
@@ -291,6 +305,26 @@ impl Core {
         done
     }
 
+    /// Counts a record that was offered and dropped without a ring. False when the session is
+    /// closing: the record is outside of the ledger then.
+    #[cold]
+    pub(crate) fn count_dropped(&self, category: u8, reason: DropReason) -> bool {
+        // SeqCst, as the phase: either close waits for us, or we see that it has begun.
+        self.counting.fetch_add(1, SeqCst);
+        let open = self.phase() == phase::RECORDING;
+        if open {
+            self.storage.count_shared(category, OFFERED);
+            self.storage.count_shared(category, reason.counter());
+        }
+        self.counting.fetch_sub(1, SeqCst);
+        open
+    }
+
+    /// Closer: whether a thread is inside [`count_dropped`](Self::count_dropped).
+    pub(crate) fn is_counting(&self) -> bool {
+        self.counting.load(SeqCst) > 0
+    }
+
     /// Counts something that the registry had no room for.
     #[cold]
     pub(crate) fn note_registry_full(&self) {
@@ -317,21 +351,21 @@ impl Core {
         add_own(&self.own_offered[usize::from(category)], 1);
     }
 
+    /// Writer, after the last drain: counts the offered records of which nothing is known under
+    /// `counter`.
+    pub(crate) fn count_missing_as(&self, counter: usize) {
+        for (category, account) in self.accounts().iter().enumerate() {
+            let missing = account.pending();
+            if missing > 0 {
+                self.storage.add_shared(category as u8, counter, missing);
+            }
+        }
+    }
+
     /// The ledger now: exact after close, else a snapshot that may be torn by pushes meanwhile.
     pub(crate) fn ledger(&self) -> Ledger {
-        // Written first: a record that is counted as written was offered before.
-        let written: Vec<u64> = self
-            .written
-            .iter()
-            .map(|count| count.load(Acquire))
-            .collect();
-        let mut accounts = self.storage.accounts();
         let mut ledger = Ledger::default();
-        for (category, account) in accounts.iter_mut().enumerate() {
-            account.counters[OFFERED] += self.own_offered[category].load(Relaxed);
-            account.counters[WRITTEN] += written[category];
-            account.counters[DropReason::Disk.counter()] +=
-                self.dropped_disk[category].load(Relaxed);
+        for (category, account) in self.accounts().iter().enumerate() {
             if account.counters.iter().any(|counter| *counter > 0) {
                 let name = category_name(category as u8).unwrap_or("custom");
                 ledger
@@ -343,10 +377,28 @@ impl Core {
         }
         ledger
     }
+
+    /// Counts per category id.
+    fn accounts(&self) -> Vec<Account> {
+        // Written first: a record that is counted as written was offered before.
+        let written: Vec<u64> = self
+            .written
+            .iter()
+            .map(|count| count.load(Acquire))
+            .collect();
+        let mut accounts = self.storage.accounts();
+        for (category, account) in accounts.iter_mut().enumerate() {
+            account.counters[OFFERED] += self.own_offered[category].load(Relaxed);
+            account.counters[WRITTEN] += written[category];
+            account.counters[DropReason::Disk.counter()] +=
+                self.dropped_disk[category].load(Relaxed);
+        }
+        accounts
+    }
 }
 
 /// Adds to a counter that only the calling thread stores.
 fn add_own(counter: &AtomicU64, count: u64) {
-    // Release: pairs with the Acquire in `ledger`.
+    // Release: pairs with the Acquire in `accounts`.
     counter.store(counter.load(Relaxed) + count, Release);
 }

@@ -60,6 +60,12 @@ pub enum Error {
         /// What is known.
         what: String,
     },
+    /// The session belongs to the parent of this forked process.
+    #[error(
+        "this process was forked while the session was open; the session belongs to its parent: \
+         start a session of your own"
+    )]
+    Forked,
     /// A time limit passed.
     #[error("{what} took longer than {limit_ms} ms")]
     TimedOut {

@@ -7,12 +7,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
+use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 use std::sync::{Arc, Weak};
 
-use crate::core::Core;
-use crate::record::cut_text;
+use crate::core::{Core, phase};
 use crate::ring::RingSlot;
-use crate::segment::entry::Entry;
 
 /// Sessions whose rings a thread finds without a search; the number of the session chooses.
 const FAST_ENTRIES: usize = 4;
@@ -55,7 +54,8 @@ impl Drop for Owned {
     fn drop(&mut self) {
         FAST.with(|fast| fast.iter().for_each(|entry| entry.uid.set(0)));
         for ring in self.rings.get_mut().iter_mut().filter_map(Option::take) {
-            if let Some(core) = ring.core.upgrade() {
+            // In a forked child the ring belongs to the thread of the parent.
+            if let Some(core) = ring.core.upgrade().filter(|core| !core.gates.is_forked()) {
                 core.storage.slot(ring.index).ring().give_up();
             }
         }
@@ -77,6 +77,14 @@ pub(crate) fn fast_slot(core: &Core) -> Option<&RingSlot> {
     })
 }
 
+/// Gives the ring up after the push, by a panic too.
+struct Once<'a>(&'a RingSlot);
+impl Drop for Once<'_> {
+    fn drop(&mut self) {
+        self.0.ring().give_up();
+    }
+}
+
 /// Calls `push` with a ring of the calling thread; `None` when there is no ring left. Takes a
 /// ring if the thread has none.
 #[cold]
@@ -85,26 +93,27 @@ pub(crate) fn with_slot<T>(core: &Arc<Core>, push: impl FnOnce(&RingSlot) -> T) 
         remember(core, slot);
         return Some(push(slot));
     }
-    let (index, ring_id) = core.storage.take_ring()?;
-    announce(core, ring_id);
+    let index = core.storage.take_ring()?;
     let slot = core.storage.slot(index);
     // The ring is new to a writer that dozes.
     core.wake.wake_if_parked();
     if own(core, index) {
         remember(core, slot);
-        Some(push(slot))
-    } else {
-        let result = push(slot);
-        slot.ring().give_up();
-        Some(result)
+        return Some(push(slot));
     }
+    let _once = Once(slot);
+    Some(push(slot))
 }
 
 fn remember(core: &Core, slot: &RingSlot) {
     FAST.with(|fast| {
         let entry = &fast[(core.uid % FAST_ENTRIES as u64) as usize];
-        entry.uid.set(core.uid);
+        // A signal handler may push between any two of these: it must find the pair whole or not.
+        entry.uid.set(0);
+        compiler_fence(SeqCst);
         entry.slot.set(ptr::from_ref(slot));
+        compiler_fence(SeqCst);
+        entry.uid.set(core.uid);
     });
 }
 
@@ -128,10 +137,11 @@ fn own(core: &Arc<Core>, index: u32) -> bool {
         let Ok(mut rings) = owned.rings.try_borrow_mut() else {
             return false;
         };
-        let gone = |ring: &Option<OwnedRing>| {
-            ring.as_ref()
-                .is_none_or(|ring| ring.core.strong_count() == 0)
+        let is_over = |core: &Weak<Core>| {
+            core.upgrade()
+                .is_none_or(|core| core.phase() != phase::RECORDING)
         };
+        let gone = |ring: &Option<OwnedRing>| ring.as_ref().is_none_or(|ring| is_over(&ring.core));
         let Some(free) = rings.iter_mut().find(|ring| gone(ring)) else {
             return false;
         };
@@ -143,15 +153,4 @@ fn own(core: &Arc<Core>, index: u32) -> bool {
         true
     };
     OWNED.try_with(put).unwrap_or(false)
-}
-
-/// Writes the thread behind a ring into the registry. Its kernel id is left out: asking for it
-/// would be the only syscall of a first push.
-fn announce(core: &Core, ring_id: u32) {
-    let thread = std::thread::current();
-    let entry = Entry::Producer(ring_id, 0, cut_text(thread.name().unwrap_or(""), 64));
-    // No room: the records are complete without the name of their thread.
-    if core.storage.registry.append(&entry).is_err() {
-        core.note_registry_full();
-    }
 }

@@ -7,14 +7,15 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, GATE_ON, phase};
-use crate::ledger::{DropReason, OFFERED};
+use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::local;
 use crate::record::{
-    Category, Described, Extra, FLAG_CUT, FLAG_EXTRA, FLAG_LARGE, HEADER_BYTES, KeepClass,
-    LARGE_RECORD_BYTES, LargeReference, Name, Open, Place, Record, RecordHeader, SCHEMAS_MAX,
-    SchemaIds, Sink, Symbol, Variable, align_record, extras_bytes, extras_cut, write_extras,
+    CATEGORY_CUSTOM, Category, Described, Extra, FLAG_CUT, FLAG_EXTRA, FLAG_LARGE, HEADER_BYTES,
+    KeepClass, LARGE_RECORD_BYTES, LargeReference, Name, Open, Place, Record, RecordHeader,
+    SCHEMAS_MAX, SchemaIds, Sink, Symbol, Variable, align_record, extras_bytes, extras_cut,
+    write_extras,
 };
-use crate::ring::{Refused, RingSlot};
+use crate::ring::{LargeChunks, Refused, RingSlot};
 
 /// What became of an offered record, as far as the caller's thread knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub enum Outcome {
 ///
 /// For normal records a push never waits, locks, allocates or enters the kernel, except for a
 /// counted wake of a sleeping writer. It never panics and never returns an error: see [`Outcome`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Log {
     /// One gate per schema: those of `core`, or the page of the disabled handle.
     gates: *const [AtomicU8; SCHEMAS_MAX],
@@ -50,6 +51,14 @@ static GATES_OFF: [AtomicU8; SCHEMAS_MAX] = [const { AtomicU8::new(0) }; SCHEMAS
 unsafe impl Send for Log {}
 // SAFETY: as above.
 unsafe impl Sync for Log {}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("enabled", &self.core.is_some())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Log {
     /// A handle that records nothing: every push returns [`Outcome::Disabled`] at once.
@@ -106,7 +115,11 @@ impl Log {
     /// gathering arguments; a push checks it anyway.
     pub fn is_on(&self, category: Category) -> bool {
         match (&self.core, category.schema().ids()) {
-            (Some(core), Some(ids)) => core.phase() == phase::RECORDING && core.is_on(ids.category),
+            (Some(core), Some(ids)) => {
+                !core.gates.is_forked()
+                    && core.phase() == phase::RECORDING
+                    && core.is_on(ids.category)
+            }
             _ => false,
         }
     }
@@ -155,6 +168,16 @@ impl Log {
     }
 }
 
+/// Counts a record that has no ring to be counted in.
+#[cold]
+fn dropped(core: &Core, category: u8, reason: DropReason) -> Outcome {
+    if core.count_dropped(category, reason) {
+        Outcome::Dropped(reason)
+    } else {
+        Outcome::Closed
+    }
+}
+
 /// The registry has no room: the record describes itself in category `custom`.
 #[cold]
 fn push_described<R: Record>(core: &Arc<Core>, record: &R, extras: &[Extra<'_>]) -> Outcome {
@@ -174,7 +197,7 @@ fn push_described<R: Record>(core: &Arc<Core>, record: &R, extras: &[Extra<'_>])
             };
             offer.push_first(core)
         }
-        _ => Outcome::Dropped(DropReason::RegistryFull),
+        _ => dropped(core, CATEGORY_CUSTOM, DropReason::RegistryFull),
     }
 }
 
@@ -190,6 +213,47 @@ struct Head<F> {
 unsafe impl<F: Zeroable> Zeroable for Head<F> {}
 // SAFETY: packed, so there is no padding; both members are Pod, so any bytes are a value.
 unsafe impl<F: Pod> Pod for Head<F> {}
+
+/// Longer bodies cannot be; keeps sums far from overflow.
+const BODY_BYTES_MAX: usize = 1 << 40;
+/// How much the fixed part and the names of extra fields, which are not cut, may add to
+/// `record_bytes_max`.
+const FIXED_BYTES_SLACK: usize = 1 << 20;
+
+/// A record that was counted as offered and of which nothing else is known yet. If a panic in the
+/// caller's `Record` ends the push, it is counted as interrupted.
+struct Unfinished<'a> {
+    core: &'a Core,
+    slot: &'a RingSlot,
+    category: u8,
+}
+
+impl Unfinished<'_> {
+    #[inline(always)]
+    fn finish(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.core
+            .storage
+            .count(self.slot, self.category, INTERRUPTED);
+    }
+}
+
+/// Chunks of a body that is being written; they go back unless the record is committed.
+struct TakenChunks<'a> {
+    chunks: &'a LargeChunks,
+    first: u32,
+}
+
+impl Drop for TakenChunks<'_> {
+    fn drop(&mut self) {
+        self.chunks.give_back(self.first);
+    }
+}
 
 /// A record that passed its gate.
 struct Offer<'a, R> {
@@ -214,12 +278,8 @@ impl<R: Record> Offer<'_, R> {
     #[cold]
     #[inline(never)]
     fn push_first(self, core: &Arc<Core>) -> Outcome {
-        local::with_slot(core, |slot| self.push(core, slot)).unwrap_or_else(|| {
-            core.storage.count_shared(self.category, OFFERED);
-            core.storage
-                .count_shared(self.category, DropReason::NoRing.counter());
-            Outcome::Dropped(DropReason::NoRing)
-        })
+        local::with_slot(core, |slot| self.push(core, slot))
+            .unwrap_or_else(|| dropped(core, self.category, DropReason::NoRing))
     }
 
     #[inline(always)]
@@ -231,24 +291,30 @@ impl<R: Record> Offer<'_, R> {
         };
         if !self.symbols_known(core) && !self.register_symbols(core) {
             drop(guard);
-            return push_described(core, self.record, self.extras);
+            return self.push_without_symbols(core);
         }
         core.storage.count(slot, self.category, OFFERED);
+        let unfinished = Unfinished {
+            core,
+            slot,
+            category: self.category,
+        };
         let ticks = core.clock.ticks();
         // Everything that is read from the record but the texts, before the first store into
         // the ring: the compiler must assume that such a store changes what it reads after it.
         let fixed = self.record.fixed(usize::MAX);
         let flags = self.flags(usize::MAX);
-        let body = size_of::<R::Fixed>()
-            + self.record.variable_bytes(usize::MAX)
-            + extras_bytes(self.extras, usize::MAX);
+        let body = self.body_bytes(usize::MAX);
         let bytes = align_record(HEADER_BYTES + body);
         if bytes > slot.side.inline_bytes_max() {
-            return self.push_large(core, slot, ticks, body);
+            let outcome = self.push_large(core, slot, ticks, body);
+            unfinished.finish();
+            return outcome;
         }
         let ring = slot.ring();
         let wake = || core.wake.wake_if_parked();
         let Ok(place) = slot.side.reserve(ring, bytes, self.record.keep(), wake) else {
+            unfinished.finish();
             return self.full(core, slot);
         };
         let out = slot.side.bytes(ring, place);
@@ -265,8 +331,17 @@ impl<R: Record> Offer<'_, R> {
             write_extras(self.extras, usize::MAX, &mut rest);
         }
         slot.side.commit(ring, place);
+        unfinished.finish();
         drop(guard);
         Outcome::Kept
+    }
+
+    /// Length of the body. A record that claims absurd lengths gets one that fits nowhere.
+    #[inline(always)]
+    fn body_bytes(self, cap: usize) -> usize {
+        (size_of::<R::Fixed>() + extras_bytes(self.extras, cap))
+            .saturating_add(self.record.variable_bytes(cap))
+            .min(BODY_BYTES_MAX)
     }
 
     fn write_body(self, cap: usize, out: &mut impl Sink) {
@@ -306,16 +381,43 @@ impl<R: Record> Offer<'_, R> {
             })
     }
 
+    /// The registry has no room for a symbol: its text travels inline. Keys of extra fields need
+    /// the registry; with them the record describes itself.
+    #[cold]
+    #[inline(never)]
+    fn push_without_symbols(self, core: &Arc<Core>) -> Outcome {
+        core.note_registry_full();
+        let keys = self
+            .extras
+            .iter()
+            .any(|extra| matches!(extra.key, Name::Symbol(_)));
+        match (self.record.without_symbols(), keys) {
+            (Some(plain), false) => {
+                let Self {
+                    extras,
+                    schema,
+                    category,
+                    flags,
+                    ..
+                } = self;
+                Offer {
+                    record: &plain,
+                    extras,
+                    schema,
+                    category,
+                    flags,
+                }
+                .push_first(core)
+            }
+            _ => push_described(core, self.record, self.extras),
+        }
+    }
+
     #[cold]
     fn refused(self, core: &Core, refused: Refused) -> Outcome {
         match refused {
             Refused::Closed => Outcome::Closed,
-            Refused::Reentrant => {
-                core.storage.count_shared(self.category, OFFERED);
-                core.storage
-                    .count_shared(self.category, DropReason::Reentrant.counter());
-                Outcome::Dropped(DropReason::Reentrant)
-            }
+            Refused::Reentrant => dropped(core, self.category, DropReason::Reentrant),
         }
     }
 
@@ -336,13 +438,20 @@ impl<R: Record> Offer<'_, R> {
     fn push_large(self, core: &Core, slot: &RingSlot, ticks: u64, body: usize) -> Outcome {
         let (cap, body) = self.cap(core.record_bytes_max, body);
         let chunks = &core.storage.large;
-        let Some(mut chain) = chunks.take(body) else {
+        // Only a record that breaks the promise of `Record` is still too long here.
+        let fits = HEADER_BYTES + body <= core.record_bytes_max + FIXED_BYTES_SLACK;
+        let chain = if fits { chunks.take(body) } else { None };
+        let Some(mut chain) = chain else {
             core.wake.wake_if_parked();
             core.storage
                 .count(slot, self.category, DropReason::LargeBudget.counter());
             return Outcome::Dropped(DropReason::LargeBudget);
         };
         let chunk = chain.first;
+        let taken = TakenChunks {
+            chunks,
+            first: chunk,
+        };
         let mut out = Variable::chained(&mut chain);
         self.write_body(cap, &mut out);
         let ring = slot.ring();
@@ -351,7 +460,6 @@ impl<R: Record> Offer<'_, R> {
             .side
             .reserve(ring, LARGE_RECORD_BYTES, self.record.keep(), wake)
         else {
-            chunks.give_back(chunk);
             return self.full(core, slot);
         };
         let flags = self.flags(cap) | FLAG_LARGE;
@@ -363,6 +471,8 @@ impl<R: Record> Offer<'_, R> {
             chunk,
         }));
         slot.side.commit(ring, place);
+        // The writer gives them back.
+        std::mem::forget(taken);
         Outcome::Kept
     }
 
@@ -374,9 +484,7 @@ impl<R: Record> Offer<'_, R> {
         let mut next = bytes_max;
         while HEADER_BYTES + body > bytes_max && next > 0 {
             cap = next;
-            body = size_of::<R::Fixed>()
-                + self.record.variable_bytes(cap)
-                + extras_bytes(self.extras, cap);
+            body = self.body_bytes(cap);
             next /= 2;
         }
         (cap, body)

@@ -174,17 +174,23 @@ fn forbid_syscalls() -> bool {
         filter: filter.as_mut_ptr(),
     };
     #[expect(unsafe_code, reason = "there is no safe interface to filters")]
-    // SAFETY: prctl with these options reads its arguments only; `program` and `filter` live
-    // until it returns, and the kernel copies them.
-    unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(
-                libc::PR_SET_SECCOMP,
-                libc::SECCOMP_MODE_FILTER,
-                &raw const program,
-            ) == 0
-    }
+    // SAFETY: takes no pointer.
+    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    #[expect(unsafe_code, reason = "there is no safe interface to filters")]
+    // SAFETY: reads its arguments only; `program` and `filter` live until it returns, and the
+    // kernel copies them.
+    let filtered = unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    };
+    promised == 0 && filtered == 0
 }
+
+/// How far the thread under the filter is: 1 done, 2 not started.
+static DONE: AtomicU32 = AtomicU32::new(0);
 
 /// Not a test of its own: see `producers_make_no_syscall`.
 #[test]
@@ -192,7 +198,6 @@ fn child_without_syscalls() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
-    static DONE: AtomicU32 = AtomicU32::new(0);
     let temp = tempfile::tempdir().unwrap();
     let session = Session::builder().dir(temp.path()).start().unwrap();
     let open = Category::named("vpn").unwrap();

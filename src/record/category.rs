@@ -1,7 +1,8 @@
 //! Categories named at run time: open records without a schema of their own.
 
 use super::schema::{
-    CATEGORY_CUSTOM, KeepClass, SchemaDef, category_name, is_category_name, schema, schemas_end,
+    KeepClass, SchemaDef, categories_full, category_id, category_name, is_category_name, schema,
+    schemas_end,
 };
 
 /// A category for open records, whose values are all extra fields.
@@ -30,6 +31,9 @@ impl Category {
         let open = known
             .into_iter()
             .find(|def| def.is_open() && def.category == name);
+        if open.is_none() && category_id(name).is_none() && categories_full() {
+            return None;
+        }
         let schema = open.unwrap_or_else(|| {
             let name: &'static str = String::leak(name.to_owned());
             let always = ALWAYS.contains(&name);
@@ -41,9 +45,8 @@ impl Category {
             Box::leak(Box::new(SchemaDef::new(name, name, keep, &[], 0, None)))
         });
         let ids = schema.ids()?;
-        let own = ids.category != CATEGORY_CUSTOM || name == CUSTOM.category;
-        debug_assert!(!own || category_name(ids.category) == Some(name));
-        own.then_some(Self { schema })
+        debug_assert_eq!(category_name(ids.category), Some(name));
+        Some(Self { schema })
     }
 
     /// The category `custom`, which always exists.

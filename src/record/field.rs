@@ -41,6 +41,11 @@ pub trait Field {
         None
     }
 
+    /// `arg` with a symbol replaced by its text.
+    fn without_symbol(arg: Self::Arg<'_>) -> Self::Arg<'_> {
+        arg
+    }
+
     /// `arg` as the value of an extra field.
     fn value(arg: Self::Arg<'_>) -> Value<'_>;
 }
@@ -207,6 +212,9 @@ impl Field for Symbol {
             Name::Text(_) => None,
         }
     }
+    fn without_symbol(arg: Self::Arg<'_>) -> Self::Arg<'_> {
+        Name::Text(arg.text())
+    }
     fn value(arg: Self::Arg<'_>) -> Value<'_> {
         Value::Text(arg.text())
     }
@@ -234,6 +242,9 @@ impl Field for Option<Symbol> {
     #[inline(always)]
     fn symbol(arg: Self::Arg<'_>) -> Option<Symbol> {
         arg.and_then(Symbol::symbol)
+    }
+    fn without_symbol(arg: Self::Arg<'_>) -> Self::Arg<'_> {
+        arg.map(Symbol::without_symbol)
     }
     fn value(arg: Self::Arg<'_>) -> Value<'_> {
         arg.map_or(Value::Null, Symbol::value)

@@ -127,6 +127,12 @@ macro_rules! record {
                     true $( && <$type as __StormlogField>::symbol(self.$field).is_none_or(&mut check) )*
                 }
 
+                fn without_symbols(&self) -> ::core::option::Option<Self> {
+                    ::core::option::Option::Some(Self {
+                        $( $field: <$type as __StormlogField>::without_symbol(self.$field), )*
+                    })
+                }
+
                 #[inline(always)]
                 fn key_bytes(&self) -> &[u8] {
                     $crate::record!(@key_bytes self $($key)?)

@@ -70,6 +70,13 @@ pub trait Record {
     fn is_cut(&self, cap: usize) -> bool;
     /// Whether `check` holds for every symbol that the record uses.
     fn all_symbols(&self, check: impl FnMut(Symbol) -> bool) -> bool;
+    /// The same record with its symbols as texts; `None` where that cannot be said.
+    fn without_symbols(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
     /// The correlation key; empty when there is none.
     fn key_bytes(&self) -> &[u8];
     /// Shows every field as an extra field, in order.

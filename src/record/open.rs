@@ -3,7 +3,7 @@
 use super::Record;
 use super::category::Category;
 use super::encode::Sink;
-use super::extra::{EXTRAS_MAX, Extra};
+use super::extra::{EXTRAS_MAX, Extra, extras_cut};
 use super::schema::{KeepClass, SchemaDef};
 use super::symbol::Symbol;
 
@@ -116,7 +116,7 @@ impl Record for Described<'_> {
         self.each(cap, &mut |extra| extra.write(out));
     }
     fn is_cut(&self, cap: usize) -> bool {
-        self.record.is_cut_at(cap)
+        self.record.is_cut_at(cap) || extras_cut(self.extras, cap)
     }
     fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
         true

@@ -172,6 +172,9 @@ pub struct SchemaDef {
 }
 
 const ASSIGNED: u32 = 1 << 31;
+/// Ids that only `session` and `custom` may use, without which a session could not even say that
+/// ids ran out.
+const SCHEMAS_KEPT_BACK: usize = 16;
 
 /// Process-wide ids of a schema and its category.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +219,10 @@ impl SchemaDef {
                 "1 to 255 bytes of name"
             );
             assert!(
+                field.field_type.decimals <= 6,
+                "a duration has 0 to 6 decimals"
+            );
+            assert!(
                 field.offset as usize == offset,
                 "slots lie one behind the other"
             );
@@ -254,7 +261,7 @@ impl SchemaDef {
     }
 
     /// The ids; the first call of the process assigns them. `None` when the process has used up
-    /// its schema ids.
+    /// its schema or category ids.
     #[inline]
     pub fn ids(&'static self) -> Option<SchemaIds> {
         // Relaxed: the ids alone; whoever needs the definition goes through `schema`, which
@@ -274,13 +281,17 @@ impl SchemaDef {
 
     #[cold]
     fn assign(&'static self) -> Option<SchemaIds> {
-        let category = category_intern(self.category).unwrap_or(CATEGORY_CUSTOM);
+        let category = category_intern(self.category)?;
+        let kept_back = if category <= CATEGORY_CUSTOM {
+            0
+        } else {
+            SCHEMAS_KEPT_BACK
+        };
+        let end = (SCHEMAS_MAX - kept_back) as u32;
         // Relaxed: a ticket counter. Two threads that race on one schema waste one id.
-        let schema = SCHEMAS_NEXT.fetch_add(1, Relaxed);
-        if schema as usize >= SCHEMAS_MAX {
-            SCHEMAS_NEXT.store(SCHEMAS_MAX as u32, Relaxed);
-            return None;
-        }
+        let schema = SCHEMAS_NEXT
+            .fetch_update(Relaxed, Relaxed, |next| (next < end).then_some(next + 1))
+            .ok()?;
         SCHEMAS[schema as usize].set(self);
         let ids = ASSIGNED | u32::from(category) << 16 | schema;
         match self.ids.compare_exchange(0, ids, Relaxed, Relaxed) {
@@ -328,11 +339,19 @@ fn category_intern(name: &'static str) -> Option<u8> {
     if let Some(id) = category_id(name) {
         return Some(id);
     }
-    // Cold and at most 256 times in a process: the slot keeps a reference to the reference.
+    if categories_full() {
+        return None;
+    }
+    // Cold and about 256 times in a process: the slot keeps a reference to the reference.
     let boxed: &'static &'static str = Box::leak(Box::new(name));
     (CATEGORIES_BUILTIN.len()..CATEGORIES_MAX)
         .find(|index| *CATEGORIES[*index].set(boxed) == name)
         .map(|index| index as u8)
+}
+
+/// Whether every category id is taken.
+pub(crate) fn categories_full() -> bool {
+    CATEGORIES[CATEGORIES_MAX - 1].get().is_some()
 }
 
 /// Whether `name` can be a category: `[a-z0-9_]{1,64}`. Such a name is safe as a part of a file

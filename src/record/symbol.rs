@@ -46,6 +46,9 @@ impl Symbol {
         if let Probe::Found(id) = probe(text) {
             return Some(Self(id));
         }
+        if is_full() {
+            return None;
+        }
         let symbol: &'static StaticSymbol =
             Box::leak(Box::new(StaticSymbol::new(String::leak(text.to_owned()))));
         symbol.get()
@@ -102,7 +105,7 @@ impl StaticSymbol {
                     return Some(Symbol(id));
                 }
                 Probe::Free(index) => {
-                    if TAKEN.load(Relaxed) as usize >= SYMBOLS_MAX / 4 * 3 {
+                    if is_full() {
                         self.id.store(u32::MAX, Relaxed);
                         return None;
                     }
@@ -114,6 +117,11 @@ impl StaticSymbol {
             }
         }
     }
+}
+
+/// The table never gets more than 3/4 full, so that probing stays short.
+fn is_full() -> bool {
+    TAKEN.load(Relaxed) as usize >= SYMBOLS_MAX / 4 * 3
 }
 
 enum Probe {

@@ -2,7 +2,7 @@
 //! itself to whoever finds it.
 
 use crate::ledger::COUNTERS;
-use crate::record::CATEGORIES_BUILTIN;
+use crate::record::{CATEGORIES_BUILTIN, CATEGORIES_MAX};
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// Magic of a ring header, `SRNG`.
@@ -48,7 +48,8 @@ pub(crate) struct RingHeader {
     /// is stored after their copy in the segment was published.
     pub(crate) read_pos: AtomicU64,
     read_tail: [u64; 7],
-    reserved: [u64; 8],
+    /// Index plus one of the counter page of each group of categories from 16 on; 0 = none.
+    pub(crate) pages: [std::sync::atomic::AtomicU32; CATEGORIES_MAX / PAGE_CATEGORIES],
 }
 
 #[cfg(not(loom))]
@@ -84,7 +85,7 @@ impl RingHeader {
             write_tail: [0; 7],
             read_pos: AtomicU64::new(0),
             read_tail: [0; 7],
-            reserved: [0; 8],
+            pages: Default::default(),
         }
     }
 }

@@ -8,8 +8,7 @@
 )]
 #![expect(clippy::cast_ptr_alignment, reason = "chunks are aligned to 8")]
 
-use crossbeam_queue::ArrayQueue;
-
+use super::stack::IndexStack;
 use crate::record::ChunkSource;
 
 /// Bytes of a chunk, with the index of the next one in front.
@@ -25,7 +24,7 @@ pub(crate) struct LargeChunks {
     start: *mut u8,
     count: u32,
     /// Chunks that belong to nobody.
-    free: ArrayQueue<u32>,
+    free: IndexStack,
 }
 
 impl LargeChunks {
@@ -34,11 +33,8 @@ impl LargeChunks {
     /// value lives and are used through it only.
     pub(crate) unsafe fn new(start: *mut u8, bytes: usize) -> Self {
         let count = (bytes / CHUNK_BYTES) as u32;
-        let free = ArrayQueue::new((count as usize).max(1));
-        for index in 0..count {
-            let fits = free.push(index).is_ok();
-            debug_assert!(fits, "the queue holds every chunk");
-        }
+        let free = IndexStack::new(count as usize);
+        (0..count).for_each(|index| free.push(index));
         Self { start, count, free }
     }
 
@@ -65,8 +61,7 @@ impl LargeChunks {
         let mut index = first;
         while index < self.count {
             let next = self.next(index);
-            let fits = self.free.push(index).is_ok();
-            debug_assert!(fits, "the queue holds every chunk");
+            self.free.push(index);
             index = next;
         }
     }

@@ -12,9 +12,11 @@ mod registry;
 mod spsc;
 #[cfg(all(test, not(loom)))]
 mod spsc_tests;
+mod stack;
 mod storage;
 
 pub(crate) use busy::Refused;
+pub(crate) use large::LargeChunks;
 pub(crate) use plan::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 pub(crate) use registry::RegistryCursor;
 pub(crate) use spsc::Consumer;

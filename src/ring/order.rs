@@ -19,6 +19,7 @@ mod chosen {
         store_idle Release, load_busy Acquire,
         store_entry_crc Release, load_entry_crc Acquire,
         store_state Release, load_state Acquire,
+        store_head Release, load_head Acquire,
     }
 }
 
@@ -40,6 +41,7 @@ mod chosen {
         store_idle Release, load_busy Acquire,
         store_entry_crc Release, load_entry_crc Acquire,
         store_state Release, load_state Acquire,
+        store_head Release, load_head Acquire,
     }
 }
 

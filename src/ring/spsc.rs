@@ -29,7 +29,6 @@ use crate::record::{INLINE_BYTES_MAX, KeepClass, RECORD_ALIGN, SCHEMA_PADDING};
 use crate::sync::Ordering::Relaxed;
 
 /// The producer's view of a ring. Used by one thread at a time; the fields are its own.
-#[derive(Debug)]
 pub(crate) struct ProducerSide {
     /// Where the next record starts. Equal to `header.write_pos`, but for padding that was
     /// written and is published with the record behind it.

@@ -25,7 +25,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::AtomicPtr;
 
-use crossbeam_queue::ArrayQueue;
+use bytemuck::{Pod, Zeroable};
 
 use super::buffer::Buffer;
 use super::busy::BusyFlag;
@@ -37,14 +37,16 @@ use super::large::LargeChunks;
 use super::plan::{RING_OVERHEAD, ring_capacities};
 use super::registry::{Memory, Registry};
 use super::spsc::{ProducerSide, Ring};
+use super::stack::IndexStack;
 use crate::ledger::Account;
 use crate::record::CATEGORIES_MAX;
-use crate::segment::layout::FileHeader;
+use crate::segment::layout::{FILE_HEADER_BYTES, FileHeader};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicU32, barrier};
 use crate::sys::map::Region;
 
 const PAGE: usize = 4096;
+const GEOMETRY_OFFSET: usize = FILE_HEADER_BYTES;
 const SHARED_OFFSET: usize = PAGE;
 const PAGES_OFFSET: usize = SHARED_OFFSET + PAGES_PER_RING * COUNTER_PAGE_BYTES;
 /// Counter pages for categories from 16 on, 1 MiB.
@@ -60,6 +62,20 @@ const PREFAULT_BYTES: usize = 16 << 10;
 
 const _: () = assert!(LARGE_OFFSET.is_multiple_of(PAGE));
 
+/// Where the parts of the storage lie, for whoever finds it; behind the file header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct Geometry {
+    pages_offset: u64,
+    pages_count: u64,
+    registry_offset: u64,
+    registry_bytes: u64,
+    large_offset: u64,
+    large_bytes: u64,
+    rings_offset: u64,
+    ring_total_bytes: u64,
+}
+
 /// Where the storage lives.
 #[derive(Debug)]
 pub(crate) enum Backend<'a> {
@@ -70,7 +86,6 @@ pub(crate) enum Backend<'a> {
 }
 
 /// One ring with the private state of its producer.
-#[derive(Debug)]
 pub(crate) struct RingSlot {
     header: *const RingHeader,
     counters: *const CounterPage,
@@ -85,14 +100,13 @@ pub(crate) struct RingSlot {
 }
 
 /// The storage of one session.
-#[derive(Debug)]
 pub(crate) struct Storage {
     region: Region,
     slots: Box<[RingSlot]>,
     /// Rings from here on were never used.
     next_fresh: AtomicU32,
     /// Used rings whose threads have ended and that were drained.
-    recycled: ArrayQueue<u32>,
+    recycled: IndexStack,
     next_ring_id: AtomicU32,
     next_page: AtomicU32,
     pub(crate) registry: Registry,
@@ -105,6 +119,15 @@ unsafe impl Send for Storage {}
 // SAFETY: as above. `ProducerSide` is used by the owner of the ring only: `take_ring` gives a ring
 // to one thread, and it comes back through `recycle` after that thread has ended.
 unsafe impl Sync for Storage {}
+
+// Not derived: the state of a producer is its own, other threads must not read it.
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage")
+            .field("rings", &self.slots.len())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Storage {
     /// Makes the storage. A file gets its space reserved first, so that no access to it can meet
@@ -132,6 +155,17 @@ impl Storage {
         .with_crc();
         // SAFETY: the region is longer than a header, and nobody else knows it yet.
         unsafe { region.ptr().cast::<FileHeader>().write_unaligned(header) };
+        let geometry = Geometry {
+            pages_offset: PAGES_OFFSET as u64,
+            pages_count: PAGES_COUNT as u64,
+            registry_offset: REGISTRY_OFFSET as u64,
+            registry_bytes: REGISTRY_BYTES as u64,
+            large_offset: LARGE_OFFSET as u64,
+            large_bytes: large_bytes as u64,
+            rings_offset: rings_offset as u64,
+            ring_total_bytes: ring_total_bytes as u64,
+        };
+        region.write(GEOMETRY_OFFSET, bytemuck::bytes_of(&geometry));
         let capacities = ring_capacities(ring_total_bytes);
         let mut offset = rings_offset;
         let slots = capacities.iter().map(|capacity| {
@@ -150,7 +184,7 @@ impl Storage {
         // SAFETY: `large_bytes` of the region, page-aligned; only the chunks use them.
         let large = unsafe { LargeChunks::new(chunks, large_bytes) };
         Ok(Self {
-            recycled: ArrayQueue::new(slots.len()),
+            recycled: IndexStack::new(slots.len()),
             slots,
             next_fresh: AtomicU32::new(0),
             next_ring_id: AtomicU32::new(1),
@@ -174,14 +208,14 @@ impl Storage {
     }
 
     /// Gives a ring to the calling thread; `None` when all are in use. No syscall, no lock.
-    /// Returns the index of the ring and the new producer id.
-    pub(crate) fn take_ring(&self) -> Option<(u32, u32)> {
+    /// Returns the index of the ring.
+    pub(crate) fn take_ring(&self) -> Option<u32> {
         let index = match self.recycled.pop() {
             Some(index) => index,
             None => self.take_fresh()?,
         };
         let slot = self.slot(index);
-        // Relaxed: a ticket; the id is published by the state below and by the registry.
+        // Relaxed: a ticket; the id is published by the state below.
         let ring_id = self.next_ring_id.fetch_add(1, Relaxed);
         slot.side.take(slot.ring());
         let header = slot.ring().header;
@@ -191,7 +225,7 @@ impl Storage {
         header.ring_id.store(ring_id, Relaxed);
         // Release: pairs with the Acquire in the writer; the id belongs to the records to come.
         header.state.store(state::ACTIVE, Release);
-        Some((index, ring_id))
+        Some(index)
     }
 
     fn take_fresh(&self) -> Option<u32> {
@@ -209,8 +243,7 @@ impl Storage {
             .header
             .state
             .store(state::READY, Release);
-        let fits = self.recycled.push(index).is_ok();
-        debug_assert!(fits, "the queue holds every ring");
+        self.recycled.push(index);
     }
 
     /// Helper: makes the first pages of the next rings present, and all of the rings in use.
@@ -235,12 +268,18 @@ impl Storage {
         let end = (slot.offset + RING_OVERHEAD + data).next_multiple_of(PAGE);
         self.region
             .populate(start, end.min(self.region.len()) - start)
+            .map(drop)
     }
 
     /// Adds 1 to a shared counter: for cold paths without a ring, and signal handlers.
     pub(crate) fn count_shared(&self, category: u8, counter: usize) {
+        self.add_shared(category, counter, 1);
+    }
+
+    /// Adds to a shared counter.
+    pub(crate) fn add_shared(&self, category: u8, counter: usize, count: u64) {
         let page = self.page_at(SHARED_OFFSET, usize::from(category) / PAGE_CATEGORIES);
-        page.categories[usize::from(category) % PAGE_CATEGORIES][counter].fetch_add(1, Relaxed);
+        page.categories[usize::from(category) % PAGE_CATEGORIES][counter].fetch_add(count, Relaxed);
     }
 
     /// Adds 1 to a counter of the ring's owner.
@@ -281,6 +320,8 @@ impl Storage {
         let take = |next| (next < end).then_some(next + 1);
         let index = self.next_page.fetch_update(AcqRel, Relaxed, take).ok()?;
         let page = self.page_at(PAGES_OFFSET, index as usize);
+        // Relaxed: for whoever finds the storage after the process has died.
+        slot.ring().header.pages[group].store(index + 1, Relaxed);
         // Release: pairs with the Acquire in `accounts`.
         slot.pages[group].store(std::ptr::from_ref(page).cast_mut(), Release);
         Some(page)
@@ -326,12 +367,20 @@ impl Storage {
     /// Writer: asks every producer to wake it, or not to. True when it may sleep as far as pushes
     /// that are running now are concerned; the rings must be looked at after this.
     pub(crate) fn set_doze(&self, doze: bool) -> bool {
-        let used = &self.slots[..self.used() as usize];
-        used.iter().for_each(|slot| slot.busy.set_doze(doze));
-        if doze {
-            barrier::heavy();
+        let used = || &self.slots[..self.used() as usize];
+        let mut asked = 0;
+        // A ring that is taken meanwhile is asked too.
+        while asked < used().len() {
+            let slots = &used()[asked..];
+            for slot in slots {
+                slot.busy.set_doze(doze);
+            }
+            asked += slots.len();
+            if doze {
+                barrier::heavy();
+            }
         }
-        !used.iter().any(|slot| slot.busy.is_busy())
+        !used().iter().any(|slot| slot.busy.is_busy())
     }
 
     /// Closer: refuses new pushes and waits until none is running, at most `tries` rounds of

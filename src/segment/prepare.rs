@@ -45,12 +45,12 @@ pub(crate) fn prepare(
     debug_assert!(bytes.is_multiple_of(SEGMENT_ALIGN) && bytes > BLOCKS_OFFSET);
     let name = segment_name(number);
     let file = dir.create_file(&name)?;
-    map(dir, &name, file, header, number, bytes).inspect_err(|_| {
-        // The first error is the one to report; a file that cannot be removed is empty or cut.
-        if let Err(error) = dir.remove_file(&name) {
-            debug_assert!(false, "{error}");
-        }
-    })
+    let prepared = map(dir, &name, file, header, number, bytes);
+    if prepared.is_err() {
+        // The first error is the one to report; a file that cannot be removed is cut or empty.
+        drop(dir.remove_file(&name));
+    }
+    prepared
 }
 
 fn map(
@@ -64,14 +64,17 @@ fn map(
     let path = || dir.path_of(name);
     reserve(&file, bytes as u64).io_context("cannot reserve segment", path())?;
     let region = Region::file(&file, bytes).io_context("cannot map segment", path())?;
-    if let Err(error) = region.advise_huge() {
-        // Not every file system has large pages; small ones are slower, not wrong.
-        debug_assert!(error.raw_os_error().is_some());
-    }
+    // Not every file system has large pages; small ones are slower, not wrong.
+    drop(region.advise_huge());
     for offset in (0..bytes).step_by(POPULATE_BYTES) {
-        region
-            .populate(offset, POPULATE_BYTES.min(bytes - offset))
-            .io_context("cannot fill segment", path())?;
+        let piece = POPULATE_BYTES.min(bytes - offset);
+        if !region
+            .populate(offset, piece)
+            .io_context("cannot fill segment", path())?
+        {
+            // Nobody else knows the region yet, and its space is reserved.
+            region.zero(offset, piece);
+        }
     }
     let header = FileHeader {
         file_kind: FILE_SEGMENT,

@@ -64,6 +64,11 @@ impl SegmentWriter {
         }
     }
 
+    /// Number of the segment.
+    pub(crate) fn number(&self) -> u64 {
+        self.prepared.number
+    }
+
     /// Longest payload that still fits.
     pub(crate) fn payload_room(&self) -> usize {
         let end = self.prepared.region.len() - SEAL_RESERVE;

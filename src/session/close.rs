@@ -8,6 +8,7 @@ use crate::convert::{ConvertOptions, ConvertReport, convert_into};
 use crate::error::Error;
 use crate::segment::files::SessionFiles;
 use crate::segment::ledger_file::CLOSED;
+use crate::sys::report::say;
 
 /// How often, and in which steps, running pushes are waited for: 1 s in all.
 const BUSY_TRIES: u32 = 5_000;
@@ -16,6 +17,9 @@ const BUSY_PAUSE: Duration = Duration::from_micros(200);
 impl Live {
     /// Ends the session; `reason` goes into `session_end`.
     pub(super) fn close(self, reason: &'static str) -> Result<CloseReport, Error> {
+        if self.core.gates.is_forked() {
+            return self.leave_to_parent();
+        }
         let mut report = CloseReport {
             session_id: self.id.clone(),
             ..CloseReport::default()
@@ -28,7 +32,19 @@ impl Live {
                 "{busy} threads were inside a push and did not leave it"
             ));
         }
-        self.control.stop(reason);
+        let counting = (0..BUSY_TRIES).find(|_| {
+            let done = !self.core.is_counting();
+            if !done {
+                pause();
+            }
+            done
+        });
+        if counting.is_none() {
+            report
+                .faults
+                .push("a thread did not finish counting a dropped record".to_owned());
+        }
+        self.control.stop(reason, busy);
         self.core.wake.unpark();
         let failed = |what: &str| Error::WriterFailed {
             what: what.to_owned(),
@@ -66,6 +82,12 @@ impl Live {
         Ok(report)
     }
 
+    /// In a forked child the threads and files of the session are the parent's.
+    fn leave_to_parent(self) -> Result<CloseReport, Error> {
+        std::mem::forget(self.take_threads());
+        Err(Error::Forked)
+    }
+
     fn convert(self, report: &mut CloseReport) {
         match self.settings.conversion {
             Conversion::Later => {}
@@ -81,7 +103,7 @@ impl Live {
                         background.faults.clear();
                         self.convert_until(None, &mut background);
                         for fault in background.faults {
-                            eprintln!("stormlog: session {}: {fault}", background.session_id);
+                            say(&format!("session {}: {fault}", background.session_id));
                         }
                     });
                 if let Err(error) = spawned {
@@ -100,8 +122,8 @@ impl Live {
             ..Default::default()
         };
         let converted = self
-            .root_dir
-            .open_dir(&self.id)
+            .session_dir
+            .try_clone()
             .and_then(|dir| SessionFiles::in_dir(dir, self.log_dir.path()))
             .and_then(|files| convert_into(&files, &self.log_dir, options));
         match converted {

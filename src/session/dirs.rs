@@ -30,18 +30,16 @@ pub(super) struct Claimed {
 /// that two processes that start in the same second get two ids.
 pub(super) fn claim(log_dir: Dir) -> Result<Claimed, Error> {
     let root_dir = log_dir.open_or_create_dir(ROOT_NAME)?;
+    root_dir.check_private()?;
     let now = utc_ns() / 1_000_000_000;
     for second in now..now + ID_TRIES {
         let id = session_id(second);
-        let prefix = format!("{id}_");
-        let taken = log_dir
-            .names()?
-            .iter()
-            .any(|name| name.starts_with(&prefix));
-        if taken {
+        if has_results(&log_dir, &id)? {
             continue;
         }
         match root_dir.create_dir(&id) {
+            // A session of the same id may have ended between the two looks.
+            Ok(_) if has_results(&log_dir, &id)? => root_dir.remove_dir(&id)?,
             Ok(session_dir) => {
                 return Ok(Claimed {
                     id,
@@ -56,6 +54,15 @@ pub(super) fn claim(log_dir: Dir) -> Result<Claimed, Error> {
     }
     let source = io::Error::other("every id of the next hour is taken");
     Err(source).io_context("cannot name a session in", log_dir.path())
+}
+
+/// Whether there are JSON Lines of a session of this id.
+fn has_results(log_dir: &Dir, id: &str) -> Result<bool, Error> {
+    let prefix = format!("{id}_");
+    Ok(log_dir
+        .names()?
+        .iter()
+        .any(|name| name.starts_with(&prefix)))
 }
 
 /// `YYYYMMDD_HHMMSS` of a moment.

@@ -19,12 +19,14 @@ use crate::record::Category;
 use crate::segment::ledger_file::LedgerFile;
 use crate::sync::barrier;
 use crate::sys::dir::Dir;
+use crate::sys::report::say;
 use crate::writer::{Control, Request, WriterEnd};
 
 /// Longest time that `flush` and `sync_now` wait for the writer.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 
-/// A recording session: the owner. Dropping it closes it.
+/// A recording session: the owner. Dropping it closes it. In a forked child it records nothing,
+/// and closing it does nothing.
 ///
 /// ```
 /// use stormlog::{Outcome, Session};
@@ -202,6 +204,9 @@ impl Session {
         let Some(live) = &self.live else {
             return Ok(());
         };
+        if live.core.gates.is_forked() {
+            return Err(Error::Forked);
+        }
         // Every store of every thread that came before this point is visible after it.
         barrier::heavy();
         live.control
@@ -230,10 +235,12 @@ impl Drop for Session {
         match live.close("drop") {
             Ok(report) => {
                 for fault in report.faults {
-                    eprintln!("stormlog: session {}: {fault}", report.session_id);
+                    say(&format!("session {}: {fault}", report.session_id));
                 }
             }
-            Err(error) => eprintln!("stormlog: {error}"),
+            // A child that ends without exec drops what it inherited: nothing to tell.
+            Err(Error::Forked) => {}
+            Err(error) => say(&error.to_string()),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
-use crate::record::{Category, cut_text};
+use crate::record::{Category, Record, cut_text};
 use crate::ring::{Backend, Storage};
 use crate::segment::entry::ClockPoint;
 use crate::segment::layout::{
@@ -28,6 +28,7 @@ use crate::sys::affinity;
 use crate::sys::clock::{Clock, ticks_per_second};
 use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
+use crate::sys::report::say;
 use crate::writer::{
     Control, Helper, HelperHandle, OwnRecord, Segments, Writer, segment_bytes_min,
 };
@@ -55,7 +56,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
         }),
         Err(error) => {
             if let Err(second) = dirs::remove(root_dir, &session_dir, &id) {
-                eprintln!("stormlog: {second}");
+                say(&second.to_string());
             }
             Err(error)
         }
@@ -110,7 +111,15 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
     );
     let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments);
     let run = WriterRun::new(claimed, settings, &core, &control, point);
-    let writer = spawn("stormlog-writer", path, move || run.run(writer))?;
+    let writer = match spawn("stormlog-writer", path, move || run.run(writer)) {
+        Ok(writer) => writer,
+        Err(error) => {
+            // The helper ends when the writer's end of its channel is gone, which it is; it must
+            // not make another file while the directory is removed.
+            drop(helper.join());
+            return Err(error);
+        }
+    };
     core.wake.register(writer.thread().clone());
     Ok(Started {
         core,
@@ -162,14 +171,15 @@ impl WriterRun {
     }
 
     fn run(self, writer: Writer) -> crate::writer::WriterEnd {
-        /// Lets callers know when the writer ends, by a panic too.
-        struct Ended(Arc<Control>);
+        /// Lets callers and producers know when the writer ends, by a panic too.
+        struct Ended(Arc<Control>, Arc<Core>);
         impl Drop for Ended {
             fn drop(&mut self) {
+                self.1.begin_closing();
                 self.0.end();
             }
         }
-        let _ended = Ended(Arc::clone(&self.control));
+        let _ended = Ended(Arc::clone(&self.control), Arc::clone(&self.core));
         let pinned = affinity::pin(self.settings.writer_core);
         let host = host_name();
         let json = self.settings.to_json().to_string();
@@ -217,10 +227,16 @@ fn make_storage(dir: &Dir, settings: &Settings, header: &FileHeader) -> Result<S
 
 /// What must be in the registry before it can get full, and the categories that start off.
 fn register_first(core: &Core, settings: &Settings) {
-    let custom = Category::custom().schema();
-    if let Some(ids) = custom.ids() {
-        let registered = core.register_schema(ids, custom);
-        debug_assert!(registered, "the registry is empty");
+    let first = [
+        Category::custom().schema(),
+        SessionStart::default().schema(),
+        SessionEnd::default().schema(),
+    ];
+    for schema in first {
+        if let Some(ids) = schema.ids() {
+            let registered = core.register_schema(ids, schema);
+            debug_assert!(registered, "the registry is empty");
+        }
     }
     for name in &settings.categories_off {
         if let Some(ids) = Category::named(name).and_then(|category| category.schema().ids()) {

@@ -68,6 +68,36 @@ impl Dir {
         Ok(dir)
     }
 
+    /// A second handle to the same directory, wherever its name leads now.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let fd = self
+            .fd
+            .try_clone()
+            .io_context("cannot open again", &self.path)?;
+        Ok(Self {
+            fd,
+            path: self.path.clone(),
+        })
+    }
+
+    /// Refuses a directory that another user owns or can write to.
+    ///
+    /// # Errors
+    /// [`Error::Insecure`].
+    pub fn check_private(&self) -> Result<(), Error> {
+        let stat = self.stat()?;
+        let open = Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH);
+        if open || stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(Error::Insecure {
+                path: self.path.clone(),
+            });
+        }
+        Ok(())
+    }
+
     /// The path for messages.
     pub fn path(&self) -> &Path {
         &self.path

@@ -9,6 +9,9 @@ use std::io;
 
 use memmap2::{MmapOptions, MmapRaw};
 
+/// What madvise says to an advice that it does not know.
+const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
+
 /// A mapped region. Only raw pointers are handed out: other threads, and for files other
 /// processes that read, look at the same bytes.
 #[derive(Debug)]
@@ -125,13 +128,20 @@ impl Region {
     }
 
     /// Makes the pages of a range present and writable now, so that touching them later does not
-    /// fault; an error (no space) comes back here instead of as a signal later.
-    pub(crate) fn populate(&self, offset: usize, bytes: usize) -> io::Result<()> {
+    /// fault; an error (no space) comes back here instead of as a signal later. False where the
+    /// kernel cannot do that (before 5.14).
+    pub(crate) fn populate(&self, offset: usize, bytes: usize) -> io::Result<bool> {
         if cfg!(miri) {
-            return Ok(());
+            return Ok(true);
         }
-        self.map
+        match self
+            .map
             .advise_range(memmap2::Advice::PopulateWrite, offset, bytes)
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(EINVAL) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until the pages of a range are on the disk.

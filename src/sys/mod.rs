@@ -5,4 +5,5 @@ pub(crate) mod clock;
 pub(crate) mod dir;
 pub(crate) mod map;
 pub(crate) mod process;
+pub(crate) mod report;
 pub(crate) mod reserve;

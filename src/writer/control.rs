@@ -1,7 +1,7 @@
 //! Requests of cold callers (flush, sync, close) to the writer, and its answers.
 
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,22 +24,26 @@ pub(crate) struct Control {
     stop: AtomicBool,
     /// Why the session ends.
     reason: OnceLock<&'static str>,
+    /// Producers that did not leave their push before the last drain.
+    stuck: AtomicUsize,
     answers: Mutex<Answers>,
     answered: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Answers {
+    /// Every flush up to this number is answered.
     flushed: u64,
+    /// Every sync up to this number is answered.
     synced: u64,
+    /// What went wrong with the flushes and syncs up to these numbers.
+    failed: Option<(Seen, String)>,
     /// The writer has ended and will not answer any more.
     ended: bool,
-    /// Why records are not reaching the disk, if they are not.
-    trouble: Option<String>,
 }
 
 /// Requests as the writer saw them before it drained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) flushes: u64,
     pub(crate) syncs: u64,
@@ -71,6 +75,15 @@ impl Control {
             if done >= number {
                 return Ok(());
             }
+            if let Some((upto, what)) = &answers.failed {
+                let upto = match request {
+                    Request::Flush => upto.flushes,
+                    Request::Sync => upto.syncs,
+                };
+                if upto >= number {
+                    return Err(Error::WriterFailed { what: what.clone() });
+                }
+            }
             if answers.ended {
                 return Err(Error::WriterFailed {
                     what: format!("it ended before a {what}"),
@@ -79,10 +92,7 @@ impl Control {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let limit_ms = limit.as_millis() as u64;
-                return Err(match answers.trouble.clone() {
-                    Some(what) => Error::WriterFailed { what },
-                    None => Error::TimedOut { what, limit_ms },
-                });
+                return Err(Error::TimedOut { what, limit_ms });
             }
             answers = self
                 .answered
@@ -93,9 +103,15 @@ impl Control {
     }
 
     /// Caller: the writer is to drain for the last time and end.
-    pub(crate) fn stop(&self, reason: &'static str) {
+    pub(crate) fn stop(&self, reason: &'static str, stuck: usize) {
+        self.stuck.store(stuck, SeqCst);
         self.reason.get_or_init(|| reason);
         self.stop.store(true, SeqCst);
+    }
+
+    /// Writer: producers that are still inside a push that began before close.
+    pub(crate) fn stuck(&self) -> usize {
+        self.stuck.load(SeqCst)
     }
 
     /// Writer: why the session ends.
@@ -112,25 +128,31 @@ impl Control {
         }
     }
 
-    /// Writer: the drain after `seen` is done; `synced` tells whether it is on the disk too.
-    pub(crate) fn answer(&self, seen: Seen, synced: bool, trouble: Option<String>) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.flushed = if trouble.is_none() {
-            seen.flushes
-        } else {
-            answers.flushed
-        };
-        answers.synced = if synced { seen.syncs } else { answers.synced };
-        answers.trouble = trouble;
+    /// Writer: the flushes up to `seen` are done, and the syncs unless `sync` is `None`.
+    pub(crate) fn answer(&self, seen: Seen, sync: Option<Result<(), String>>) {
+        let mut answers = self.answers();
+        answers.flushed = seen.flushes;
+        match sync {
+            Some(Ok(())) => answers.synced = seen.syncs,
+            Some(Err(what)) => answers.failed = Some((Seen { flushes: 0, ..seen }, what)),
+            None => {}
+        }
         self.answered.notify_all();
+    }
+
+    /// Writer: the requests up to `seen` cannot be done now.
+    pub(crate) fn fail(&self, seen: Seen, what: String) {
+        self.answers().failed = Some((seen, what));
+        self.answered.notify_all();
+    }
+
+    fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writer, when it ends for whatever reason.
     pub(crate) fn end(&self) {
-        self.answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .ended = true;
+        self.answers().ended = true;
         self.answered.notify_all();
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::core::Core;
-use crate::ledger::{DropReason, Ledger, OFFERED, WRITTEN};
+use crate::ledger::{DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{
     CATEGORY_SESSION, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES,
     LargeReference, Record, RecordHeader, SchemaIds, Variable, align_record, category_name,
@@ -37,8 +37,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY_IDLE: Duration = Duration::from_secs(60);
 /// The first ones come sooner, because the rate of the counter is not known well yet.
 const CLOCK_FIRST: Duration = Duration::from_millis(20);
-/// How long the last drain waits for a segment when the disk is in trouble.
-const LAST_WAIT: Duration = Duration::from_millis(500);
+/// How long the last drain waits for a segment without getting on.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// State of the writer thread.
 #[derive(Debug)]
@@ -55,6 +55,10 @@ pub(crate) struct Writer {
     own_ticks: u64,
     /// The pass left records in a ring because there was no segment for them.
     stalled: bool,
+    /// The requests that were answered last.
+    answered: Seen,
+    /// Bytes in a ring were no records.
+    damaged: bool,
     clock: ClockSchedule,
     faults: Vec<String>,
 }
@@ -123,6 +127,8 @@ impl Writer {
             own_pos: 0,
             own_ticks: 0,
             stalled: false,
+            answered: Seen::default(),
+            damaged: false,
             clock,
             faults: Vec::new(),
         }
@@ -156,23 +162,29 @@ impl Writer {
         })
     }
 
+    /// Answers requests that came since the last answer.
     fn answer(&mut self, seen: Seen) {
-        let asked = seen.flushes > 0 || seen.syncs > 0;
-        if asked {
-            let trouble = self.segments.trouble.clone();
-            if self.stalled && trouble.is_none() {
-                // The next segment is nearly ready; the next pass answers.
-                return;
-            }
-            let synced = trouble.is_none() && seen.syncs > 0 && {
-                let result = self.segments.sync();
-                if let Err(error) = &result {
-                    note(&mut self.faults, error.to_string());
-                }
-                result.is_ok()
-            };
-            self.control.answer(seen, synced, trouble);
+        let asked = seen.flushes > self.answered.flushes || seen.syncs > self.answered.syncs;
+        if !asked {
+            return;
         }
+        if self.stalled {
+            // Without trouble the next segment is nearly ready, and the next pass answers.
+            if let Some(what) = self.segments.trouble.clone() {
+                self.answered = seen;
+                self.control.fail(seen, what);
+            }
+            return;
+        }
+        let sync = (seen.syncs > self.answered.syncs).then(|| {
+            let result = self.segments.sync().map_err(|error| error.to_string());
+            if let Err(what) = &result {
+                note(&mut self.faults, what.clone());
+            }
+            result
+        });
+        self.answered = seen;
+        self.control.answer(seen, sync);
     }
 
     /// Takes everything that is committed now from every ring. Returns the bytes taken.
@@ -183,7 +195,15 @@ impl Writer {
             self.consumers.resize_with(used as usize, Consumer::new);
             self.segments.tell_helper(Task::Rings);
         }
-        (0..used).map(|index| self.drain_ring(&core, index)).sum()
+        let mut drained = 0;
+        for index in 0..used {
+            drained += self.drain_ring(&core, index);
+            if self.stalled {
+                // Each further ring would wait for the segment anew.
+                break;
+            }
+        }
+        drained
     }
 
     fn drain_ring(&mut self, core: &Core, index: u32) -> usize {
@@ -230,7 +250,11 @@ impl Writer {
         if let Some(large) = scan.large {
             let bytes = align_record(large.body_bytes as usize);
             let whole = block_bytes(bytes) + room;
-            if bytes > PAYLOAD_BYTES_MAX || !self.segments.ensure(whole) {
+            debug_assert!(
+                bytes <= PAYLOAD_BYTES_MAX,
+                "the producer refuses longer ones"
+            );
+            if !self.segments.ensure(whole) {
                 self.scanner.take_counts(|_, _| ());
                 return None;
             }
@@ -288,6 +312,7 @@ impl Writer {
     }
 
     fn damaged(&mut self, ring: u32, bytes: usize) {
+        self.damaged = true;
         let what = format!("{bytes} bytes in ring {ring} are no records: memory was overwritten");
         note(&mut self.faults, what);
     }
@@ -371,13 +396,21 @@ impl Writer {
 
     /// The last drain: everything in the rings, the last clock point, the last record, the seal.
     fn finish(mut self, end: EndRecord<'_>) -> WriterEnd {
-        let deadline = Instant::now() + LAST_WAIT;
+        let mut deadline = Instant::now() + LAST_WAIT;
         while self.has_work(&Arc::clone(&self.core)) && Instant::now() < deadline {
-            if self.drain_all() == 0 {
+            self.stalled = false;
+            if self.drain_all() > 0 {
+                deadline = Instant::now() + LAST_WAIT;
+            } else {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
         self.abandon_rest();
+        if self.damaged {
+            self.core.count_missing_as(DropReason::Damaged.counter());
+        } else if self.control.stuck() > 0 {
+            self.core.count_missing_as(INTERRUPTED);
+        }
         self.write_clock(self.core.clock.point());
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");

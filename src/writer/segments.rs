@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::helper::{HelperHandle, Task, discard, note};
 use crate::core::Core;
-use crate::error::Error;
-use crate::ring::RegistryCursor;
+use crate::error::{Error, IoContext};
+use crate::ring::{REGISTRY_BYTES, RegistryCursor};
 use crate::segment::entry::{ClockPoint, ENTRY_ALIGN, Entry};
 use crate::segment::layout::{BLOCK_REGISTRY, DATA_BYTES_MAX, block_bytes};
-use crate::segment::prepare::{Prepared, SEGMENT_ALIGN};
-use crate::segment::writer::{BlockInfo, SegmentWriter};
+use crate::segment::prepare::{Prepared, SEGMENT_ALIGN, segment_name};
+use crate::segment::writer::{BlockInfo, SEAL_RESERVE, SegmentWriter};
 use crate::sys::dir::Dir;
+use crate::sys::report::say;
 
 /// A segment that was filled in less than this is followed by larger ones.
 const FAST_FILL: Duration = Duration::from_secs(1);
@@ -35,8 +36,12 @@ pub(crate) struct Segments {
     /// Bytes of the segments that are prepared now, and the most they may grow to.
     bytes: usize,
     bytes_max: usize,
+    /// Bytes of the first segment, the smallest.
+    bytes_min: usize,
     /// Number of the segment that the helper was asked for last.
     requested: u64,
+    /// The first segment that no sync has covered to its end.
+    unsynced: u64,
     /// When a failed preparation may be tried again.
     retry_at: Option<Instant>,
     sequence: u64,
@@ -71,7 +76,9 @@ impl Segments {
             nonce,
             bytes: first.region.len(),
             bytes_max,
+            bytes_min: first.region.len(),
             requested: first.number,
+            unsynced: first.number,
             current: None,
             opened: Instant::now(),
             retry_at: None,
@@ -92,6 +99,13 @@ impl Segments {
     /// Makes room for blocks that take `bytes` bytes in the file, after every registry entry that
     /// is committed now. False when there is no segment: try again later, nothing is lost.
     pub(crate) fn ensure(&mut self, bytes: usize) -> bool {
+        if bytes + REGISTRY_BYTES + SEAL_RESERVE > self.bytes_min {
+            note(
+                &mut self.faults,
+                format!("a block of {bytes} bytes does not fit into a segment"),
+            );
+            return false;
+        }
         self.collect_registry();
         for _ in 0..3 {
             if self.current.is_none() && !self.open_next() {
@@ -102,10 +116,6 @@ impl Segments {
             }
             self.roll();
         }
-        note(
-            &mut self.faults,
-            format!("a block of {bytes} bytes does not fit into a segment"),
-        );
         false
     }
 
@@ -153,17 +163,37 @@ impl Segments {
 
     /// Asks the helper to make pages of new rings present.
     pub(crate) fn tell_helper(&self, task: Task) {
-        if self.helper.tasks.send(task).is_err() {
-            // The helper has died by a panic, which close reports; recording goes on.
-            debug_assert!(std::thread::panicking());
-        }
+        // An error means that the helper has died by a panic, which close reports; recording goes
+        // on as long as the current segment has room.
+        drop(self.helper.tasks.send(task));
     }
 
-    /// Waits until all blocks so far are on the disk.
-    pub(crate) fn sync(&self) -> Result<(), Error> {
-        self.current
+    /// Waits until all blocks so far are on the disk, those of sealed segments too. A segment whose
+    /// sync failed is not synced again: after a failure the kernel may say yes to lost pages.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        let current = self
+            .current
             .as_ref()
-            .map_or(Ok(()), |current| current.sync(&self.dir))
+            .map_or(u64::MAX, SegmentWriter::number);
+        let sealed_end = current.min(self.requested);
+        let sealed = std::mem::replace(&mut self.unsynced, sealed_end)..sealed_end;
+        let mut result = Ok(());
+        for number in sealed {
+            let name = segment_name(number);
+            let file = self.dir.open_file(&name);
+            let path = self.dir.path_of(&name);
+            let synced =
+                file.and_then(|file| file.sync_data().io_context("cannot sync segment", path));
+            result = result.and(synced);
+        }
+        if let Some(current) = &self.current
+            && let Err(error) = current.sync(&self.dir)
+        {
+            result = result.and(Err(error));
+            self.roll();
+            self.unsynced = self.requested;
+        }
+        result.and(self.dir.sync())
     }
 
     /// Bytes of all segments so far.
@@ -180,7 +210,9 @@ impl Segments {
         drop(self.helper.tasks);
         // The helper ends now; until then it may still hand over a segment.
         for prepared in self.helper.ready.into_iter().flatten() {
-            discard(&self.dir, prepared.number);
+            if let Err(error) = discard(&self.dir, prepared.number) {
+                note(&mut self.faults, error.to_string());
+            }
         }
         self.faults
     }
@@ -239,7 +271,9 @@ impl Segments {
 
     fn have_trouble(&mut self, what: String) {
         if self.trouble.is_none() {
-            eprintln!("stormlog: {what}; records wait in memory until there is a segment again");
+            say(&format!(
+                "{what}; records wait in memory until there is a segment again"
+            ));
         }
         note(&mut self.faults, what.clone());
         self.trouble = Some(what);

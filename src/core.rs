@@ -18,8 +18,11 @@ use crate::segment::entry::Entry;
 use crate::sys::clock::Clock;
 use crate::sys::map::Region;
 
-/// Gate of a schema whose records go straight to the ring. Everything else takes the cold path.
+/// Gate of a schema whose records go straight to the ring.
 pub(crate) const GATE_ON: u8 = 0x80;
+/// Gate of a schema whose records are refused, because its category or recording is off. Every
+/// other value means: take the cold path and look.
+pub(crate) const GATE_OFF: u8 = 0x40;
 /// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
 const GATE_ALIVE: u8 = 1;
 
@@ -228,18 +231,23 @@ impl Core {
     /// Stores the gate of a schema. Whoever changes what a gate depends on calls this after the
     /// change, so the last of several callers leaves the right value (all accesses `SeqCst`: each
     /// caller sees its own change and all that came before it).
-    fn refresh_gate(&self, ids: SchemaIds) {
-        let open = || {
-            !self.gates.is_forked()
-                && self.schemas[usize::from(ids.schema)].load(SeqCst) == 1
-                && self.phase() == phase::RECORDING
-                && self.is_on(ids.category)
+    pub(crate) fn refresh_gate(&self, ids: SchemaIds) {
+        let value = || {
+            if self.gates.is_forked() || self.phase() != phase::RECORDING {
+                0
+            } else if !self.is_on(ids.category) {
+                GATE_OFF
+            } else if self.schemas[usize::from(ids.schema)].load(SeqCst) == 1 {
+                GATE_ON
+            } else {
+                0
+            }
         };
         let gate = self.gates.gate(ids.schema);
         loop {
-            let value = if open() { GATE_ON } else { 0 };
-            gate.store(value, SeqCst);
-            if (value == GATE_ON) == open() {
+            let stored = value();
+            gate.store(stored, SeqCst);
+            if stored == value() {
                 return;
             }
         }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
-use crate::core::{Core, GATE_ON, phase};
+use crate::core::{Core, GATE_OFF, GATE_ON, phase};
 use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::local;
 use crate::record::{
-    CATEGORY_CUSTOM, Category, Described, Extra, FLAG_CUT, FLAG_EXTRA, FLAG_LARGE, HEADER_BYTES,
-    KeepClass, LARGE_RECORD_BYTES, LargeReference, Name, Open, Place, Record, RecordHeader,
-    SCHEMAS_MAX, SchemaIds, Sink, Symbol, Variable, align_record, extras_bytes, extras_cut,
-    write_extras,
+    CATEGORY_CUSTOM, Category, Declared, Described, Extra, FLAG_CUT, FLAG_EXTRA, FLAG_LARGE,
+    HEADER_BYTES, KeepClass, LARGE_RECORD_BYTES, LargeReference, Name, Open, Place, Record,
+    RecordHeader, SCHEMAS_MAX, SchemaIds, Sink, Symbol, Variable, align_record, extras_bytes,
+    extras_cut, write_extras,
 };
 use crate::ring::{LargeChunks, Refused, RingSlot};
 
@@ -45,7 +45,7 @@ pub struct Log {
 }
 
 /// Gates of handles that record nothing.
-static GATES_OFF: [AtomicU8; SCHEMAS_MAX] = [const { AtomicU8::new(0) }; SCHEMAS_MAX];
+static GATES_OFF: [AtomicU8; SCHEMAS_MAX] = [const { AtomicU8::new(GATE_OFF) }; SCHEMAS_MAX];
 
 // SAFETY: `gates` points to atomics that live as long as `core` or for ever.
 unsafe impl Send for Log {}
@@ -86,8 +86,10 @@ impl Log {
     #[inline(always)]
     pub fn push_with(&self, record: &impl Record, extras: &[Extra<'_>]) -> Outcome {
         let ids = record.schema().packed_ids();
-        if self.gate(ids) != GATE_ON {
-            return self.push_cold(record, extras);
+        match self.gate(ids) {
+            GATE_ON => {}
+            GATE_OFF => return Outcome::Disabled,
+            _ => return self.push_cold(record, extras),
         }
         let Some(core) = &self.core else {
             return Outcome::Disabled;
@@ -103,6 +105,16 @@ impl Log {
             Some(slot) => offer.push(core, slot),
             None => offer.push_first(core),
         }
+    }
+
+    /// Offers the record that `make` returns; `make` is called only when records of this type are
+    /// taken now, so a record that is switched off costs one load, not its arguments.
+    #[inline(always)]
+    pub fn push_lazy<R: Record + Declared>(&self, make: impl FnOnce() -> R) -> Outcome {
+        if self.gate(R::declared().packed_ids()) == GATE_OFF {
+            return Outcome::Disabled;
+        }
+        self.push(&make())
     }
 
     /// Offers an open record: a category and any fields.
@@ -151,6 +163,7 @@ impl Log {
             return push_described(core, record, extras);
         };
         if !core.is_on(ids.category) {
+            core.refresh_gate(ids);
             return Outcome::Disabled;
         }
         if !core.register_schema(ids, schema) {

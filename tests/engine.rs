@@ -297,6 +297,22 @@ fn switches_work_at_run_time() {
     assert_eq!(log.event(health, &extras), Outcome::Kept);
     session.set_category_on(vpn, true);
     assert_eq!(log.event(vpn, &extras), Outcome::Kept);
+    let mut made = 0;
+    let mut push_lazy = |log: &stormlog::Log| {
+        log.push_lazy(|| {
+            made += 1;
+            Failed {
+                component: "c",
+                traceback: "t",
+            }
+        })
+    };
+    let errors = Category::named("errors").unwrap();
+    assert_eq!(push_lazy(&log), Outcome::Kept);
+    session.set_category_on(errors, false);
+    assert_eq!(push_lazy(&log), Outcome::Disabled);
+    assert_eq!(push_lazy(&stormlog::Log::disabled()), Outcome::Disabled);
+    assert_eq!(made, 1, "the arguments of a disabled record were evaluated");
     session.set_on(false);
     assert_eq!(log.event(vpn, &extras), Outcome::Disabled);
     assert!(!log.is_on(health));

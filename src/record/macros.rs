@@ -84,6 +84,13 @@ macro_rules! record {
                 $crate::record!(@key FIELDS $($key)?),
             );
 
+            impl $crate::record::Declared for $name<'_> {
+                #[inline(always)]
+                fn declared() -> &'static $crate::record::SchemaDef {
+                    &SCHEMA
+                }
+            }
+
             impl $crate::record::Record for $name<'_> {
                 type Fixed = __StormlogFixed;
 

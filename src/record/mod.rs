@@ -83,6 +83,13 @@ pub trait Record {
     fn visit(&self, visit: &mut dyn FnMut(Extra<'_>));
 }
 
+/// A record type whose schema is known without a record: every type of
+/// [`record!`](crate::record!).
+pub trait Declared {
+    /// The schema of all records of the type.
+    fn declared() -> &'static SchemaDef;
+}
+
 /// Field values that can be a correlation key.
 pub trait KeyText {
     /// The bytes of the key; empty for none.

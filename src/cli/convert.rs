@@ -8,6 +8,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
+use super::output::files_json;
 use super::{Output, Status, human};
 use crate::convert::{ConvertOptions, ConvertReport, Progress, convert_session};
 use crate::ledger::{Account, Ledger};
@@ -114,7 +115,7 @@ fn progress_target() -> ProgressDrawTarget {
 fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Result<()> {
     let out = human::plain(&out.display().to_string());
     writeln!(output, "Session {} -> {out}", report.session_id)?;
-    let mut table = human::table(&[
+    let mut table = human::Table::new(&[
         "category",
         ">lines",
         ">bytes",
@@ -127,15 +128,15 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
         let file = report.files.iter().find(|file| file.category == *category);
         let closed = report.ledger.as_ref();
         let closed = closed.and_then(|ledger| ledger.categories.get(category));
-        let known = |value: Option<u64>| human::right(value.map_or("?".to_owned(), human::count));
-        table.add_row(vec![
-            category.into(),
-            human::right(human::count(counted.written())),
-            human::right(human::bytes(file.map_or(0, |file| file.bytes))),
+        let known = |value: Option<u64>| value.map_or("?".to_owned(), human::count);
+        table.row([
+            category.clone(),
+            human::count(counted.written()),
+            human::bytes(file.map_or(0, |file| file.bytes)),
             known(closed.map(Account::offered)),
             known(closed.map(Account::sampled_out)),
             known(closed.map(Account::dropped_total)),
-            human::right(human::count(counted.dropped_total())),
+            human::count(counted.dropped_total()),
         ]);
     }
     if !report.counted.categories.is_empty() {
@@ -157,17 +158,9 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
 }
 
 fn to_json(report: &ConvertReport) -> Json {
-    let files = report.files.iter().map(|file| {
-        json!({
-            "category": file.category,
-            "path": file.path.display().to_string(),
-            "lines": file.lines,
-            "bytes": file.bytes,
-        })
-    });
     json!({
         "session_id": report.session_id,
-        "files": files.collect::<Json>(),
+        "files": files_json(&report.files),
         "lines": report.lines,
         "records": report.records,
         "blocks": report.blocks,

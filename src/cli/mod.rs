@@ -2,7 +2,6 @@
 
 mod convert;
 mod demo;
-mod format;
 mod human;
 mod inspect;
 mod output;

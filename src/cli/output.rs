@@ -3,6 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use serde_json::{Value as Json, json};
+
+use crate::session::ConvertedFile;
+
 /// How a command ended that could run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -49,6 +53,19 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Converted files for a report of a command.
+pub fn files_json(files: &[ConvertedFile]) -> Json {
+    let files = files.iter().map(|file| {
+        json!({
+            "category": file.category,
+            "path": file.path.display().to_string(),
+            "lines": file.lines,
+            "bytes": file.bytes,
+        })
+    });
+    files.collect()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

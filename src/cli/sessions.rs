@@ -12,7 +12,7 @@ use super::{Output, Status, human};
 use crate::convert::{parse_ledger, rfc3339};
 use crate::record::is_category_name;
 use crate::segment::files::{SESSIONS_DIR, SessionFiles};
-use crate::segment::header::is_session_id;
+use crate::segment::header::{SESSION_ID_BYTES, is_session_id};
 use crate::segment::survey::Survey;
 
 const EXAMPLES: &str = "\
@@ -110,7 +110,9 @@ fn from_json_lines(dir: &Path) -> anyhow::Result<BTreeMap<String, Found>> {
 }
 
 fn split_name(name: &str) -> Option<(&str, &str)> {
-    let (id, rest) = name.strip_suffix(".jsonl")?.split_at_checked(15)?;
+    let (id, rest) = name
+        .strip_suffix(".jsonl")?
+        .split_at_checked(SESSION_ID_BYTES)?;
     let category = rest.strip_prefix('_')?;
     (is_session_id(id) && is_category_name(category)).then_some((id, category))
 }
@@ -206,7 +208,7 @@ fn print(
         writeln!(output, "no sessions in {dir}")?;
         return Ok(());
     }
-    let mut table = human::table(&[
+    let mut table = human::Table::new(&[
         "session",
         "state",
         "started",
@@ -218,14 +220,14 @@ fn print(
     for (id, session) in sessions {
         let names: Vec<&str> = session.categories.keys().map(String::as_str).collect();
         let started = session.started.as_deref().unwrap_or("?");
-        table.add_row(vec![
-            id.into(),
-            session.state.into(),
-            human::plain(started).into(),
-            human::right(session.duration_ns.map_or("?".to_owned(), human::duration)),
-            human::right(session.records.map_or("?".to_owned(), human::count)),
-            human::right(human::bytes(session.bytes)),
-            names.join(" ").into(),
+        table.row([
+            id.clone(),
+            session.state.to_owned(),
+            started.to_owned(),
+            session.duration_ns.map_or("?".to_owned(), human::duration),
+            session.records.map_or("?".to_owned(), human::count),
+            human::bytes(session.bytes),
+            names.join(" "),
         ]);
     }
     writeln!(output, "{table}")?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::record::Record;
 use crate::record::catalog::{orchestrator, proxy};
 use crate::record::{Extra, Name, Value};
-use crate::{Log, Outcome};
+use crate::{Log, Outcome, symbol};
 
 /// The most extra fields that one event has.
 pub const EXTRAS_MAX: usize = 8;
@@ -102,6 +102,15 @@ impl Event {
             *place = Extra::new(*key, owned.value());
         }
         &space[..self.extras.len().min(EXTRAS_MAX)]
+    }
+}
+
+/// The severity of a stress event, in the word that both services use.
+pub fn severity(critical: bool) -> Name<'static> {
+    if critical {
+        symbol!("critical")
+    } else {
+        symbol!("warning")
     }
 }
 

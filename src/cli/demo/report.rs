@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 
 use super::event::Side;
 use super::record::{Recorded, Run};
-use crate::cli::format;
-use crate::cli::output::Status;
+use crate::cli::human;
+use crate::cli::output::{Status, files_json};
 
 /// The result of a run with what is known about it.
 pub struct Report<'a> {
@@ -78,21 +78,21 @@ impl Report<'_> {
         writeln!(
             out,
             "Recorded {} in {:.1} s, seed {}.",
-            format::counted(nanos.len(), "record"),
+            human::counted(nanos.len(), "record"),
             self.run.elapsed.as_secs_f64(),
             self.seed
         )?;
         for side in &self.run.sides {
             self.write_side(side, out)?;
         }
-        let at = |quantile| format::nanos(nanos.value_at_quantile(quantile));
+        let at = |quantile| human::nanos(nanos.value_at_quantile(quantile));
         writeln!(
             out,
             "\nPush: p50 {}, p99 {}, max {}. Of each, {} are the two clock readings around it.",
             at(0.5),
             at(0.99),
-            format::nanos(nanos.max()),
-            format::nanos(self.clock_ns),
+            human::nanos(nanos.max()),
+            human::nanos(self.clock_ns),
         )?;
         if self.slept {
             writeln!(
@@ -101,7 +101,7 @@ impl Report<'_> {
             )?;
         }
         if self.run.pushes.refused > 0 {
-            let refused = format::counted(self.run.pushes.refused, "record");
+            let refused = human::counted(self.run.pushes.refused, "record");
             writeln!(out, "Not taken: {refused}.")?;
         }
         writeln!(out, "\nTry next")?;
@@ -114,8 +114,8 @@ impl Report<'_> {
     fn write_side(&self, side: &Recorded, out: &mut impl Write) -> io::Result<()> {
         let closed = &side.closed;
         writeln!(out, "\nSession {} ({})", closed.session_id, name(side.side))?;
-        writeln!(out, "{}", format::indented(&format::ledger(&closed.ledger)))?;
-        if let Some(reasons) = format::drop_reasons(&closed.ledger) {
+        writeln!(out, "{}", human::ledger(&closed.ledger))?;
+        if let Some(reasons) = human::drop_reasons(&closed.ledger) {
             writeln!(out, "  {reasons}")?;
         }
         let exact = if closed.ledger.is_exact() {
@@ -124,15 +124,15 @@ impl Report<'_> {
             "THE LEDGER DOES NOT ADD UP"
         };
         let bytes = closed.files.iter().map(|file| file.bytes).sum();
-        let files = format::counted(closed.files.len() as u64, "file");
+        let files = human::counted(closed.files.len() as u64, "file");
         writeln!(
             out,
             "  {exact}; {files}, {} in {}",
-            format::bytes(bytes),
+            human::bytes(bytes),
             self.pattern(side)
         )?;
         if let Some(segments) = &closed.segments {
-            let bytes = format::bytes(closed.segment_bytes);
+            let bytes = human::bytes(closed.segment_bytes);
             writeln!(out, "  segments: {}, {bytes}", segments.display())?;
         }
         for fault in &closed.faults {
@@ -151,11 +151,11 @@ impl Report<'_> {
         let [orchestrator, proxy] = &self.run.sides;
         let file = |side: &Recorded, category: &str| {
             let name = format!("{}_{category}.jsonl", side.closed.session_id);
-            format::shell(&self.dir.join(name).display().to_string())
+            human::shell(&self.dir.join(name).display().to_string())
         };
         let mut again = self.dir.as_os_str().to_owned();
         again.push("-again");
-        let again = format::shell(&again.display().to_string());
+        let again = human::shell(&again.display().to_string());
         [
             format!("head -n 3 {}", file(orchestrator, "stress")),
             format!("grep -c slow_request {}", file(proxy, "stress")),
@@ -170,19 +170,11 @@ impl Report<'_> {
 
 fn session_json(side: &Recorded) -> Json {
     let closed = &side.closed;
-    let files = closed.files.iter().map(|file| {
-        json!({
-            "path": file.path.display().to_string(),
-            "category": file.category,
-            "lines": file.lines,
-            "bytes": file.bytes,
-        })
-    });
     json!({
         "side": name(side.side),
         "session_id": closed.session_id,
         "ledger": closed.ledger.to_json(),
-        "files": files.collect::<Vec<_>>(),
+        "files": files_json(&closed.files),
         "segments": closed.segments.as_ref().map(|path| path.display().to_string()),
         "segment_bytes": closed.segment_bytes,
         "faults": closed.faults,

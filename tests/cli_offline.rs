@@ -204,7 +204,8 @@ fn paths_without_a_session_are_named() {
     );
     let output = stormlog(&["convert", "nowhere"], temp.path());
     assert_code(&output, 2);
-    assert!(stderr(&output).contains("nowhere"), "{}", stderr(&output));
+    let once = "stormlog: cannot find nowhere: No such file or directory (os error 2)\n";
+    assert_eq!(stderr(&output), once);
     assert_code(&stormlog(&["sessions", "nowhere"], temp.path()), 2);
     let output = stormlog(&["sessions", "."], temp.path());
     assert_code(&output, 0);
@@ -278,6 +279,20 @@ fn a_reader_that_goes_away_is_success() {
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 0);
     assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn an_error_that_nobody_reads_is_still_an_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(cargo_bin!("stormlog"))
+        .args(["convert", "nowhere"])
+        .current_dir(temp.path())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
 }
 
 #[test]

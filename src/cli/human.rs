@@ -4,7 +4,7 @@ use std::fmt;
 
 use comfy_table::{Cell, CellAlignment, presets};
 
-use super::Status;
+use super::output::{Status, complain};
 use crate::convert::is_escaped;
 use crate::error::Error;
 use crate::ledger::{DROP_REASONS, Ledger};
@@ -178,7 +178,7 @@ pub fn wrapped(words: impl Iterator<Item = String>) -> String {
 /// Says on standard error which sessions cannot be read at all.
 pub fn report_unreadable(errors: &[Error]) -> Status {
     for error in errors {
-        anstream::eprintln!("fault: {}", plain(&error.to_string()));
+        complain(&format!("fault: {}", plain(&error.to_string())));
     }
     if errors.is_empty() {
         Status::Ok

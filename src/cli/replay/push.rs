@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use super::parse::{BadLine, Parsed, parse_line};
 use super::source::Source;
 use crate::cli::human;
+use crate::cli::output::complain;
 use crate::error::Error;
 use crate::record::Category;
 use crate::{Log, Outcome, Session};
@@ -104,7 +105,7 @@ impl Input {
     }
 
     fn print(&self, text: &str) {
-        self.bar.suspend(|| anstream::eprintln!("{text}"));
+        self.bar.suspend(|| complain(text));
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

@@ -1,5 +1,6 @@
 //! `stormlog convert`: segments to JSON Lines.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -8,11 +9,11 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
-use super::output::files_json;
+use super::output::{complain, files_json};
 use super::{Output, Status, human};
 use crate::convert::{ConvertOptions, ConvertReport, Progress, convert_session};
 use crate::ledger::{Account, Ledger};
-use crate::segment::files::SessionFiles;
+use crate::segment::files::{ConversionGuard, Liveness, SessionFiles};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,8 +22,11 @@ Examples:
   stormlog convert 000001.seg 000002.seg --out /tmp  what is readable of two segments
   stormlog convert ./debug_logs --json | jq .faults
 
+A session that is still being recorded is converted as far as it is; its process replaces the
+results with the whole when it ends.
+
 Exit code: 0 all records converted, 1 damage or lost records were found (what is valid is
-converted all the same), 2 could not run.";
+converted all the same) or a session is still being recorded, 2 could not run.";
 
 /// Convert segments to JSON Lines, one file per session and category.
 #[derive(Debug, clap::Args)]
@@ -44,7 +48,13 @@ pub struct Args {
 /// # Errors
 /// When a path holds no session, or results cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
-    let (sessions, unreadable) = SessionFiles::find_all(&args.paths)?;
+    let mut found = SessionFiles::find_all(&args.paths)?;
+    let turns = Turns::take(&found.0);
+    if found.0.iter().any(|session| session.liveness().may_live()) {
+        // Those that were recorded meanwhile too.
+        found = SessionFiles::find_all(&args.paths)?;
+    }
+    let (sessions, unreadable) = found;
     if let Some(out) = &args.out {
         let mut builder = std::fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(out);
@@ -57,20 +67,25 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             .iter()
             .take(index)
             .any(|other| other.session_id == session.session_id);
-        let mut report = if twin {
-            ConvertReport {
-                session_id: session.session_id.clone(),
-                faults: vec!["another session has the same id: not converted".to_owned()],
-                ..ConvertReport::default()
-            }
+        let refused = if twin {
+            Some("another session has the same id")
         } else {
-            convert(session, out)?
+            turns.refused(session)
+        };
+        let mut report = match refused {
+            Some(why) => ConvertReport {
+                session_id: session.session_id.clone(),
+                faults: vec![format!("{why}: not converted")],
+                ..ConvertReport::default()
+            },
+            None => convert(session, out)?,
         };
         report
             .faults
             .iter_mut()
             .for_each(|fault| *fault = human::plain(fault));
-        if !report.faults.is_empty() {
+        let unfinished = !report.sealed && still_records(session);
+        if unfinished || !report.faults.is_empty() {
             status = Status::Faults;
         }
         if args.json {
@@ -81,6 +96,59 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
         output.flush()?;
     }
     Ok(status)
+}
+
+/// The right to convert each of several sessions.
+struct Turns(BTreeMap<[u8; 16], Turn>);
+
+enum Turn {
+    /// Until the guard is dropped.
+    Ours(#[expect(dead_code, reason = "held")] ConversionGuard),
+    /// Another process has it.
+    Busy,
+    /// It cannot be taken here: only for sessions that nobody else converts.
+    Unsafe,
+}
+
+impl Turns {
+    /// Takes those that can be had now.
+    fn take(sessions: &[SessionFiles]) -> Self {
+        let turns = sessions.iter().map(|session| {
+            let turn = match session.try_lock() {
+                Ok(Some(guard)) => Turn::Ours(guard),
+                Ok(None) => Turn::Busy,
+                Err(_) => Turn::Unsafe,
+            };
+            (session.nonce, turn)
+        });
+        Self(turns.collect())
+    }
+
+    /// Why a session cannot be converted now.
+    fn refused(&self, session: &SessionFiles) -> Option<&'static str> {
+        match self.0.get(&session.nonce) {
+            Some(Turn::Ours(_)) => None,
+            Some(Turn::Busy) => Some("another process is converting it"),
+            Some(Turn::Unsafe) if !session.liveness().may_live() => None,
+            Some(Turn::Unsafe) => Some("it may still be recording and cannot be locked"),
+            None => Some("it has just started"),
+        }
+    }
+}
+
+/// Whether a session goes on; says so on standard error.
+fn still_records(session: &SessionFiles) -> bool {
+    let Liveness::Live { pid } = session.liveness() else {
+        return false;
+    };
+    let process = pid
+        .map(|pid| format!(" by process {pid}"))
+        .unwrap_or_default();
+    complain(&format!(
+        "stormlog: session {} is still being recorded{process}: this is what was there",
+        session.session_id
+    ));
+    true
 }
 
 fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> {

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::{Output, Status, human};
 use crate::convert::{parse_ledger, rfc3339};
 use crate::record::is_category_name;
-use crate::segment::files::{SESSIONS_DIR, SessionFiles};
+use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles, is_live};
 use crate::segment::header::{SESSION_ID_BYTES, is_session_id};
 use crate::segment::survey::Survey;
 
@@ -20,9 +20,14 @@ Examples:
   stormlog sessions                     sessions in ./debug_logs
   stormlog sessions /var/log/app --json | jq -r 'select(.state == \"open\").session_id'
 
-States: converted (JSON Lines only, closed), closed (segments left), open (segments without the
-last seal: still recording, or killed), unknown (JSON Lines without a session_end), damaged
-(no segment can be read).
+States
+  live       a process records it, or converts what it has recorded
+  closed     ended, its segments are still there
+  open       its process died before the end: stormlog convert saves what was recorded
+  converted  ended, only its JSON Lines are there
+  unknown    JSON Lines without a session_end, or segments without the last seal of which it
+             cannot be told whether a process records them
+  damaged    no segment can be read
 
 Exit code: 0 listed, 1 a session is damaged, 2 could not run.";
 
@@ -71,11 +76,6 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
         print(output, &args.dir, &sessions)?;
     }
     Ok(if damaged { Status::Faults } else { Status::Ok })
-}
-
-/// Whether a process holds the lock of the session in `.stormlog/{id}`; `None` = not known.
-fn is_alive(_session_dir: &Path) -> Option<bool> {
-    None
 }
 
 /// Sessions of the files `{session}_{category}.jsonl`.
@@ -171,22 +171,37 @@ fn add_segments(dir: &Path, sessions: &mut BTreeMap<String, Found>) -> anyhow::R
         if !is_dir || !is_session_id(&id) {
             continue;
         }
+        // Asked first: what is closed while we read is reported as live, not as damaged.
+        let liveness = is_live(&path);
         let found = SessionFiles::find(&path).ok();
         let found = found.and_then(|found| found.into_iter().find(|s| s.session_id == id));
+        let survey = found.map(|files| Survey::new(&files, false)).transpose();
+        if survey.as_ref().map_or(true, Option::is_none) && !path.exists() {
+            // It was converted and removed meanwhile.
+            continue;
+        }
         let session = sessions.entry(id).or_default();
-        match found {
-            Some(files) => add_survey(&Survey::new(&files, false)?, &path, session),
-            None => session.state = "damaged",
+        match survey? {
+            Some(survey) => add_survey(&survey, liveness, session),
+            None => session.state = state(None, liveness),
         }
     }
     Ok(())
 }
 
-fn add_survey(survey: &Survey, path: &Path, session: &mut Found) {
-    session.state = match (survey.is_sealed(), is_alive(path)) {
-        (true, _) => "closed",
-        (false, _) => "open",
-    };
+/// The state of a session with a directory; `sealed` is `None` when no segment can be read.
+fn state(sealed: Option<bool>, liveness: Liveness) -> &'static str {
+    match (liveness, sealed) {
+        (Liveness::Live { .. }, _) => "live",
+        (_, None) => "damaged",
+        (_, Some(true)) => "closed",
+        (Liveness::Dead, Some(false)) => "open",
+        (Liveness::Unknown, Some(false)) => "unknown",
+    }
+}
+
+fn add_survey(survey: &Survey, liveness: Liveness, session: &mut Found) {
+    session.state = state(Some(survey.is_sealed()), liveness);
     if let Some((start, _, last)) = survey.span() {
         session.started = Some(rfc3339(start.utc_ns));
         session.duration_ns = Some(last.elapsed_ns);

@@ -94,6 +94,12 @@ impl Report<'_> {
             human::nanos(nanos.max()),
             human::nanos(self.clock_ns),
         )?;
+        let wakes = self.run.sides.iter().map(|side| side.closed.wakes).sum();
+        writeln!(
+            out,
+            "Syscalls made by pushes: {}, to wake the sleeping writer.",
+            human::count(wakes)
+        )?;
         if self.slept {
             writeln!(
                 out,
@@ -148,24 +154,49 @@ impl Report<'_> {
 
     /// Three commands that work on what was recorded.
     fn commands(&self) -> [String; 3] {
-        let [orchestrator, proxy] = &self.run.sides;
-        let file = |side: &Recorded, category: &str| {
-            let name = format!("{}_{category}.jsonl", side.closed.session_id);
-            human::shell(&self.dir.join(name).display().to_string())
+        let sides = &self.run.sides;
+        let dir = human::shell(&self.dir.display().to_string());
+        let stress = file_of(&sides[0], "stress").or_else(|| file_of(&sides[1], "stress"));
+        let look = match stress.or_else(|| file_of(&sides[0], "session")) {
+            Some(file) if is_installed("jq") => format!("jq -c . {file} | head -n 3"),
+            Some(file) => format!("head -n 3 {file}"),
+            None => format!("ls {dir}"),
         };
-        let mut again = self.dir.as_os_str().to_owned();
-        again.push("-again");
-        let again = human::shell(&again.display().to_string());
-        [
-            format!("head -n 3 {}", file(orchestrator, "stress")),
-            format!("grep -c slow_request {}", file(proxy, "stress")),
-            format!(
-                "stormlog replay --dir {again} {} {}",
-                file(orchestrator, "provisioning"),
-                file(proxy, "provisioning")
-            ),
-        ]
+        let segments = sides.each_ref().map(|side| side.closed.segments.as_deref());
+        let again = match segments {
+            [Some(first), _] | [_, Some(first)] => {
+                format!(
+                    "stormlog inspect {}",
+                    human::shell(&first.display().to_string())
+                )
+            }
+            [None, None] => {
+                let mut again = self.dir.as_os_str().to_owned();
+                again.push("-again");
+                let again = human::shell(&again.display().to_string());
+                let files = sides.iter().filter_map(|side| {
+                    let provisioning = file_of(side, "provisioning");
+                    provisioning.or_else(|| file_of(side, "session"))
+                });
+                let files = files.collect::<Vec<_>>().join(" ");
+                format!("stormlog replay --dir {again} {files}")
+            }
+        };
+        [look, format!("stormlog sessions {dir}"), again]
     }
+}
+
+/// The file of a category, quoted for a shell, if there is one.
+fn file_of(side: &Recorded, category: &str) -> Option<String> {
+    let mut files = side.closed.files.iter();
+    let file = files.find(|file| file.category == category)?;
+    Some(human::shell(&file.path.display().to_string()))
+}
+
+/// Whether a shell would probably find `program`.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 fn session_json(side: &Recorded) -> Json {
@@ -177,6 +208,7 @@ fn session_json(side: &Recorded) -> Json {
         "files": files_json(&closed.files),
         "segments": closed.segments.as_ref().map(|path| path.display().to_string()),
         "segment_bytes": closed.segment_bytes,
+        "wakes": closed.wakes,
         "faults": closed.faults,
     })
 }

@@ -47,7 +47,11 @@ fn log_dir(segments: &[Vec<u8>]) -> tempfile::TempDir {
 #[test]
 fn help_has_examples() {
     let temp = tempfile::tempdir().unwrap();
-    for command in ["convert", "inspect", "sessions"] {
+    let top = stormlog(&["--help"], temp.path());
+    assert_code(&top, 0);
+    assert!(stdout(&top).contains("Quick start:\n  stormlog demo"));
+    assert!(stdout(&top).contains("Exit code:"));
+    for command in ["convert", "demo", "inspect", "replay", "sessions"] {
         let output = stormlog(&[command, "--help"], temp.path());
         assert_code(&output, 0);
         let example = format!("stormlog {command} ");
@@ -279,6 +283,30 @@ fn a_reader_that_goes_away_is_success() {
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 0);
     assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn what_goes_into_a_file_or_a_pipe_has_no_colours() {
+    let temp = log_dir(&session());
+    for command in [
+        &["--help"][..],
+        &["inspect", "."],
+        &["convert", "."],
+        &["sessions", "."],
+        &["convert", "nowhere"],
+        &["no such command"],
+    ] {
+        for no_color in ["", "1"] {
+            let mut child = Command::new(cargo_bin!("stormlog"));
+            child
+                .args(command)
+                .current_dir(temp.path())
+                .env("NO_COLOR", no_color);
+            let output = child.output().unwrap();
+            let text = stdout(&output) + &stderr(&output);
+            assert!(!text.contains('\u{1b}') && !text.is_empty(), "{text:?}");
+        }
+    }
 }
 
 #[test]

@@ -210,15 +210,10 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
     if !report.counted.categories.is_empty() {
         writeln!(output, "{table}")?;
     }
-    let (blocks, segments) = (
-        human::count(report.blocks),
-        human::bytes(report.segment_bytes),
-    );
-    let lines = human::count(report.lines);
-    writeln!(
-        output,
-        "{lines} lines from {blocks} blocks, {segments} of segments"
-    )?;
+    let lines = human::counted(report.lines, "line");
+    let blocks = human::counted(report.blocks, "block");
+    let segments = human::bytes(report.segment_bytes);
+    writeln!(output, "{lines} from {blocks}, {segments} of segments")?;
     for fault in &report.faults {
         writeln!(output, "fault: {fault}")?;
     }

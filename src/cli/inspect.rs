@@ -105,12 +105,14 @@ fn print_registry(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
         let records = survey.by_schema.get(&schema.id).copied().unwrap_or(0);
         let fields = schema.fields.iter().map(describe_field);
         let (id, name, keep) = (schema.id, human::plain(&schema.name), keep_name(schema));
-        let records = human::count(records);
+        let records = human::counted(records, "record");
         writeln!(
             output,
-            "  schema {id}: {category}/{name}, {keep}, {records} records"
+            "  schema {id}: {category}/{name}, {keep}, {records}"
         )?;
-        writeln!(output, "{}", human::wrapped(fields))?;
+        if !schema.fields.is_empty() {
+            writeln!(output, "{}", human::wrapped(fields))?;
+        }
     }
     for (category, records) in survey.by_category() {
         writeln!(
@@ -119,12 +121,10 @@ fn print_registry(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
             human::count(records)
         )?;
     }
-    let (symbols, points) = (registry.symbols().count(), registry.clock_points.len());
-    let producers = registry.producers.len();
-    writeln!(
-        output,
-        "  {symbols} symbols, {points} clock points, {producers} producers"
-    )?;
+    let symbols = human::counted(registry.symbols().count() as u64, "symbol");
+    let points = human::counted(registry.clock_points.len() as u64, "clock point");
+    let producers = human::counted(registry.producers.len() as u64, "producer");
+    writeln!(output, "  {symbols}, {points}, {producers}")?;
     Ok(())
 }
 

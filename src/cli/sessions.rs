@@ -20,7 +20,7 @@ Examples:
   stormlog sessions                     sessions in ./debug_logs
   stormlog sessions /var/log/app --json | jq -r 'select(.state == \"open\").session_id'
 
-States
+States:
   live       a process records it, or converts what it has recorded
   closed     ended, its segments are still there
   open       its process died before the end: stormlog convert saves what was recorded
@@ -41,7 +41,11 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The log directory.
-    #[arg(value_name = "DIR", default_value = "./debug_logs")]
+    #[arg(
+        value_name = "DIR",
+        env = "DEBUG_LOG_DIR",
+        default_value = "./debug_logs"
+    )]
     dir: PathBuf,
     /// Print JSON, one line per session.
     #[arg(long)]

@@ -78,7 +78,7 @@ impl Recording {
             if output.status.code() == Some(0) && !output.stdout.is_empty() {
                 let found = json(&output);
                 if expected(&found) {
-                    self.id = found["session_id"].as_str().unwrap().to_owned();
+                    self.id = found["session_id"].as_str().unwrap().into();
                     return;
                 }
             }
@@ -107,7 +107,8 @@ impl Drop for Recording {
 fn a_session_of_another_process_is_live_until_it_ends() {
     let temp = tempfile::tempdir().unwrap();
     let mut recording = Recording::start(temp.path());
-    let pid = Some(recording.child.id());
+    let process = recording.child.id();
+    let pid = Some(process);
     assert_eq!(is_live(&recording.session_dir()), Liveness::Live { pid });
     assert_eq!(recording.state(), "live");
 
@@ -115,9 +116,8 @@ fn a_session_of_another_process_is_live_until_it_ends() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     let expected = format!(
-        "session {} is still being recorded by process {}",
-        recording.id,
-        pid.unwrap()
+        "session {} is still being recorded by process {process}",
+        recording.id
     );
     assert!(said.contains(&expected), "{said}");
     let part = json(&output);

@@ -47,7 +47,11 @@ fn log_dir(segments: &[Vec<u8>]) -> tempfile::TempDir {
 #[test]
 fn help_has_examples() {
     let temp = tempfile::tempdir().unwrap();
-    for command in ["convert", "inspect", "sessions"] {
+    let top = stormlog(&["--help"], temp.path());
+    assert_code(&top, 0);
+    assert!(stdout(&top).contains("Quick start:\n  stormlog demo"));
+    assert!(stdout(&top).contains("Exit code:"));
+    for command in ["convert", "demo", "inspect", "replay", "sessions"] {
         let output = stormlog(&[command, "--help"], temp.path());
         assert_code(&output, 0);
         let example = format!("stormlog {command} ");
@@ -204,7 +208,8 @@ fn paths_without_a_session_are_named() {
     );
     let output = stormlog(&["convert", "nowhere"], temp.path());
     assert_code(&output, 2);
-    assert!(stderr(&output).contains("nowhere"), "{}", stderr(&output));
+    let once = "stormlog: cannot find nowhere: No such file or directory (os error 2)\n";
+    assert_eq!(stderr(&output), once);
     assert_code(&stormlog(&["sessions", "nowhere"], temp.path()), 2);
     let output = stormlog(&["sessions", "."], temp.path());
     assert_code(&output, 0);
@@ -278,6 +283,44 @@ fn a_reader_that_goes_away_is_success() {
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 0);
     assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn what_goes_into_a_file_or_a_pipe_has_no_colours() {
+    let temp = log_dir(&session());
+    for command in [
+        &["--help"][..],
+        &["inspect", "."],
+        &["convert", "."],
+        &["sessions", "."],
+        &["convert", "nowhere"],
+        &["no such command"],
+    ] {
+        for no_color in ["", "1"] {
+            let mut child = Command::new(cargo_bin!("stormlog"));
+            child
+                .args(command)
+                .current_dir(temp.path())
+                .env("NO_COLOR", no_color);
+            let output = child.output().unwrap();
+            let text = stdout(&output) + &stderr(&output);
+            assert!(!text.contains('\u{1b}') && !text.is_empty(), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn an_error_that_nobody_reads_is_still_an_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(cargo_bin!("stormlog"))
+        .args(["convert", "nowhere"])
+        .current_dir(temp.path())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
 }
 
 #[test]

@@ -170,6 +170,65 @@ fn numbers_of_records_and_segments_are_as_asked() {
     assert_eq!(offered, 3_000);
 }
 
+/// Three sizes of rings. The smallest one, of 65 threads, loses records without waiting even in a
+/// debug build.
+#[test]
+fn full_speed_loses_nothing() {
+    for (threads, records) in [("1", "60000"), ("9", "60000"), ("65", "100000")] {
+        let dir = TempDir::new().unwrap();
+        let mut command = stormlog(&dir.path().join("logs"));
+        let report = run(command.args(["--threads", threads, "--records", records]));
+        assert_eq!(report["push_ns"]["count"].to_string(), records);
+        for session in report["sessions"].as_array().unwrap() {
+            assert!(session["wakes"].is_u64());
+            for account in session["ledger"].as_object().unwrap().values() {
+                assert_eq!(account["offered"], account["written"], "{account}");
+            }
+        }
+    }
+}
+
+/// The three commands, run by a shell as they are printed.
+#[test]
+fn what_to_try_next_works() {
+    let dir = TempDir::new().unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_stormlog")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", bin.display());
+    for (name, options, last) in [
+        ("it's a", &["--duration", "60"][..], "stormlog replay "),
+        (
+            "b",
+            &["--records", "9", "--keep-segments"],
+            "stormlog inspect ",
+        ),
+    ] {
+        let output = stormlog(&dir.path().join(name))
+            .args(options)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("Syscalls made by pushes: "), "{text}");
+        let commands: Vec<_> = text.split_once("Try next\n").unwrap().1.lines().collect();
+        assert!(
+            commands[1].trim().starts_with("stormlog sessions "),
+            "{text}"
+        );
+        assert!(commands[2].trim().starts_with(last), "{text}");
+        for command in commands {
+            let mut shell = std::process::Command::new("sh");
+            let output = shell
+                .args(["-c", command])
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{command}: {errors}");
+            assert!(!output.stdout.is_empty(), "{command}");
+        }
+    }
+}
+
 #[test]
 fn what_it_prints_names_real_files() {
     let dir = TempDir::new().unwrap();

@@ -1,5 +1,6 @@
 //! `stormlog convert`: segments to JSON Lines.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,11 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
+use super::output::{complain, files_json};
 use super::{Output, Status, human};
 use crate::convert::{ConvertOptions, ConvertReport, Progress, convert_session};
 use crate::ledger::{Account, Ledger};
-use crate::segment::files::SessionFiles;
+use crate::segment::files::{ConversionGuard, Liveness, SessionFiles};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,8 +22,11 @@ Examples:
   stormlog convert 000001.seg 000002.seg --out /tmp  what is readable of two segments
   stormlog convert ./debug_logs --json | jq .faults
 
+A session that is still being recorded is converted as far as it is; its process replaces the
+results with the whole when it ends.
+
 Exit code: 0 all records converted, 1 damage or lost records were found (what is valid is
-converted all the same), 2 could not run.";
+converted all the same) or a session is still being recorded, 2 could not run.";
 
 /// Convert segments to JSON Lines, one file per session and category.
 #[derive(Debug, clap::Args)]
@@ -43,7 +48,13 @@ pub struct Args {
 /// # Errors
 /// When a path holds no session, or results cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
-    let (sessions, unreadable) = SessionFiles::find_all(&args.paths)?;
+    let mut found = SessionFiles::find_all(&args.paths)?;
+    let turns = Turns::take(&found.0);
+    if found.0.iter().any(|session| session.liveness().may_live()) {
+        // Those that were recorded meanwhile too.
+        found = SessionFiles::find_all(&args.paths)?;
+    }
+    let (sessions, unreadable) = found;
     if let Some(out) = &args.out {
         let mut builder = std::fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(out);
@@ -56,20 +67,25 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             .iter()
             .take(index)
             .any(|other| other.session_id == session.session_id);
-        let mut report = if twin {
-            ConvertReport {
-                session_id: session.session_id.clone(),
-                faults: vec!["another session has the same id: not converted".to_owned()],
-                ..ConvertReport::default()
-            }
+        let refused = if twin {
+            Some("another session has the same id")
         } else {
-            convert(session, out)?
+            turns.refused(session)
+        };
+        let mut report = match refused {
+            Some(why) => ConvertReport {
+                session_id: session.session_id.clone(),
+                faults: vec![format!("{why}: not converted")],
+                ..ConvertReport::default()
+            },
+            None => convert(session, out)?,
         };
         report
             .faults
             .iter_mut()
             .for_each(|fault| *fault = human::plain(fault));
-        if !report.faults.is_empty() {
+        let unfinished = !report.sealed && still_records(session);
+        if unfinished || !report.faults.is_empty() {
             status = Status::Faults;
         }
         if args.json {
@@ -80,6 +96,59 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
         output.flush()?;
     }
     Ok(status)
+}
+
+/// The right to convert each of several sessions.
+struct Turns(BTreeMap<[u8; 16], Turn>);
+
+enum Turn {
+    /// Until the guard is dropped.
+    Ours(#[expect(dead_code, reason = "held")] ConversionGuard),
+    /// Another process has it.
+    Busy,
+    /// It cannot be taken here: only for sessions that nobody else converts.
+    Unsafe,
+}
+
+impl Turns {
+    /// Takes those that can be had now.
+    fn take(sessions: &[SessionFiles]) -> Self {
+        let turns = sessions.iter().map(|session| {
+            let turn = match session.try_lock() {
+                Ok(Some(guard)) => Turn::Ours(guard),
+                Ok(None) => Turn::Busy,
+                Err(_) => Turn::Unsafe,
+            };
+            (session.nonce, turn)
+        });
+        Self(turns.collect())
+    }
+
+    /// Why a session cannot be converted now.
+    fn refused(&self, session: &SessionFiles) -> Option<&'static str> {
+        match self.0.get(&session.nonce) {
+            Some(Turn::Ours(_)) => None,
+            Some(Turn::Busy) => Some("another process is converting it"),
+            Some(Turn::Unsafe) if !session.liveness().may_live() => None,
+            Some(Turn::Unsafe) => Some("it may still be recording and cannot be locked"),
+            None => Some("it has just started"),
+        }
+    }
+}
+
+/// Whether a session goes on; says so on standard error.
+fn still_records(session: &SessionFiles) -> bool {
+    let Liveness::Live { pid } = session.liveness() else {
+        return false;
+    };
+    let process = pid
+        .map(|pid| format!(" by process {pid}"))
+        .unwrap_or_default();
+    complain(&format!(
+        "stormlog: session {} is still being recorded{process}: this is what was there",
+        session.session_id
+    ));
+    true
 }
 
 fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> {
@@ -114,7 +183,7 @@ fn progress_target() -> ProgressDrawTarget {
 fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Result<()> {
     let out = human::plain(&out.display().to_string());
     writeln!(output, "Session {} -> {out}", report.session_id)?;
-    let mut table = human::table(&[
+    let mut table = human::Table::new(&[
         "category",
         ">lines",
         ">bytes",
@@ -127,29 +196,24 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
         let file = report.files.iter().find(|file| file.category == *category);
         let closed = report.ledger.as_ref();
         let closed = closed.and_then(|ledger| ledger.categories.get(category));
-        let known = |value: Option<u64>| human::right(value.map_or("?".to_owned(), human::count));
-        table.add_row(vec![
-            category.into(),
-            human::right(human::count(counted.written())),
-            human::right(human::bytes(file.map_or(0, |file| file.bytes))),
+        let known = |value: Option<u64>| value.map_or("?".to_owned(), human::count);
+        table.row([
+            category.clone(),
+            human::count(counted.written()),
+            human::bytes(file.map_or(0, |file| file.bytes)),
             known(closed.map(Account::offered)),
             known(closed.map(Account::sampled_out)),
             known(closed.map(Account::dropped_total)),
-            human::right(human::count(counted.dropped_total())),
+            human::count(counted.dropped_total()),
         ]);
     }
     if !report.counted.categories.is_empty() {
         writeln!(output, "{table}")?;
     }
-    let (blocks, segments) = (
-        human::count(report.blocks),
-        human::bytes(report.segment_bytes),
-    );
-    let lines = human::count(report.lines);
-    writeln!(
-        output,
-        "{lines} lines from {blocks} blocks, {segments} of segments"
-    )?;
+    let lines = human::counted(report.lines, "line");
+    let blocks = human::counted(report.blocks, "block");
+    let segments = human::bytes(report.segment_bytes);
+    writeln!(output, "{lines} from {blocks}, {segments} of segments")?;
     for fault in &report.faults {
         writeln!(output, "fault: {fault}")?;
     }
@@ -157,17 +221,9 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
 }
 
 fn to_json(report: &ConvertReport) -> Json {
-    let files = report.files.iter().map(|file| {
-        json!({
-            "category": file.category,
-            "path": file.path.display().to_string(),
-            "lines": file.lines,
-            "bytes": file.bytes,
-        })
-    });
     json!({
         "session_id": report.session_id,
-        "files": files.collect::<Json>(),
+        "files": files_json(&report.files),
         "lines": report.lines,
         "records": report.records,
         "blocks": report.blocks,

@@ -1,10 +1,13 @@
-//! Numbers, texts and tables for people.
+//! Numbers, texts and tables for people, the same in every command.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use std::fmt;
 
-use super::Status;
+use comfy_table::{Cell, CellAlignment, presets};
+
+use super::output::{Status, complain};
 use crate::convert::is_escaped;
 use crate::error::Error;
+use crate::ledger::{DROP_REASONS, Ledger};
 
 /// `1234567` as `1,234,567`.
 pub fn count(value: u64) -> String {
@@ -19,6 +22,12 @@ pub fn count(value: u64) -> String {
     out
 }
 
+/// `3 records`, `1 record`; `one` is the word without the s.
+pub fn counted(number: u64, one: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {one}{s}", count(number))
+}
+
 /// Bytes with a unit: `512 B`, `1.5 MiB`.
 pub fn bytes(value: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -27,6 +36,7 @@ pub fn bytes(value: u64) -> String {
     }
     let mut scaled = value as f64 / 1024.0;
     let mut unit = 0;
+    // 1023.95 and more would be printed as 1024.0.
     while scaled >= 1023.95 && unit + 1 < UNITS.len() {
         scaled /= 1024.0;
         unit += 1;
@@ -34,7 +44,18 @@ pub fn bytes(value: u64) -> String {
     format!("{scaled:.1} {}", UNITS[unit])
 }
 
-/// Nanoseconds as a length of time: `1.234 s`, `2 h 03 min`.
+/// Nanoseconds with a unit: `85 ns`, `1.2 us`, `18.8 ms`, `2.00 s`.
+pub fn nanos(nanos: u64) -> String {
+    let value = nanos as f64;
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.1} us", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", value / 1e6),
+        _ => format!("{:.2} s", value / 1e9),
+    }
+}
+
+/// Nanoseconds as the length of a session: `1.234 s`, `2 h 03 min`.
 pub fn duration(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     match seconds {
@@ -57,16 +78,80 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// A table without lines. A head that starts with `>` stands right, as the cells of
-/// [`right`] below it do.
-pub fn table(heads: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(heads.iter().map(|head| match head.strip_prefix('>') {
-        Some(head) => right(head),
-        None => Cell::new(head),
-    }));
+/// A table without lines, moved right by two, without blanks at the ends of its lines.
+pub struct Table(comfy_table::Table);
+
+impl Table {
+    /// Only the heads. Columns whose head starts with `>` are numbers and stand right.
+    pub fn new(heads: &[&str]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(heads.iter().map(|head| head.trim_start_matches('>')));
+        for (column, head) in table.column_iter_mut().zip(heads) {
+            if head.starts_with('>') {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        Self(table)
+    }
+
+    /// Adds a row of texts, which a terminal does not act on.
+    pub fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        let cells = cells.into_iter();
+        self.0
+            .add_row(cells.map(|text| Cell::new(plain(text.as_ref()))));
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        for (index, line) in text.lines().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end} {}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A ledger as a table: one row per category and the sum.
+pub fn ledger(ledger: &Ledger) -> Table {
+    let mut table = Table::new(&[
+        "category",
+        ">offered",
+        ">written",
+        ">sampled out",
+        ">dropped",
+        ">interrupted",
+    ]);
+    let total = ledger.total();
+    let rows = ledger
+        .categories
+        .iter()
+        .map(|(name, account)| (name.as_str(), account));
+    for (name, account) in rows.chain([("all", &total)]) {
+        table.row([
+            name.to_owned(),
+            count(account.offered()),
+            count(account.written()),
+            count(account.sampled_out()),
+            count(account.dropped_total()),
+            count(account.interrupted()),
+        ]);
+    }
     table
+}
+
+/// `dropped because ring_full: 3, disk: 1`, when anything was dropped.
+pub fn drop_reasons(ledger: &Ledger) -> Option<String> {
+    let total = ledger.total();
+    let reasons = DROP_REASONS
+        .iter()
+        .filter(|reason| total.dropped(**reason) > 0);
+    let reasons: Vec<_> = reasons
+        .map(|reason| format!("{}: {}", reason.name(), count(total.dropped(*reason))))
+        .collect();
+    (!reasons.is_empty()).then(|| format!("dropped because {}", reasons.join(", ")))
 }
 
 /// `words` with commas between them in lines of at most about 96 characters, indented.
@@ -93,7 +178,7 @@ pub fn wrapped(words: impl Iterator<Item = String>) -> String {
 /// Says on standard error which sessions cannot be read at all.
 pub fn report_unreadable(errors: &[Error]) -> Status {
     for error in errors {
-        anstream::eprintln!("fault: {}", plain(&error.to_string()));
+        complain(&format!("fault: {}", plain(&error.to_string())));
     }
     if errors.is_empty() {
         Status::Ok
@@ -102,14 +187,20 @@ pub fn report_unreadable(errors: &[Error]) -> Status {
     }
 }
 
-/// A cell aligned to the right.
-pub fn right(text: impl ToString) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
+/// `text` for a POSIX shell: quoted where it needs to be.
+pub fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{DropReason, OFFERED, WRITTEN};
 
     #[test]
     fn numbers_are_readable() {
@@ -124,12 +215,20 @@ mod tests {
         for (value, expected) in [
             (0, "0 B"),
             (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1024 * 1024 - 1, "1.0 MiB"),
             (1536, "1.5 KiB"),
             (1 << 30, "1.0 GiB"),
         ] {
             assert_eq!(bytes(value), expected);
         }
         assert_eq!(bytes(u64::MAX), "16.0 EiB");
+        assert_eq!(counted(1, "line"), "1 line");
+        assert_eq!(counted(2_000, "line"), "2,000 lines");
+        assert_eq!(nanos(999), "999 ns");
+        assert_eq!(nanos(1_234), "1.2 us");
+        assert_eq!(nanos(18_800_000), "18.8 ms");
+        assert_eq!(nanos(2_000_000_000), "2.00 s");
         assert_eq!(duration(1_234_567_890), "1.235 s");
         assert_eq!(duration(3_723_000_000_000), "1 h 02 min");
     }
@@ -137,5 +236,43 @@ mod tests {
     #[test]
     fn a_terminal_is_not_played() {
         assert_eq!(plain("a\u{1b}[2J\u{202e}"), "a\\u{1b}[2J\\u{202e}");
+    }
+
+    #[test]
+    fn shell_words_are_quoted_where_needed() {
+        assert_eq!(shell("./debug_logs/a_*.jsonl"), "'./debug_logs/a_*.jsonl'");
+        assert_eq!(shell("./debug_logs"), "./debug_logs");
+        assert_eq!(shell("it's"), r"'it'\''s'");
+        assert_eq!(shell(""), "''");
+    }
+
+    #[test]
+    fn drops_are_told_with_their_reasons() {
+        let mut book = Ledger::default();
+        assert_eq!(drop_reasons(&book), None);
+        let account = book.categories.entry("vpn".to_owned()).or_default();
+        account.counters[DropReason::RingFull.counter()] = 1_000;
+        account.counters[DropReason::Disk.counter()] = 2;
+        let text = drop_reasons(&book).unwrap();
+        assert_eq!(text, "dropped because ring_full: 1,000, disk: 2");
+    }
+
+    #[test]
+    fn a_ledger_table_ends_with_the_sum() {
+        let mut book = Ledger::default();
+        for (name, number) in [("vpn", 1200), ("stress", 34)] {
+            let account = book.categories.entry(name.to_owned()).or_default();
+            account.counters[OFFERED] = number;
+            account.counters[WRITTEN] = number;
+        }
+        let text = ledger(&book).to_string();
+        let rows: Vec<Vec<_>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(rows[1], ["stress", "34", "34", "0", "0", "0"]);
+        assert_eq!(rows[2], ["vpn", "1,200", "1,200", "0", "0", "0"]);
+        assert_eq!(rows[3], ["all", "1,234", "1,234", "0", "0", "0"]);
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     }
 }

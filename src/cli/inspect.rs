@@ -84,14 +84,14 @@ fn print(output: &mut Output, session: &SessionFiles, survey: &Survey) -> anyhow
         let (from, to) = (first.elapsed_ns as f64 / 1e9, last.elapsed_ns as f64 / 1e9);
         writeln!(output, "  records      from {from:.3} s to {to:.3} s")?;
     }
-    let mut table = human::table(&[">segment", ">bytes", ">blocks", ">records", "end"]);
+    let mut table = human::Table::new(&[">segment", ">bytes", ">blocks", ">records", "end"]);
     for segment in &survey.segments {
-        table.add_row(vec![
-            human::right(segment.header.file.segment),
-            human::right(human::bytes(segment.bytes)),
-            human::right(human::count(segment.blocks)),
-            human::right(human::count(segment.records)),
-            describe_end(segment).into(),
+        table.row([
+            segment.header.file.segment.to_string(),
+            human::bytes(segment.bytes),
+            human::count(segment.blocks),
+            human::count(segment.records),
+            describe_end(segment),
         ]);
     }
     writeln!(output, "{table}")?;
@@ -105,12 +105,14 @@ fn print_registry(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
         let records = survey.by_schema.get(&schema.id).copied().unwrap_or(0);
         let fields = schema.fields.iter().map(describe_field);
         let (id, name, keep) = (schema.id, human::plain(&schema.name), keep_name(schema));
-        let records = human::count(records);
+        let records = human::counted(records, "record");
         writeln!(
             output,
-            "  schema {id}: {category}/{name}, {keep}, {records} records"
+            "  schema {id}: {category}/{name}, {keep}, {records}"
         )?;
-        writeln!(output, "{}", human::wrapped(fields))?;
+        if !schema.fields.is_empty() {
+            writeln!(output, "{}", human::wrapped(fields))?;
+        }
     }
     for (category, records) in survey.by_category() {
         writeln!(
@@ -119,18 +121,16 @@ fn print_registry(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
             human::count(records)
         )?;
     }
-    let (symbols, points) = (registry.symbols().count(), registry.clock_points.len());
-    let producers = registry.producers.len();
-    writeln!(
-        output,
-        "  {symbols} symbols, {points} clock points, {producers} producers"
-    )?;
+    let symbols = human::counted(registry.symbols().count() as u64, "symbol");
+    let points = human::counted(registry.clock_points.len() as u64, "clock point");
+    let producers = human::counted(registry.producers.len() as u64, "producer");
+    writeln!(output, "  {symbols}, {points}, {producers}")?;
     Ok(())
 }
 
 fn print_end(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
     if !survey.block_list.is_empty() {
-        let mut table = human::table(&[
+        let mut table = human::Table::new(&[
             ">segment",
             ">offset",
             ">sequence",
@@ -142,15 +142,16 @@ fn print_end(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
         ]);
         for (segment, offset, block) in &survey.block_list {
             let segment = survey.segments.get(*segment);
-            table.add_row(vec![
-                human::right(segment.map_or(0, |segment| segment.header.file.segment)),
-                human::right(offset),
-                human::right(block.sequence),
-                kind_name(block.kind).into(),
-                human::right(block.ring),
-                human::right(block.records),
-                human::right(block.payload_bytes),
-                human::right(block.first_pos),
+            let segment = segment.map_or(0, |segment| segment.header.file.segment);
+            table.row([
+                segment.to_string(),
+                offset.to_string(),
+                block.sequence.to_string(),
+                kind_name(block.kind).to_owned(),
+                block.ring.to_string(),
+                block.records.to_string(),
+                block.payload_bytes.to_string(),
+                block.first_pos.to_string(),
             ]);
         }
         writeln!(output, "{table}")?;

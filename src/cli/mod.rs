@@ -2,7 +2,6 @@
 
 mod convert;
 mod demo;
-mod format;
 mod human;
 mod inspect;
 mod output;
@@ -15,9 +14,17 @@ use clap::{Parser, Subcommand};
 
 pub use output::{Output, Status};
 
+const QUICK_START: &str = "\
+Quick start:
+  stormlog demo --dir /tmp/demo          record made-up traffic of two services
+  stormlog sessions /tmp/demo            list what is there
+  jq -c . /tmp/demo/*_stress.jsonl       read it: JSON Lines, one file per session and category
+
+Exit code: 0 ok, 1 faults were found (damage, lost records, bad lines), 2 could not run.";
+
 /// Flight recorder for services: record, convert and inspect sessions.
 #[derive(Debug, Parser)]
-#[command(name = "stormlog", version, about, max_term_width = 100)]
+#[command(name = "stormlog", version, about, max_term_width = 100, after_help = QUICK_START)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

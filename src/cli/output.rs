@@ -3,6 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use serde_json::{Value as Json, json};
+
+use super::human;
+use crate::session::ConvertedFile;
+
 /// How a command ended that could run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -34,7 +39,7 @@ impl Output {
             Ok(Status::Faults) => ExitCode::from(1),
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
-                anstream::eprintln!("stormlog: {error:#}");
+                complain(&format!("stormlog: {}", with_causes(&error)));
                 ExitCode::from(2)
             }
         }
@@ -51,9 +56,63 @@ impl Write for Output {
     }
 }
 
+/// Prints a line on standard error. Nobody may be reading it: that changes nothing.
+pub fn complain(line: &str) {
+    let _unread = writeln!(anstream::stderr(), "{line}");
+}
+
+/// An error and its causes on one line, without those that the text before them ends with:
+/// [`Error`](crate::Error) says its cause itself, because it is mostly printed alone.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = human::plain(&cause.to_string());
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Converted files for a report of a command.
+pub fn files_json(files: &[ConvertedFile]) -> Json {
+    let files = files.iter().map(|file| {
+        json!({
+            "category": file.category,
+            "path": file.path.display().to_string(),
+            "lines": file.lines,
+            "bytes": file.bytes,
+        })
+    });
+    files.collect()
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+    use crate::error::IoContext;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let ours: Result<(), _> = Err(missing()).io_context("cannot open", "/x");
+        let ours = with_causes(&ours.context("session 1").unwrap_err());
+        assert_eq!(ours, "session 1: cannot open /x: entity not found");
+        let other: anyhow::Result<()> = Err(missing()).context("cannot read y");
+        assert_eq!(
+            with_causes(&other.unwrap_err()),
+            "cannot read y: entity not found"
+        );
+    }
 }

@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 use super::{Output, Status, human};
 use crate::convert::{parse_ledger, rfc3339};
 use crate::record::is_category_name;
-use crate::segment::files::{SESSIONS_DIR, SessionFiles};
-use crate::segment::header::is_session_id;
+use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles, is_live};
+use crate::segment::header::{SESSION_ID_BYTES, is_session_id};
 use crate::segment::survey::Survey;
 
 const EXAMPLES: &str = "\
@@ -20,9 +20,14 @@ Examples:
   stormlog sessions                     sessions in ./debug_logs
   stormlog sessions /var/log/app --json | jq -r 'select(.state == \"open\").session_id'
 
-States: converted (JSON Lines only, closed), closed (segments left), open (segments without the
-last seal: still recording, or killed), unknown (JSON Lines without a session_end), damaged
-(no segment can be read).
+States:
+  live       a process records it, or converts what it has recorded
+  closed     ended, its segments are still there
+  open       its process died before the end: stormlog convert saves what was recorded
+  converted  ended, only its JSON Lines are there
+  unknown    JSON Lines without a session_end, or segments without the last seal of which it
+             cannot be told whether a process records them
+  damaged    no segment can be read
 
 Exit code: 0 listed, 1 a session is damaged, 2 could not run.";
 
@@ -36,7 +41,11 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The log directory.
-    #[arg(value_name = "DIR", default_value = "./debug_logs")]
+    #[arg(
+        value_name = "DIR",
+        env = "DEBUG_LOG_DIR",
+        default_value = "./debug_logs"
+    )]
     dir: PathBuf,
     /// Print JSON, one line per session.
     #[arg(long)]
@@ -73,11 +82,6 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
     Ok(if damaged { Status::Faults } else { Status::Ok })
 }
 
-/// Whether a process holds the lock of the session in `.stormlog/{id}`; `None` = not known.
-fn is_alive(_session_dir: &Path) -> Option<bool> {
-    None
-}
-
 /// Sessions of the files `{session}_{category}.jsonl`.
 fn from_json_lines(dir: &Path) -> anyhow::Result<BTreeMap<String, Found>> {
     let mut sessions: BTreeMap<String, Found> = BTreeMap::new();
@@ -110,7 +114,9 @@ fn from_json_lines(dir: &Path) -> anyhow::Result<BTreeMap<String, Found>> {
 }
 
 fn split_name(name: &str) -> Option<(&str, &str)> {
-    let (id, rest) = name.strip_suffix(".jsonl")?.split_at_checked(15)?;
+    let (id, rest) = name
+        .strip_suffix(".jsonl")?
+        .split_at_checked(SESSION_ID_BYTES)?;
     let category = rest.strip_prefix('_')?;
     (is_session_id(id) && is_category_name(category)).then_some((id, category))
 }
@@ -169,22 +175,37 @@ fn add_segments(dir: &Path, sessions: &mut BTreeMap<String, Found>) -> anyhow::R
         if !is_dir || !is_session_id(&id) {
             continue;
         }
+        // Asked first: what is closed while we read is reported as live, not as damaged.
+        let liveness = is_live(&path);
         let found = SessionFiles::find(&path).ok();
         let found = found.and_then(|found| found.into_iter().find(|s| s.session_id == id));
+        let survey = found.map(|files| Survey::new(&files, false)).transpose();
+        if survey.as_ref().map_or(true, Option::is_none) && !path.exists() {
+            // It was converted and removed meanwhile.
+            continue;
+        }
         let session = sessions.entry(id).or_default();
-        match found {
-            Some(files) => add_survey(&Survey::new(&files, false)?, &path, session),
-            None => session.state = "damaged",
+        match survey? {
+            Some(survey) => add_survey(&survey, liveness, session),
+            None => session.state = state(None, liveness),
         }
     }
     Ok(())
 }
 
-fn add_survey(survey: &Survey, path: &Path, session: &mut Found) {
-    session.state = match (survey.is_sealed(), is_alive(path)) {
-        (true, _) => "closed",
-        (false, _) => "open",
-    };
+/// The state of a session with a directory; `sealed` is `None` when no segment can be read.
+fn state(sealed: Option<bool>, liveness: Liveness) -> &'static str {
+    match (liveness, sealed) {
+        (Liveness::Live { .. }, _) => "live",
+        (_, None) => "damaged",
+        (_, Some(true)) => "closed",
+        (Liveness::Dead, Some(false)) => "open",
+        (Liveness::Unknown, Some(false)) => "unknown",
+    }
+}
+
+fn add_survey(survey: &Survey, liveness: Liveness, session: &mut Found) {
+    session.state = state(Some(survey.is_sealed()), liveness);
     if let Some((start, _, last)) = survey.span() {
         session.started = Some(rfc3339(start.utc_ns));
         session.duration_ns = Some(last.elapsed_ns);
@@ -206,7 +227,7 @@ fn print(
         writeln!(output, "no sessions in {dir}")?;
         return Ok(());
     }
-    let mut table = human::table(&[
+    let mut table = human::Table::new(&[
         "session",
         "state",
         "started",
@@ -218,14 +239,14 @@ fn print(
     for (id, session) in sessions {
         let names: Vec<&str> = session.categories.keys().map(String::as_str).collect();
         let started = session.started.as_deref().unwrap_or("?");
-        table.add_row(vec![
-            id.into(),
-            session.state.into(),
-            human::plain(started).into(),
-            human::right(session.duration_ns.map_or("?".to_owned(), human::duration)),
-            human::right(session.records.map_or("?".to_owned(), human::count)),
-            human::right(human::bytes(session.bytes)),
-            names.join(" ").into(),
+        table.row([
+            id.clone(),
+            session.state.to_owned(),
+            started.to_owned(),
+            session.duration_ns.map_or("?".to_owned(), human::duration),
+            session.records.map_or("?".to_owned(), human::count),
+            human::bytes(session.bytes),
+            names.join(" "),
         ]);
     }
     writeln!(output, "{table}")?;

@@ -312,10 +312,10 @@ impl Index {
             ));
         }
         let mut by_category: BTreeMap<u32, u64> = BTreeMap::new();
-        for (schema, count) in (0_u16..).zip(&counts.by_schema).filter(|(_, n)| **n > 0) {
-            if let Some(schema) = self.registry.schema(schema) {
-                *by_category.entry(schema.category.into()).or_default() += count;
-            }
+        for schema in self.registry.schemas() {
+            let count = counts.by_schema.get(usize::from(schema.id));
+            let count = count.copied().unwrap_or(0);
+            *by_category.entry(schema.category.into()).or_default() += count;
         }
         let sealed: BTreeMap<u32, u64> = seal.categories.iter().copied().collect();
         let counted = |category: &u32| by_category.get(category).copied().unwrap_or(0);

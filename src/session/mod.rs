@@ -18,6 +18,7 @@ use crate::producer::Log;
 use crate::record::Category;
 use crate::segment::ledger_file::LedgerFile;
 use crate::sync::barrier;
+use crate::sys::alive::SessionLock;
 use crate::sys::dir::Dir;
 use crate::sys::report::say;
 use crate::writer::{Control, Request, WriterEnd};
@@ -63,8 +64,8 @@ struct Live {
     root_dir: Dir,
     session_dir: Arc<Dir>,
     threads: Mutex<Option<Threads>>,
-    /// Holds the process lock that says that the session is alive.
-    lock: std::fs::File,
+    /// Says that the session is alive, until it has been converted.
+    _lock: SessionLock,
 }
 
 #[derive(Debug)]

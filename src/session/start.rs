@@ -1,14 +1,11 @@
 //! Starting a session: directories, storage, first segment, threads.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, fcntl_lock};
-
-use super::dirs::{self, LOCK_NAME, RINGS_NAME};
+use super::dirs::{self, RINGS_NAME};
 use super::markers::{SessionEnd, SessionStart};
 use super::{Live, Threads};
 use crate::config::{RingStorage, Settings};
@@ -25,6 +22,7 @@ use crate::segment::layout::{
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
 use crate::sys::affinity;
+use crate::sys::alive::SessionLock;
 use crate::sys::clock::{Clock, ticks_per_second};
 use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
@@ -52,7 +50,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
             root_dir: claimed.root_dir,
             session_dir,
             threads: Mutex::new(Some(started.threads)),
-            lock: started.lock,
+            _lock: started.lock,
         }),
         Err(error) => {
             if let Err(second) = dirs::remove(root_dir, &session_dir, &id) {
@@ -67,15 +65,13 @@ struct Started {
     core: Arc<Core>,
     control: Arc<Control>,
     threads: Threads,
-    lock: File,
+    lock: SessionLock,
 }
 
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let path = dir.path();
-    let lock = dir.create_file(LOCK_NAME)?;
-    fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .io_context("cannot lock", dir.path_of(LOCK_NAME))?;
+    let lock = SessionLock::take(dir)?;
     let clock = Clock::detect();
     let rate = calibrated_rate(clock);
     let point = clock.point();

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 
 use crate::error::{Error, IoContext};
 
@@ -185,9 +185,17 @@ impl Dir {
     /// # Errors
     /// When the directory cannot be read.
     pub fn exists(&self, name: &str) -> Result<bool, Error> {
+        self.stat_of(name).map(|stat| stat.is_some())
+    }
+
+    /// What `name` is, `None` when it is missing. A symbolic link is not followed.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn stat_of(&self, name: &str) -> Result<Option<Stat>, Error> {
         match rustix::fs::statat(&self.fd, self.component(name)?, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Ok(stat) => Ok(Some(stat)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(error) => Err(error).io_context("cannot look up", self.path_of(name)),
         }
     }
@@ -253,6 +261,19 @@ impl Dir {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Locks the directory (flock) for converting the session in it, until `self` is dropped;
+    /// false while another descriptor has it locked.
+    ///
+    /// # Errors
+    /// Where the file system cannot lock directories.
+    pub fn try_lock(&self) -> rustix::io::Result<bool> {
+        match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until the entries of the directory are on the disk.

@@ -1,6 +1,7 @@
 //! The edge to the operating system.
 
 pub(crate) mod affinity;
+pub(crate) mod alive;
 pub(crate) mod clock;
 pub(crate) mod dir;
 pub(crate) mod map;

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-#[cfg(test)]
-use crate::record::Record;
 use crate::record::catalog::{orchestrator, proxy};
-use crate::record::{Extra, Name, Value};
-use crate::{Log, Outcome};
+use crate::record::{Extra, Name, Record, Value};
+use crate::{Log, Outcome, symbol};
 
 /// The most extra fields that one event has.
 pub const EXTRAS_MAX: usize = 8;
+
+/// Header, count of extra fields and padding of a record are shorter.
+const RECORD_OVERHEAD_BYTES: usize = 32;
+/// What stands beside the texts of an extra field is shorter.
+const EXTRA_OVERHEAD_BYTES: usize = 16;
 
 /// Which program logs the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,12 +99,37 @@ impl From<f64> for Owned {
 }
 
 impl Event {
+    /// At most so many bytes does the event take in a ring.
+    pub fn ring_bytes_max(&self) -> usize {
+        let extras = self.extras.iter().map(|(key, owned)| {
+            let key = match key {
+                Name::Text(text) => text.len(),
+                Name::Symbol(_) => 0,
+            };
+            let value = match owned {
+                Owned::Text(text) | Owned::Json(text) => text.len(),
+                Owned::Flag(_) | Owned::Int(_) | Owned::Float(_) => 0,
+            };
+            EXTRA_OVERHEAD_BYTES + key + value
+        });
+        RECORD_OVERHEAD_BYTES + self.payload.bytes() + extras.sum::<usize>()
+    }
+
     /// The extra fields in `space`.
     pub fn extras<'s, 'e: 's>(&'e self, space: &'s mut [Extra<'e>; EXTRAS_MAX]) -> &'s [Extra<'e>] {
         for (place, (key, owned)) in space.iter_mut().zip(&self.extras) {
             *place = Extra::new(*key, owned.value());
         }
         &space[..self.extras.len().min(EXTRAS_MAX)]
+    }
+}
+
+/// The severity of a stress event, in the word that both services use.
+pub fn severity(critical: bool) -> Name<'static> {
+    if critical {
+        symbol!("critical")
+    } else {
+        symbol!("warning")
     }
 }
 
@@ -159,6 +187,16 @@ macro_rules! payloads {
                 match self {
                     $(Self::$variant { $($field),* } => {
                         log.push_with(&$side::$record { $($field: $field.lend()),* }, extras)
+                    })*
+                }
+            }
+
+            /// Bytes of the record without its header and extra fields.
+            pub fn bytes(&self) -> usize {
+                match self {
+                    $(Self::$variant { $($field),* } => {
+                        let record = $side::$record { $($field: $field.lend()),* };
+                        size_of_val(&record.fixed(usize::MAX)) + record.variable_bytes(usize::MAX)
                     })*
                 }
             }

@@ -31,14 +31,18 @@ The traffic is made up after real runs of two services: health checks, requests,
 in every ten minutes one of each kind of trouble (VPN loss, circuit breaker, slow starts, mass
 disconnect, unhealthy engines, changed ports). The same seed gives the same traffic.
 
-As fast as possible is faster than any disk: what does not fit into the rings then is dropped and
-counted, and the exit code is 1, as for every lost record.
+Threads wait for the writer before their rings are full, outside of the measured pushes, so that
+nothing is lost. With --rate they do not wait, as a service would not: what does not fit is dropped
+and counted.
 
 Examples:
   stormlog demo
   stormlog demo --dir /tmp/demo --seed 7 --keep-segments
   stormlog demo --records 1000000 --threads 2
-  stormlog demo --records 20000 --rate 5000 --json";
+  stormlog demo --records 20000 --rate 5000 --json
+
+Exit code: 0 every record was kept, 1 records were lost or a session did not end well, 2 could
+not run.";
 
 /// Record made-up traffic of two services and show what happened.
 #[derive(Debug, clap::Args)]
@@ -51,7 +55,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Records per second, both services together [default: the shape of the traffic,
-    /// compressed to about 2 s; with --records as fast as possible].
+    /// compressed to about 2 s; with --records as fast as the writer takes them]
     #[arg(long, value_parser = parse_rate)]
     rate: Option<f64>,
     /// Threads of each service, up to 256.

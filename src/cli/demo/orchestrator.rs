@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::episodes;
-use super::event::{Extras, Owned, Payload, Side};
+use super::event::{Extras, Owned, Payload, Side, severity};
 use super::model::{CYCLE, ENGINES, Generator, millis, seconds};
 use super::random::Quantiles;
 use crate::record::Name;
@@ -252,14 +252,9 @@ impl Generator {
         description: String,
         extras: Extras,
     ) {
-        let severity = if critical {
-            symbol!("critical")
-        } else {
-            symbol!("warning")
-        };
         let payload = Payload::Stress {
             event_type,
-            severity,
+            severity: severity(critical),
             description,
         };
         self.emit(Side::Orchestrator, lane, at, payload, extras);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ending::{Ending, fetch_failed, handler_exit, start_failed};
 use super::episodes;
-use super::event::{Extras, Payload, Side};
+use super::event::{Extras, Payload, Side, severity};
 use super::model::{CYCLE, ENGINES, Generator, millis, seconds};
 use super::orchestrator::micros;
 use super::random::Quantiles;
@@ -375,14 +375,9 @@ impl Generator {
         description: String,
         extras: Extras,
     ) {
-        let severity = if critical {
-            symbol!("critical")
-        } else {
-            symbol!("warning")
-        };
         let payload = Payload::ProxyStress {
             event_type,
-            severity,
+            severity: severity(critical),
             description,
         };
         self.emit(Side::Proxy, lane, at, payload, extras);

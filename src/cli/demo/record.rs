@@ -105,11 +105,10 @@ pub fn record(plan: &Plan) -> Result<Run> {
         let mut workers = Vec::new();
         for (side, session) in [(Side::Orchestrator, &orchestrator), (Side::Proxy, &proxy)] {
             for thread in 0..plan.threads {
-                let log = session.log();
                 let mine = move |event: &Event| {
                     event.side == side && event.lane as usize % plan.threads == thread
                 };
-                workers.push(scope.spawn(move || push_all(plan, &log, start, mine)));
+                workers.push(scope.spawn(move || push_all(plan, session, start, mine)));
             }
         }
         let mut all = Pushes::new()?;
@@ -139,10 +138,12 @@ pub fn record(plan: &Plan) -> Result<Run> {
 /// Pushes the events of one thread.
 fn push_all(
     plan: &Plan,
-    log: &Log,
+    session: &Session,
     start: Instant,
     mine: impl Fn(&Event) -> bool,
 ) -> Result<Pushes> {
+    let log = session.log();
+    let mut throttle = Throttle::new(session, plan);
     let numbered = plan.events.iter().enumerate();
     let events: Vec<_> = numbered.filter(|(_, event)| mine(event)).collect();
     let mut pushes = Pushes::new()?;
@@ -164,11 +165,49 @@ fn push_all(
             {
                 thread::sleep(wait);
             }
-            push(event, log, &mut pushes);
+            throttle.before(event)?;
+            push(event, &log, &mut pushes);
         }
         round += 1;
     }
     Ok(pushes)
+}
+
+/// Flushes before the ring of its thread can be full. A record that finds its ring full is
+/// dropped, because a service must never wait; the demo has the time, unless it was given a rate.
+struct Throttle<'s> {
+    session: &'s Session,
+    /// Bytes between two flushes: half of the smallest ring that as many threads get, because the
+    /// last quarter is for records of the class `Always`.
+    flush_bytes: usize,
+    /// Upper bound of the bytes in the ring.
+    unflushed_bytes: usize,
+}
+
+impl<'s> Throttle<'s> {
+    fn new(session: &'s Session, plan: &Plan) -> Self {
+        let flush_bytes = match (plan.pace, plan.threads) {
+            (Pace::Rate(_), _) => usize::MAX,
+            (_, ..=8) => 256 << 10,
+            (_, ..=64) => 32 << 10,
+            _ => 8 << 10,
+        };
+        Self {
+            session,
+            flush_bytes,
+            unflushed_bytes: 0,
+        }
+    }
+
+    fn before(&mut self, event: &Event) -> Result<()> {
+        let bytes = event.ring_bytes_max();
+        self.unflushed_bytes = self.unflushed_bytes.saturating_add(bytes);
+        if self.unflushed_bytes > self.flush_bytes {
+            self.session.flush()?;
+            self.unflushed_bytes = bytes;
+        }
+        Ok(())
+    }
 }
 
 /// Pushes one event and takes the time of the push alone.

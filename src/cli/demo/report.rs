@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 
 use super::event::Side;
 use super::record::{Recorded, Run};
-use crate::cli::format;
-use crate::cli::output::Status;
+use crate::cli::human;
+use crate::cli::output::{Status, files_json};
 
 /// The result of a run with what is known about it.
 pub struct Report<'a> {
@@ -78,21 +78,27 @@ impl Report<'_> {
         writeln!(
             out,
             "Recorded {} in {:.1} s, seed {}.",
-            format::counted(nanos.len(), "record"),
+            human::counted(nanos.len(), "record"),
             self.run.elapsed.as_secs_f64(),
             self.seed
         )?;
         for side in &self.run.sides {
             self.write_side(side, out)?;
         }
-        let at = |quantile| format::nanos(nanos.value_at_quantile(quantile));
+        let at = |quantile| human::nanos(nanos.value_at_quantile(quantile));
         writeln!(
             out,
             "\nPush: p50 {}, p99 {}, max {}. Of each, {} are the two clock readings around it.",
             at(0.5),
             at(0.99),
-            format::nanos(nanos.max()),
-            format::nanos(self.clock_ns),
+            human::nanos(nanos.max()),
+            human::nanos(self.clock_ns),
+        )?;
+        let wakes = self.run.sides.iter().map(|side| side.closed.wakes).sum();
+        writeln!(
+            out,
+            "Syscalls made by pushes: {}, to wake the sleeping writer.",
+            human::count(wakes)
         )?;
         if self.slept {
             writeln!(
@@ -101,7 +107,7 @@ impl Report<'_> {
             )?;
         }
         if self.run.pushes.refused > 0 {
-            let refused = format::counted(self.run.pushes.refused, "record");
+            let refused = human::counted(self.run.pushes.refused, "record");
             writeln!(out, "Not taken: {refused}.")?;
         }
         writeln!(out, "\nTry next")?;
@@ -114,8 +120,8 @@ impl Report<'_> {
     fn write_side(&self, side: &Recorded, out: &mut impl Write) -> io::Result<()> {
         let closed = &side.closed;
         writeln!(out, "\nSession {} ({})", closed.session_id, name(side.side))?;
-        writeln!(out, "{}", format::indented(&format::ledger(&closed.ledger)))?;
-        if let Some(reasons) = format::drop_reasons(&closed.ledger) {
+        writeln!(out, "{}", human::ledger(&closed.ledger))?;
+        if let Some(reasons) = human::drop_reasons(&closed.ledger) {
             writeln!(out, "  {reasons}")?;
         }
         let exact = if closed.ledger.is_exact() {
@@ -124,15 +130,15 @@ impl Report<'_> {
             "THE LEDGER DOES NOT ADD UP"
         };
         let bytes = closed.files.iter().map(|file| file.bytes).sum();
-        let files = format::counted(closed.files.len() as u64, "file");
+        let files = human::counted(closed.files.len() as u64, "file");
         writeln!(
             out,
             "  {exact}; {files}, {} in {}",
-            format::bytes(bytes),
+            human::bytes(bytes),
             self.pattern(side)
         )?;
         if let Some(segments) = &closed.segments {
-            let bytes = format::bytes(closed.segment_bytes);
+            let bytes = human::bytes(closed.segment_bytes);
             writeln!(out, "  segments: {}, {bytes}", segments.display())?;
         }
         for fault in &closed.faults {
@@ -148,43 +154,61 @@ impl Report<'_> {
 
     /// Three commands that work on what was recorded.
     fn commands(&self) -> [String; 3] {
-        let [orchestrator, proxy] = &self.run.sides;
-        let file = |side: &Recorded, category: &str| {
-            let name = format!("{}_{category}.jsonl", side.closed.session_id);
-            format::shell(&self.dir.join(name).display().to_string())
+        let sides = &self.run.sides;
+        let dir = human::shell(&self.dir.display().to_string());
+        let stress = file_of(&sides[0], "stress").or_else(|| file_of(&sides[1], "stress"));
+        let look = match stress.or_else(|| file_of(&sides[0], "session")) {
+            Some(file) if is_installed("jq") => format!("jq -c . {file} | head -n 3"),
+            Some(file) => format!("head -n 3 {file}"),
+            None => format!("ls {dir}"),
         };
-        let mut again = self.dir.as_os_str().to_owned();
-        again.push("-again");
-        let again = format::shell(&again.display().to_string());
-        [
-            format!("head -n 3 {}", file(orchestrator, "stress")),
-            format!("grep -c slow_request {}", file(proxy, "stress")),
-            format!(
-                "stormlog replay --dir {again} {} {}",
-                file(orchestrator, "provisioning"),
-                file(proxy, "provisioning")
-            ),
-        ]
+        let segments = sides.each_ref().map(|side| side.closed.segments.as_deref());
+        let again = match segments {
+            [Some(first), _] | [_, Some(first)] => {
+                format!(
+                    "stormlog inspect {}",
+                    human::shell(&first.display().to_string())
+                )
+            }
+            [None, None] => {
+                let mut again = self.dir.as_os_str().to_owned();
+                again.push("-again");
+                let again = human::shell(&again.display().to_string());
+                let files = sides.iter().filter_map(|side| {
+                    let provisioning = file_of(side, "provisioning");
+                    provisioning.or_else(|| file_of(side, "session"))
+                });
+                let files = files.collect::<Vec<_>>().join(" ");
+                format!("stormlog replay --dir {again} {files}")
+            }
+        };
+        [look, format!("stormlog sessions {dir}"), again]
     }
+}
+
+/// The file of a category, quoted for a shell, if there is one.
+fn file_of(side: &Recorded, category: &str) -> Option<String> {
+    let mut files = side.closed.files.iter();
+    let file = files.find(|file| file.category == category)?;
+    Some(human::shell(&file.path.display().to_string()))
+}
+
+/// Whether a shell would probably find `program`.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 fn session_json(side: &Recorded) -> Json {
     let closed = &side.closed;
-    let files = closed.files.iter().map(|file| {
-        json!({
-            "path": file.path.display().to_string(),
-            "category": file.category,
-            "lines": file.lines,
-            "bytes": file.bytes,
-        })
-    });
     json!({
         "side": name(side.side),
         "session_id": closed.session_id,
         "ledger": closed.ledger.to_json(),
-        "files": files.collect::<Vec<_>>(),
+        "files": files_json(&closed.files),
         "segments": closed.segments.as_ref().map(|path| path.display().to_string()),
         "segment_bytes": closed.segment_bytes,
+        "wakes": closed.wakes,
         "faults": closed.faults,
     })
 }

@@ -31,7 +31,7 @@ const HELP: &str = "\
 Every line is recorded with all its fields, types and digits; session_id, timestamp and
 elapsed_seconds are new (--original-time keeps the old time as original_timestamp). The
 category comes from the file name, {session}_{category}.jsonl.
-Bad lines are named on standard error and left out; then the exit code is 1.
+Bad lines are named on standard error and left out.
 The lines of a file stay in order, unless there are more threads than files.
 A field sample_weight, which the engine writes itself, becomes field_sample_weight.
 
@@ -39,7 +39,10 @@ Examples:
   stormlog replay old_logs/*.jsonl
   stormlog replay --dir again --original-time old_logs/20251018_144523_*.jsonl
   stormlog replay --speed 10 old_logs/*.jsonl
-  zcat old.jsonl.gz | stormlog replay --category vpn -";
+  zcat old.jsonl.gz | stormlog replay --category vpn -
+
+Exit code: 0 every line was recorded, 1 lines were bad or lost or the session did not end well, 2
+could not run.";
 
 /// Record existing JSON Lines logs again.
 #[derive(Debug, clap::Args)]
@@ -60,7 +63,7 @@ pub(super) struct Args {
     /// Pace: max, original, or a factor such as 10 (all files together, by their timestamps).
     #[arg(long, default_value = "max", value_parser = parse_speed)]
     speed: Speed,
-    /// Threads that push at --speed max, up to 32 [default: one per file, at most one per core]
+    /// Threads that push at --speed max, up to 32 [default: one per file, at most one per core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=push::THREADS_MAX as i64))]
     threads: Option<u16>,
     /// Category of all lines, instead of the one in each file's name.

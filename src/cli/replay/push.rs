@@ -6,7 +6,8 @@ use indicatif::ProgressBar;
 
 use super::parse::{BadLine, Parsed, parse_line};
 use super::source::Source;
-use crate::cli::format;
+use crate::cli::human;
+use crate::cli::output::complain;
 use crate::error::Error;
 use crate::record::Category;
 use crate::{Log, Outcome, Session};
@@ -98,13 +99,13 @@ impl Input {
     pub fn finish(&self) {
         let bad = self.counts().bad;
         if let Some(more @ 1..) = bad.checked_sub(BAD_LINES_SHOWN) {
-            let lines = format::counted(more, "more bad line");
+            let lines = human::counted(more, "more bad line");
             self.print(&format!("{}: {lines}", self.source.name()));
         }
     }
 
     fn print(&self, text: &str) {
-        self.bar.suspend(|| anstream::eprintln!("{text}"));
+        self.bar.suspend(|| complain(text));
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

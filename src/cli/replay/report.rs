@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::push::{Counts, Input};
 use crate::CloseReport;
-use crate::cli::format;
-use crate::cli::output::Status;
+use crate::cli::human;
+use crate::cli::output::{Status, files_json};
 
 /// The result of a replay.
 pub struct Summary<'a> {
@@ -57,14 +57,6 @@ impl<'a> Summary<'a> {
                 "lost": counts.lost,
             })
         });
-        let files = self.closed.files.iter().map(|file| {
-            json!({
-                "path": file.path.display().to_string(),
-                "category": file.category,
-                "lines": file.lines,
-                "bytes": file.bytes,
-            })
-        });
         let summary = json!({
             "session_id": self.closed.session_id,
             "lines": self.total.lines,
@@ -72,7 +64,7 @@ impl<'a> Summary<'a> {
             "lost": self.total.lost,
             "inputs": inputs.collect::<Vec<_>>(),
             "ledger": self.closed.ledger.to_json(),
-            "files": files.collect::<Vec<_>>(),
+            "files": files_json(&self.closed.files),
             "segments": self.closed.segments.as_ref().map(|path| path.display().to_string()),
             "faults": self.closed.faults,
         });
@@ -87,41 +79,37 @@ impl<'a> Summary<'a> {
         writeln!(
             out,
             "Replayed {} of {} as session {}: {} bad, {} lost.",
-            format::counted(self.total.lines, "line"),
-            format::counted(self.inputs.len() as u64, "file"),
+            human::counted(self.total.lines, "line"),
+            human::counted(self.inputs.len() as u64, "file"),
             self.closed.session_id,
-            format::count(self.total.bad),
-            format::count(self.total.lost),
+            human::count(self.total.bad),
+            human::count(self.total.lost),
         )?;
-        let mut table = format::table(&["file", "category", "lines", "bad", "lost"], 2);
+        let mut table = human::Table::new(&["file", "category", ">lines", ">bad", ">lost"]);
         for input in self.inputs {
             let counts = input.counts();
-            table.add_row([
+            table.row([
                 input.source.name(),
                 input.source.category.name().to_owned(),
-                format::count(counts.lines),
-                format::count(counts.bad),
-                format::count(counts.lost),
+                human::count(counts.lines),
+                human::count(counts.bad),
+                human::count(counts.lost),
             ]);
         }
-        writeln!(out, "\n{}", format::indented(&table))?;
-        writeln!(
-            out,
-            "\nLedger\n{}",
-            format::indented(&format::ledger(&self.closed.ledger))
-        )?;
-        if let Some(reasons) = format::drop_reasons(&self.closed.ledger) {
+        writeln!(out, "\n{table}")?;
+        writeln!(out, "\nLedger\n{}", human::ledger(&self.closed.ledger))?;
+        if let Some(reasons) = human::drop_reasons(&self.closed.ledger) {
             writeln!(out, "  {reasons}")?;
         }
         if !self.closed.files.is_empty() {
             writeln!(out, "\nFiles")?;
         }
         for file in &self.closed.files {
-            let size = format::bytes(file.bytes);
+            let size = human::bytes(file.bytes);
             writeln!(out, "  {}  {size}", file.path.display())?;
         }
         if let Some(segments) = &self.closed.segments {
-            let size = format::bytes(self.closed.segment_bytes);
+            let size = human::bytes(self.closed.segment_bytes);
             writeln!(out, "  {}  {size} of segments", segments.display())?;
         }
         for fault in &self.closed.faults {

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::record::{CATEGORIES_BUILTIN, CATEGORY_BYTES_MAX, Category, is_category_name};
-
-/// Length of a session id, `YYYYMMDD_HHMMSS`.
-const SESSION_ID_BYTES: usize = 15;
+use crate::segment::header::{SESSION_ID_BYTES, is_session_id};
 
 /// One file to replay.
 #[derive(Clone, Debug)]
@@ -79,11 +77,7 @@ fn category_name(stem: &str) -> String {
 
 fn after_session_id(stem: &str) -> Option<&str> {
     let (id, rest) = stem.split_at_checked(SESSION_ID_BYTES)?;
-    let is_id = id.bytes().enumerate().all(|(index, byte)| match index {
-        8 => byte == b'_',
-        _ => byte.is_ascii_digit(),
-    });
-    rest.strip_prefix('_').filter(|_| is_id)
+    rest.strip_prefix('_').filter(|_| is_session_id(id))
 }
 
 /// Empty when nothing of it can be in a category name.

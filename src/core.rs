@@ -77,6 +77,8 @@ impl Gates {
 pub(crate) struct Wake {
     /// The writer sleeps, or is about to.
     parked: AtomicBool,
+    /// It sleeps until a push wakes it, or is about to.
+    dozing: AtomicBool,
     thread: OnceLock<Thread>,
     /// Wakes by producers: their only syscalls.
     wakes: AtomicU64,
@@ -92,6 +94,19 @@ impl Wake {
     /// Writer: announces that it will sleep, or that it is awake.
     pub(crate) fn set_parked(&self, parked: bool) {
         self.parked.store(parked, SeqCst);
+    }
+
+    /// Writer: announces that it will doze, or that it is awake.
+    pub(crate) fn set_dozing(&self, dozing: bool) {
+        self.set_parked(dozing);
+        self.dozing.store(dozing, SeqCst);
+    }
+
+    /// Producer with a new ring: wakes the writer if it dozes and does not know the ring.
+    pub(crate) fn wake_if_dozing(&self) {
+        if self.dozing.load(SeqCst) {
+            self.wake_if_parked();
+        }
     }
 
     /// Producer: wakes the writer if it sleeps; at most one syscall per sleep, counted.

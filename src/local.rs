@@ -96,7 +96,7 @@ pub(crate) fn with_slot<T>(core: &Arc<Core>, push: impl FnOnce(&RingSlot) -> T) 
     let index = core.storage.take_ring()?;
     let slot = core.storage.slot(index);
     // The ring is new to a writer that dozes.
-    core.wake.wake_if_parked();
+    core.wake.wake_if_dozing();
     if own(core, index) {
         remember(core, slot);
         return Some(push(slot));

@@ -172,8 +172,8 @@ fn records_that_lie_about_themselves_spoil_nothing_else() {
         assert!(ended.is_err());
     }
     // The budget of large records is whole again.
-    let long = "x".repeat(900_000);
-    let extras = [Extra::new("long", long.as_str())];
+    let text = "x".repeat(900_000);
+    let extras = [Extra::new("text", text.as_str())];
     assert_eq!(log.event(Category::custom(), &extras), Outcome::Kept);
     let report = session.close().unwrap();
     assert!(report.ledger.is_exact(), "{:?}", report.ledger);

@@ -85,7 +85,9 @@ pub(crate) enum Backend<'a> {
     File(&'a File),
 }
 
-/// One ring with the private state of its producer.
+/// One ring with the private state of its producer. Aligned, so that two producers never write to
+/// one cache line.
+#[repr(align(64))]
 pub(crate) struct RingSlot {
     header: *const RingHeader,
     counters: *const CounterPage,

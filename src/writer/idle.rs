@@ -69,12 +69,12 @@ fn sleep(wake: &Wake, wait: Duration, has_work: impl Fn() -> bool) {
 /// Sleeps until a push, a request or the time limit.
 fn doze(core: &Core, has_work: impl Fn() -> bool) {
     // First announced, then asked for: a push that sees the request finds somebody to wake.
-    core.wake.set_parked(true);
+    core.wake.set_dozing(true);
     let quiet = core.storage.set_doze(true);
     if !has_work() {
         // A push that runs right now may have missed the request: come back soon.
         std::thread::park_timeout(if quiet { DOZE_MAX } else { WAIT_MAX });
     }
-    core.wake.set_parked(false);
+    core.wake.set_dozing(false);
     core.storage.set_doze(false);
 }

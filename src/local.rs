@@ -7,12 +7,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
-use std::sync::atomic::Ordering::Release;
 use std::sync::{Arc, Weak};
 
 use crate::core::Core;
 use crate::record::cut_text;
-use crate::ring::{RingSlot, state};
+use crate::ring::RingSlot;
 use crate::segment::entry::Entry;
 
 /// Sessions whose rings a thread finds without a search; the number of the session chooses.
@@ -55,21 +54,10 @@ impl Drop for Owned {
         FAST.with(|fast| fast.iter().for_each(|entry| entry.uid.set(0)));
         for ring in self.rings.get_mut().iter_mut().filter_map(Option::take) {
             if let Some(core) = ring.core.upgrade() {
-                give_up(&core, ring.index);
+                core.storage.slot(ring.index).ring().give_up();
             }
         }
     }
-}
-
-/// Hands the ring to the writer, which drains what is left in it.
-fn give_up(core: &Core, index: u32) {
-    // Release: pairs with the Acquire in the writer; our last commit comes before.
-    core.storage
-        .slot(index)
-        .ring()
-        .header
-        .state
-        .store(state::EXITED, Release);
 }
 
 /// The ring that the calling thread owns in this session, if the table remembers it.
@@ -103,7 +91,7 @@ pub(crate) fn with_slot<T>(core: &Arc<Core>, push: impl FnOnce(&RingSlot) -> T) 
         Some(push(slot))
     } else {
         let result = push(slot);
-        give_up(core, index);
+        slot.ring().give_up();
         Some(result)
     }
 }

@@ -106,10 +106,10 @@ mod grid {
 mod grid {
     use loom::cell::UnsafeCell;
 
-    /// Bytes per cell: the smallest record.
-    const CELL_BYTES: usize = 16;
+    /// Bytes per cell: what records are aligned to, so that two records never share one.
+    const CELL_BYTES: usize = crate::record::RECORD_ALIGN;
 
-    /// One loom cell per 16 bytes.
+    /// One loom cell per 4 bytes.
     #[derive(Debug)]
     pub(super) struct Grid(Vec<UnsafeCell<()>>);
 

@@ -13,8 +13,7 @@ mod spsc;
 mod storage;
 
 pub(crate) use busy::Refused;
-pub(crate) use header::state;
-pub(crate) use plan::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN, ring_capacities};
-pub(crate) use registry::{Registry, RegistryCursor};
-pub(crate) use spsc::{Consumer, Full, headroom};
+pub(crate) use plan::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
+pub(crate) use registry::RegistryCursor;
+pub(crate) use spsc::Consumer;
 pub(crate) use storage::{Backend, REGISTRY_BYTES, RingSlot, Storage};

@@ -1,1 +1,331 @@
+//! Loom models of the protocols between producers, writer and closer.
+//!
+//! Each model is run as it is, where it must explore a minimum of interleavings and pass, and once
+//! for every memory order it depends on, weakened, where it must fail. Both sides of each model
+//! are spawned threads: loom 0.7 explores too little when one of them is the main thread.
+//!
+//! Loom does not know mapped memory, membarrier or padding bytes; it sees the data of a ring as a
+//! grid of cells (see `buffer`). The fence that membarrier causes on another thread is modelled as
+//! a fence of that thread (see `sync::barrier`).
+#![expect(unsafe_code, reason = "models share memory as the real rings do")]
 
+use std::sync::atomic::AtomicUsize as StdUsize;
+use std::sync::atomic::Ordering::Relaxed as StdRelaxed;
+use std::sync::{Mutex, PoisonError};
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::buffer::Buffer;
+use super::busy::BusyFlag;
+use super::header::RingHeader;
+use super::registry::{Memory, Registry, RegistryCursor};
+use super::spsc::{Consumer, Full, ProducerSide, Ring};
+use crate::record::{HEADER_BYTES, KeepClass, SCHEMA_PADDING};
+use crate::segment::entry::Entry;
+use crate::sync::Ordering::Relaxed;
+use crate::sync::{AtomicU32, WEAKENED, barrier};
+
+/// Bytes of the model's ring: the longest record is a quarter of it.
+const CAPACITY: u64 = 128;
+/// Two of these leave 72 bytes, four leave a rest that has to be padded.
+const RECORD_BYTES: usize = 28;
+
+/// Models share the weakened order, so they run one at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a model, and then once for each order in `weaker`, where it must fail.
+fn check(iterations_min: usize, weaker: &[&str], model: fn()) {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let set = |name: Option<&str>| {
+        *WEAKENED.lock().unwrap_or_else(PoisonError::into_inner) = name.map(str::to_owned);
+    };
+    set(None);
+    let iterations = std::sync::Arc::new(StdUsize::new(0));
+    let count = std::sync::Arc::clone(&iterations);
+    builder().check(move || {
+        count.fetch_add(1, StdRelaxed);
+        model();
+    });
+    let iterations = iterations.load(StdRelaxed);
+    println!("{iterations} interleavings");
+    assert!(
+        iterations >= iterations_min,
+        "{iterations} interleavings only"
+    );
+    for name in weaker {
+        set(Some(name));
+        let result = std::panic::catch_unwind(|| builder().check(model));
+        set(None);
+        assert!(result.is_err(), "the model does not notice a weaker {name}");
+    }
+}
+
+fn builder() -> loom::model::Builder {
+    let mut builder = loom::model::Builder::new();
+    // LOOM_MAX_PREEMPTIONS decides; three without it.
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder
+}
+
+/// A ring with both its sides' state.
+struct Model {
+    header: RingHeader,
+    buffer: Buffer,
+    side: ProducerSide,
+    busy: BusyFlag,
+    /// Keeps the bytes of `buffer`.
+    _data: Vec<u64>,
+}
+
+// SAFETY: the data pointer leads into `_data`; accesses follow the protocol under test, and loom
+// reports two of them that are not ordered. `side` is used by the producer thread only.
+unsafe impl Send for Model {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
+
+impl Model {
+    fn new() -> Arc<Self> {
+        let mut data = vec![0_u64; CAPACITY as usize / 8];
+        // SAFETY: `CAPACITY` bytes, a power of two, that live as long as the model.
+        let buffer = unsafe { Buffer::new(data.as_mut_ptr().cast(), CAPACITY) };
+        let header = RingHeader::for_model(CAPACITY);
+        let model = Self {
+            header,
+            buffer,
+            side: ProducerSide::new(),
+            busy: BusyFlag::new(),
+            _data: data,
+        };
+        model.side.take(model.ring());
+        Arc::new(model)
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        Ring {
+            header: &self.header,
+            buffer: &self.buffer,
+        }
+    }
+
+    /// Pushes a record that holds `number`.
+    fn push(&self, number: u32) -> Result<(), Full> {
+        let place = self
+            .side
+            .reserve(self.ring(), RECORD_BYTES, KeepClass::Always, || ())?;
+        let bytes = self.side.bytes(self.ring(), place);
+        bytes.fill(0);
+        bytes[0] = (RECORD_BYTES / 4) as u8;
+        bytes[2] = 1;
+        bytes[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&number.to_le_bytes());
+        self.side.commit(self.ring(), place);
+        Ok(())
+    }
+
+    /// Drains what is committed and checks that the numbers go on from `next`.
+    fn drain(&self, consumer: &mut Consumer, next: &mut u32) {
+        let end = consumer.committed(self.ring());
+        while consumer.read_pos() < end {
+            let run = consumer.run(self.ring(), end);
+            let mut at = 0;
+            while at < run.len() {
+                let words = usize::from(u16::from_le_bytes([run[at], run[at + 1]]));
+                let schema = u16::from_le_bytes([run[at + 2], run[at + 3]]);
+                assert!(words > 0, "a torn record");
+                if schema != SCHEMA_PADDING {
+                    let number = &run[at + HEADER_BYTES..at + HEADER_BYTES + 4];
+                    assert_eq!(number, next.to_le_bytes(), "lost, torn or out of order");
+                    *next += 1;
+                }
+                at += words * 4;
+            }
+            let position = consumer.read_pos() + run.len() as u64;
+            consumer.free(self.ring(), position);
+        }
+    }
+}
+
+/// Every committed record is drained once, whole and in order, through a full ring and a lap that
+/// ends with padding; the ring starts with two records in it.
+#[test]
+fn loom_ring() {
+    let orders = [
+        "store_write_pos",
+        "load_write_pos",
+        "store_read_pos",
+        "load_read_pos",
+    ];
+    check(100, &orders, || {
+        const PUSHES: u32 = 5;
+        let model = Model::new();
+        model.push(0).unwrap();
+        model.push(1).unwrap();
+        let producer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                let mut pushed = 2;
+                for _ in 2..PUSHES {
+                    match model.push(pushed) {
+                        Ok(()) => pushed += 1,
+                        Err(Full) => thread::yield_now(),
+                    }
+                }
+                pushed
+            }
+        });
+        let writer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                let (mut consumer, mut next) = (Consumer::new(), 0);
+                for _ in 0..2 {
+                    model.drain(&mut consumer, &mut next);
+                }
+                (consumer, next)
+            }
+        });
+        let pushed = producer.join().unwrap();
+        let (mut consumer, mut next) = writer.join().unwrap();
+        model.drain(&mut consumer, &mut next);
+        assert_eq!(next, pushed);
+    });
+}
+
+/// A thread that ends while the writer drains: when the writer has seen the end, what it drains
+/// after that is everything.
+#[test]
+fn loom_thread_exit() {
+    check(10, &["store_state", "load_state"], || {
+        let model = Model::new();
+        let producer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                model.push(0).unwrap();
+                model.push(1).unwrap();
+                model.ring().give_up();
+            }
+        });
+        let writer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                let (mut consumer, mut next) = (Consumer::new(), 0);
+                for _ in 0..2 {
+                    let given_up = model.ring().is_given_up();
+                    model.drain(&mut consumer, &mut next);
+                    assert!(
+                        !given_up || next == 2,
+                        "the ring went back with records in it"
+                    );
+                }
+            }
+        });
+        producer.join().unwrap();
+        writer.join().unwrap();
+    });
+}
+
+/// A close that races with pushes: what was kept is drained, what was not is refused.
+#[test]
+fn loom_close() {
+    let weaker = ["light", "heavy", "store_idle", "load_busy"];
+    check(20, &weaker, || {
+        let model = Model::new();
+        let producer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                let mut kept = 0;
+                for _ in 0..2 {
+                    match model.busy.enter() {
+                        Ok(_guard) => {
+                            model.push(kept).unwrap();
+                            kept += 1;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                kept
+            }
+        });
+        let closer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                model.busy.close();
+                barrier::heavy();
+                while model.busy.is_busy() {
+                    thread::yield_now();
+                }
+                let (mut consumer, mut next) = (Consumer::new(), 0);
+                model.drain(&mut consumer, &mut next);
+                next
+            }
+        });
+        let kept = producer.join().unwrap();
+        assert_eq!(
+            closer.join().unwrap(),
+            kept,
+            "a kept record was not drained"
+        );
+    });
+}
+
+/// A flush that begins after a push has returned finds the record, although the two threads share
+/// nothing but a relaxed flag: the barrier orders them.
+#[test]
+fn loom_flush() {
+    check(5, &["light", "heavy"], || {
+        let model = Model::new();
+        let returned = Arc::new(AtomicU32::new(0));
+        let producer = thread::spawn({
+            let (model, returned) = (Arc::clone(&model), Arc::clone(&returned));
+            move || {
+                model.push(0).unwrap();
+                // The fence that the flusher's `heavy` causes on this thread.
+                barrier::light();
+                returned.store(1, Relaxed);
+            }
+        });
+        let flusher = thread::spawn({
+            let (model, returned) = (Arc::clone(&model), Arc::clone(&returned));
+            move || {
+                if returned.load(Relaxed) == 1 {
+                    barrier::heavy();
+                    assert!(
+                        Consumer::new().committed(model.ring()) > 0,
+                        "a push was missed"
+                    );
+                }
+            }
+        });
+        producer.join().unwrap();
+        flusher.join().unwrap();
+    });
+}
+
+/// Two threads append to the registry while the writer follows it: every entry is seen once, and
+/// only whole.
+#[test]
+fn loom_registry() {
+    check(100, &["store_entry_crc", "load_entry_crc"], || {
+        let mut words = vec![0_u64; 16];
+        // SAFETY: the words live until the end of the model.
+        let memory = unsafe { Memory::new(words.as_mut_ptr().cast(), words.len() * 8) };
+        let registry = Arc::new(Registry::new(memory));
+        let append = |id: u32| {
+            let registry = Arc::clone(&registry);
+            thread::spawn(move || registry.append(&Entry::Symbol(id, "s")).unwrap())
+        };
+        let (a, b) = (append(1), append(2));
+        let reader = thread::spawn({
+            let registry = Arc::clone(&registry);
+            move || {
+                let (mut cursor, mut seen) = (RegistryCursor::default(), 0);
+                cursor.advance(&registry, |entry| seen += entry[12]);
+                (cursor, seen)
+            }
+        });
+        a.join().unwrap();
+        b.join().unwrap();
+        let (mut cursor, mut seen) = reader.join().unwrap();
+        cursor.advance(&registry, |entry| seen += entry[12]);
+        assert_eq!(seen, 3);
+    });
+}

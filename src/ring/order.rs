@@ -18,34 +18,28 @@ mod chosen {
         store_read_pos Release, load_read_pos Acquire,
         store_idle Release, load_busy Acquire,
         store_entry_crc Release, load_entry_crc Acquire,
+        store_state Release, load_state Acquire,
     }
 }
 
 #[cfg(all(test, loom))]
 mod chosen {
-    use crate::sync::Ordering;
-    use std::sync::atomic::AtomicUsize;
-
-    /// Which order the running model weakens; 0 = none.
-    pub(crate) static WEAKENED: AtomicUsize = AtomicUsize::new(0);
+    use crate::sync::{Ordering, weakened};
 
     macro_rules! orders {
-        ($($name:ident $order:ident $number:literal),* $(,)?) => {$(
+        ($($name:ident $order:ident),* $(,)?) => {$(
             pub(crate) fn $name() -> Ordering {
-                if WEAKENED.load(std::sync::atomic::Ordering::Relaxed) == $number {
-                    Ordering::Relaxed
-                } else {
-                    Ordering::$order
-                }
+                if weakened(stringify!($name)) { Ordering::Relaxed } else { Ordering::$order }
             }
         )*};
     }
 
     orders! {
-        store_write_pos Release 1, load_write_pos Acquire 2,
-        store_read_pos Release 3, load_read_pos Acquire 4,
-        store_idle Release 5, load_busy Acquire 6,
-        store_entry_crc Release 7, load_entry_crc Acquire 8,
+        store_write_pos Release, load_write_pos Acquire,
+        store_read_pos Release, load_read_pos Acquire,
+        store_idle Release, load_busy Acquire,
+        store_entry_crc Release, load_entry_crc Acquire,
+        store_state Release, load_state Acquire,
     }
 }
 

@@ -23,7 +23,7 @@
 use std::cell::Cell;
 
 use super::buffer::Buffer;
-use super::header::RingHeader;
+use super::header::{RingHeader, state};
 use super::order;
 use crate::record::{INLINE_BYTES_MAX, KeepClass, RECORD_ALIGN, SCHEMA_PADDING};
 use crate::sync::Ordering::Relaxed;
@@ -60,6 +60,20 @@ pub(crate) struct Full;
 pub(crate) struct Ring<'a> {
     pub(crate) header: &'a RingHeader,
     pub(crate) buffer: &'a Buffer,
+}
+
+impl Ring<'_> {
+    /// Owner: leaves the ring to the writer, which drains what is left in it.
+    pub(crate) fn give_up(self) {
+        // Release: pairs with the Acquire in `is_given_up`; the last commit comes before.
+        self.header.state.store(state::EXITED, order::store_state());
+    }
+
+    /// Writer: whether the owner has left. What `committed` says after this is final.
+    pub(crate) fn is_given_up(self) -> bool {
+        // Acquire: pairs with the Release in `give_up`.
+        self.header.state.load(order::load_state()) == state::EXITED
+    }
 }
 
 impl ProducerSide {

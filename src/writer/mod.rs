@@ -7,7 +7,7 @@ mod scan;
 mod segments;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::core::Core;
@@ -16,7 +16,7 @@ use crate::record::{
     CATEGORY_SESSION, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES,
     LargeReference, Record, RecordHeader, SchemaIds, Variable, align_record, category_name,
 };
-use crate::ring::{Consumer, state};
+use crate::ring::Consumer;
 use crate::segment::entry::ClockPoint;
 use crate::segment::layout::{
     BLOCK_DATA, BLOCK_LARGE, DATA_BYTES_MAX, PAYLOAD_BYTES_MAX, block_bytes,
@@ -188,8 +188,7 @@ impl Writer {
 
     fn drain_ring(&mut self, core: &Core, index: u32) -> usize {
         let ring = core.storage.slot(index).ring();
-        // Acquire: pairs with the Release in `give_up`; the last commit came before.
-        let exited = ring.header.state.load(Acquire) == state::EXITED;
+        let given_up = ring.is_given_up();
         let mut consumer = std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
         let start = consumer.read_pos();
         let end = consumer.committed(ring);
@@ -213,7 +212,7 @@ impl Writer {
                 core.storage.large.give_back(chunk);
             }
         }
-        if exited && consumer.read_pos() == end {
+        if given_up && consumer.read_pos() == end {
             core.storage.recycle(index);
         }
         let drained = (consumer.read_pos() - start) as usize;

@@ -2,7 +2,7 @@
 //!
 //! Every length is bounded before it is used; a block is handed out only after its CRC matched.
 //! Strict reading: the first invalid block ends the segment, what stands before it is the valid
-//! prefix. (A later salvage mode continues from [`SegmentReader::read_block_at`] at the next
+//! prefix. (A later salvage mode continues from `SegmentReader::read_block_at` at the next
 //! multiple of 8; nothing else has to know.)
 #![cfg_attr(
     not(test),

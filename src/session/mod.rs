@@ -71,7 +71,7 @@ struct Threads {
     helper: JoinHandle<(Vec<String>, LedgerFile)>,
 }
 
-/// Settings of a session before it starts. See docs/DEBUG_MODE.md for each of them.
+/// Settings of a session before it starts. See `docs/DEBUG_MODE.md` for each of them.
 #[derive(Clone, Debug)]
 pub struct SessionBuilder {
     settings: Settings,

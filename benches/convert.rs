@@ -145,12 +145,23 @@ fn template(records: &[Vec<u8>], symbols: &BTreeMap<u32, &str>, out: &mut Vec<u8
     }
 }
 
-fn nine(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [b'0'; 9];
-    for digit in digits.iter_mut().rev() {
-        *digit += (value % 10) as u8;
-        value /= 10;
-    }
+fn nine(out: &mut Vec<u8>, value: u64) {
+    const PAIRS: [[u8; 2]; 100] = {
+        let mut pairs = [[0; 2]; 100];
+        let mut value = 0;
+        while value < 100 {
+            pairs[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+            value += 1;
+        }
+        pairs
+    };
+    let value = value as u32;
+    let pair = |value: u32| PAIRS[(value % 100) as usize];
+    let mut digits = [b'0' + (value / 100_000_000) as u8; 9];
+    digits[1..3].copy_from_slice(&pair(value / 1_000_000));
+    digits[3..5].copy_from_slice(&pair(value / 10_000));
+    digits[5..7].copy_from_slice(&pair(value / 100));
+    digits[7..9].copy_from_slice(&pair(value));
     out.extend_from_slice(&digits);
 }
 

@@ -13,7 +13,7 @@ use stormlog::segment::files::SessionFiles;
 use stormlog::segment::survey::Survey;
 
 use crate::session::{self, KINDS, OPTIONS, RESERVED};
-use crate::support::{Head, SegmentBuilder, body, extras, large_record, record, repair, text};
+use crate::support::{Head, SegmentBuilder, extras, large_record, record, repair, text};
 
 /// Any bytes as a segment: as they are, and with their checksums repaired.
 pub fn segment(data: &[u8]) {
@@ -51,7 +51,8 @@ pub fn record_payload(data: &[u8]) {
 
 /// Any text as every kind of value and as a name: one line that is JSON and gives it back.
 pub fn jsonl(data: &[u8]) {
-    let data = &data[..data.len().min(8000)];
+    // Five times in one record of at most 32 KiB.
+    let data = &data[..data.len().min(6000)];
     let mut segment = SegmentBuilder::new(1, 0);
     session::registry(&mut segment);
     let area = extras(&[
@@ -65,20 +66,9 @@ pub fn jsonl(data: &[u8]) {
         extras: &area,
         ..session::at(RESERVED, 0.5)
     };
-    let mut bytes = body(&session::Reserved::default(), &area);
-    bytes.truncate(32_000);
-    let whole = record(&session::Reserved::default(), head);
-    if whole.len() <= 32_768 {
-        segment.data(1, &[(21, whole)]);
-    } else {
-        segment.large(1, 0, &bytes);
-        segment.data(1, &[(21, large_record(bytes.len(), head))]);
-    }
+    segment.data(1, &[(21, record(&session::Reserved::default(), head))]);
     let lines = convert(segment.seal(true));
-    let Some(line) = lines.get("names") else {
-        assert!(area.len() > 31_000, "the record was lost");
-        return;
-    };
+    let line = lines.get("names").expect("one line");
     // Numbers that no float can hold are JSON, but this parser refuses them.
     if let Ok(json) = serde_json::from_slice::<Json>(line) {
         let text = String::from_utf8_lossy(data);

@@ -27,14 +27,16 @@ struct Fast {
 }
 
 impl Fast {
-    const EMPTY: Self = Self {
-        uid: Cell::new(0),
-        slot: Cell::new(ptr::null()),
-    };
+    const fn empty() -> Self {
+        Self {
+            uid: Cell::new(0),
+            slot: Cell::new(ptr::null()),
+        }
+    }
 }
 
 thread_local! {
-    static FAST: [Fast; FAST_ENTRIES] = const { [Fast::EMPTY; FAST_ENTRIES] };
+    static FAST: [Fast; FAST_ENTRIES] = const { [const { Fast::empty() }; FAST_ENTRIES] };
     static OWNED: Owned = const { Owned { rings: RefCell::new([const { None }; OWNED_MAX]) } };
 }
 

@@ -12,7 +12,7 @@ pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// The two halves of an asymmetric barrier: `light` on the side that runs often, `heavy` on the
 /// side that runs rarely. After `heavy` returns, every thread of the process has had a full
 /// barrier since it began, so a store before a `light` and a load after it are never both on the
-/// wrong side. (Corbet, "Expedited `membarrier()`", LWN 2017; membarrier(2).)
+/// wrong side. (Corbet, "Expedited membarrier", LWN 2017; `membarrier(2)`.)
 pub(crate) mod barrier {
     /// The cheap half: keeps the compiler from moving memory accesses across it.
     #[cfg(not(loom))]

@@ -172,7 +172,22 @@ fn damaged_files_end_in_an_error_or_their_valid_prefix() {
             stdout(&listed)
         );
     }
-    // A good session beside a damaged segment.
+    // A good session beside one of which nothing can be read.
+    let temp = log_dir(&session());
+    let other = temp.path().join(".stormlog/20250101_000000");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("000001.seg"), "garbage").unwrap();
+    for command in ["convert", "inspect"] {
+        let output = stormlog(&[command, "."], temp.path());
+        assert_code(&output, 1);
+        assert!(stdout(&output).contains(SESSION));
+        assert!(
+            stderr(&output).contains("20250101_000000/000001.seg"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    // A good segment beside a damaged one.
     let temp = log_dir(&[b"garbage".to_vec(), second]);
     assert_code(&stormlog(&["convert", "."], temp.path()), 1);
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use stormlog::convert::ConvertOptions;
 use stormlog::record::{Category, DurationMs, Extra, LongText, ShortText, Symbol, Text, Value};
 use stormlog::{CloseReport, Conversion, Outcome, RingStorage, Session, SessionBuilder};
 
@@ -76,7 +77,7 @@ fn a_session_ends_as_json_lines() {
     let started = Started {
         operation: stormlog::symbol!("start_container_success"),
         container_id: Some("4f6c0a"),
-        duration_ms: Some(Duration::from_nanos(264_125_000)),
+        duration_ms: Some(Duration::from_micros(264_125)),
         success: true,
         error: None,
     };
@@ -413,7 +414,8 @@ fn segments_stay_when_asked_and_convert_later_to_the_same_lines() {
     let out = temp.path().join("again");
     std::fs::create_dir(&out).unwrap();
     let files = stormlog::segment::files::SessionFiles::find(&kept).unwrap();
-    let again = stormlog::convert::convert_session(&files[0], &out, Default::default()).unwrap();
+    let again =
+        stormlog::convert::convert_session(&files[0], &out, ConvertOptions::default()).unwrap();
     assert_eq!(again.faults, Vec::<String>::new());
     for file in &report.files {
         let name = file.path.file_name().unwrap();

@@ -43,13 +43,13 @@ pub struct Args {
 /// # Errors
 /// When a path holds no session, or results cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
-    let sessions = SessionFiles::find_all(&args.paths)?;
+    let (sessions, unreadable) = SessionFiles::find_all(&args.paths)?;
     if let Some(out) = &args.out {
         let mut builder = std::fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(out);
         made.with_context(|| format!("cannot create {}", out.display()))?;
     }
-    let mut status = Status::Ok;
+    let mut status = human::report_unreadable(&unreadable);
     for (index, session) in sessions.iter().enumerate() {
         let out = args.out.as_deref().unwrap_or(&session.log_dir);
         let twin = sessions
@@ -116,12 +116,12 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
     writeln!(output, "Session {} -> {out}", report.session_id)?;
     let mut table = human::table(&[
         "category",
-        "lines",
-        "bytes",
-        "offered",
-        "sampled out",
-        "dropped",
-        "damaged",
+        ">lines",
+        ">bytes",
+        ">offered",
+        ">sampled out",
+        ">dropped",
+        ">damaged",
     ]);
     for (category, counted) in &report.counted.categories {
         let file = report.files.iter().find(|file| file.category == *category);

@@ -2,7 +2,9 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use super::Status;
 use crate::convert::is_escaped;
+use crate::error::Error;
 
 /// `1234567` as `1,234,567`.
 pub fn count(value: u64) -> String {
@@ -55,12 +57,49 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// A table with these column heads.
+/// A table without lines. A head that starts with `>` stands right, as the cells of
+/// [`right`] below it do.
 pub fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(heads);
+    table.load_style(presets::NOTHING);
+    table.set_header(heads.iter().map(|head| match head.strip_prefix('>') {
+        Some(head) => right(head),
+        None => Cell::new(head),
+    }));
     table
+}
+
+/// `words` with commas between them in lines of at most about 96 characters, indented.
+pub fn wrapped(words: impl Iterator<Item = String>) -> String {
+    let mut out = String::from("   ");
+    let mut column = 3;
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        let count = word.chars().count() + 2;
+        if column + count > 98 && column > 3 {
+            out.push_str("\n   ");
+            column = 3;
+        }
+        column += count;
+        out.push(' ');
+        out.push_str(&word);
+        if words.peek().is_some() {
+            out.push(',');
+        }
+    }
+    out
+}
+
+/// Says on standard error which sessions cannot be read at all.
+pub fn report_unreadable(errors: &[Error]) -> Status {
+    for error in errors {
+        anstream::eprintln!("fault: {}", plain(&error.to_string()));
+    }
+    if errors.is_empty() {
+        Status::Ok
+    } else {
+        Status::Faults
+    }
 }
 
 /// A cell aligned to the right.

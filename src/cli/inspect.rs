@@ -42,8 +42,9 @@ pub struct Args {
 /// # Errors
 /// When there is no session, or it cannot be read.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
-    let mut status = Status::Ok;
-    for session in SessionFiles::find(&args.path)? {
+    let (sessions, unreadable) = SessionFiles::find_all(&[&args.path])?;
+    let mut status = human::report_unreadable(&unreadable);
+    for session in sessions {
         let survey = Survey::new(&session, args.blocks)?;
         if !survey.faults.is_empty() || survey.damaged_blocks > 0 {
             status = Status::Faults;
@@ -83,7 +84,7 @@ fn print(output: &mut Output, session: &SessionFiles, survey: &Survey) -> anyhow
         let (from, to) = (first.elapsed_ns as f64 / 1e9, last.elapsed_ns as f64 / 1e9);
         writeln!(output, "  records      from {from:.3} s to {to:.3} s")?;
     }
-    let mut table = human::table(&["segment", "bytes", "blocks", "records", "end"]);
+    let mut table = human::table(&[">segment", ">bytes", ">blocks", ">records", "end"]);
     for segment in &survey.segments {
         table.add_row(vec![
             human::right(segment.header.file.segment),
@@ -99,21 +100,18 @@ fn print(output: &mut Output, session: &SessionFiles, survey: &Survey) -> anyhow
 
 fn print_registry(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
     let registry = &survey.registry;
-    let mut table = human::table(&["schema", "category", "name", "keep", "records", "fields"]);
     for schema in registry.schemas() {
         let category = registry.category(schema.category).unwrap_or("?");
         let records = survey.by_schema.get(&schema.id).copied().unwrap_or(0);
         let fields = schema.fields.iter().map(describe_field);
-        table.add_row(vec![
-            human::right(schema.id),
-            category.into(),
-            human::plain(&schema.name).into(),
-            keep_name(schema).into(),
-            human::right(human::count(records)),
-            fields.collect::<Vec<_>>().join(", ").into(),
-        ]);
+        let (id, name, keep) = (schema.id, human::plain(&schema.name), keep_name(schema));
+        let records = human::count(records);
+        writeln!(
+            output,
+            "  schema {id}: {category}/{name}, {keep}, {records} records"
+        )?;
+        writeln!(output, "{}", human::wrapped(fields))?;
     }
-    writeln!(output, "{table}")?;
     for (category, records) in survey.by_category() {
         writeln!(
             output,
@@ -133,7 +131,14 @@ fn print_registry(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
 fn print_end(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
     if !survey.block_list.is_empty() {
         let mut table = human::table(&[
-            "segment", "offset", "sequence", "kind", "producer", "records", "bytes", "position",
+            ">segment",
+            ">offset",
+            ">sequence",
+            "kind",
+            ">producer",
+            ">records",
+            ">bytes",
+            ">position",
         ]);
         for (segment, offset, block) in &survey.block_list {
             let segment = survey.segments.get(*segment);

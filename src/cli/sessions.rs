@@ -12,7 +12,7 @@ use super::{Output, Status, human};
 use crate::convert::{parse_ledger, rfc3339};
 use crate::record::is_category_name;
 use crate::segment::files::{SESSIONS_DIR, SessionFiles};
-use crate::segment::reader::is_session_id;
+use crate::segment::header::is_session_id;
 use crate::segment::survey::Survey;
 
 const EXAMPLES: &str = "\
@@ -210,9 +210,9 @@ fn print(
         "session",
         "state",
         "started",
-        "duration",
-        "records",
-        "bytes",
+        ">duration",
+        ">records",
+        ">bytes",
         "categories",
     ]);
     for (id, session) in sessions {

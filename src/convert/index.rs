@@ -351,7 +351,7 @@ impl Index {
             if blocks.gaps > 0 {
                 let gaps = blocks.gaps;
                 self.faults.add(format!(
-                    "records of producer {ring} are missing: {gaps} gaps between its blocks"
+                    "records of producer {ring} are missing, in {gaps} places between its blocks"
                 ));
             }
         }

@@ -30,18 +30,16 @@ impl Category {
         let open = known
             .into_iter()
             .find(|def| def.is_open() && def.category == name);
-        let schema = match open {
-            Some(schema) => schema,
-            None => {
-                let name: &'static str = String::leak(name.to_owned());
-                let keep = if ALWAYS.contains(&name) {
-                    KeepClass::Always
-                } else {
-                    KeepClass::Sampled
-                };
-                Box::leak(Box::new(SchemaDef::new(name, name, keep, &[], 0, None)))
-            }
-        };
+        let schema = open.unwrap_or_else(|| {
+            let name: &'static str = String::leak(name.to_owned());
+            let always = ALWAYS.contains(&name);
+            let keep = if always {
+                KeepClass::Always
+            } else {
+                KeepClass::Sampled
+            };
+            Box::leak(Box::new(SchemaDef::new(name, name, keep, &[], 0, None)))
+        });
         let ids = schema.ids()?;
         let own = ids.category != CATEGORY_CUSTOM || name == CUSTOM.category;
         debug_assert!(!own || category_name(ids.category) == Some(name));
@@ -54,6 +52,7 @@ impl Category {
     }
 
     /// Its name.
+    #[expect(clippy::misnamed_getters, reason = "the schema's own name is the same")]
     pub fn name(self) -> &'static str {
         self.schema.category
     }

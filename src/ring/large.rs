@@ -6,6 +6,7 @@
     unsafe_code,
     reason = "slices over chunks that belong to one side at a time"
 )]
+#![expect(clippy::cast_ptr_alignment, reason = "chunks are aligned to 8")]
 
 use crossbeam_queue::ArrayQueue;
 

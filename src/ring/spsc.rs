@@ -152,7 +152,7 @@ impl ProducerSide {
             return Err(Full);
         }
         if padding > 0 {
-            self.pad(ring, start, padding);
+            pad(ring, start, padding);
         }
         let position = start + padding as u64;
         let lap_end = position + ring.buffer.lap_left(position) as u64;
@@ -163,18 +163,6 @@ impl ProducerSide {
         self.write_pos.set(position);
         self.limit.set(lap_end.min(line).min(next_look));
         Ok(Place { position, bytes })
-    }
-
-    /// Fills the rest of the lap, 4 bytes at least.
-    fn pad(&self, ring: Ring<'_>, position: u64, bytes: usize) {
-        debug_assert!(bytes <= INLINE_BYTES_MAX && bytes >= RECORD_ALIGN);
-        let words = (bytes / RECORD_ALIGN) as u32;
-        // SAFETY:
-        // - 4 <= bytes = lap_left(position).
-        // - we are the producer and `position` is our unpublished write position, below
-        //   `read_pos + capacity` because `extend` has checked the place behind it.
-        let place = unsafe { ring.buffer.slice_mut(position, RECORD_ALIGN) };
-        place.copy_from_slice(&(words | u32::from(SCHEMA_PADDING) << 16).to_le_bytes());
     }
 
     /// The bytes of a reserved place.
@@ -194,6 +182,18 @@ impl ProducerSide {
         // Release: pairs with the Acquire in `Consumer::committed`; publishes the record.
         ring.header.write_pos.store(next, order::store_write_pos());
     }
+}
+
+/// Fills the rest of the lap, 4 bytes at least.
+fn pad(ring: Ring<'_>, position: u64, bytes: usize) {
+    debug_assert!((RECORD_ALIGN..=INLINE_BYTES_MAX).contains(&bytes));
+    let words = (bytes / RECORD_ALIGN) as u32;
+    // SAFETY:
+    // - 4 <= bytes = lap_left(position).
+    // - we are the producer and `position` is our unpublished write position, below
+    //   `read_pos + capacity` because `extend` has checked the place behind it.
+    let place = unsafe { ring.buffer.slice_mut(position, RECORD_ALIGN) };
+    place.copy_from_slice(&(words | u32::from(SCHEMA_PADDING) << 16).to_le_bytes());
 }
 
 /// Bytes that only `Always` records may use.
@@ -220,6 +220,7 @@ impl Consumer {
 
     /// Up to where records are committed now.
     #[inline]
+    #[expect(clippy::unused_self, reason = "only the consumer may ask")]
     pub(crate) fn committed(&self, ring: Ring<'_>) -> u64 {
         // Acquire: pairs with the Release in `ProducerSide::commit`.
         ring.header.write_pos.load(order::load_write_pos())

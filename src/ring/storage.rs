@@ -16,6 +16,10 @@
     unsafe_code,
     reason = "turns offsets of the region into the structures that lie there"
 )]
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "the region is page-aligned, see the offsets"
+)]
 
 use std::fs::File;
 use std::io;
@@ -33,7 +37,7 @@ use super::large::LargeChunks;
 use super::plan::{RING_OVERHEAD, ring_capacities};
 use super::registry::{Memory, Registry};
 use super::spsc::{ProducerSide, Ring};
-use crate::ledger::{Account, COUNTERS};
+use crate::ledger::Account;
 use crate::record::CATEGORIES_MAX;
 use crate::segment::layout::FileHeader;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -137,10 +141,14 @@ impl Storage {
         });
         let slots: Box<[RingSlot]> = slots.collect();
         assert!(offset <= region.len(), "the plan keeps the bound");
-        // SAFETY: offset and length lie in the region, 8-aligned; only the registry uses them.
-        let memory = unsafe { Memory::new(region.ptr().add(REGISTRY_OFFSET), REGISTRY_BYTES) };
-        // SAFETY: as above for the chunks.
-        let large = unsafe { LargeChunks::new(region.ptr().add(LARGE_OFFSET), large_bytes) };
+        // SAFETY: inside the region, which is longer.
+        let registry = unsafe { region.ptr().add(REGISTRY_OFFSET) };
+        // SAFETY: `REGISTRY_BYTES` of the region, page-aligned; only the registry uses them.
+        let memory = unsafe { Memory::new(registry, REGISTRY_BYTES) };
+        // SAFETY: inside the region, which is longer.
+        let chunks = unsafe { region.ptr().add(LARGE_OFFSET) };
+        // SAFETY: `large_bytes` of the region, page-aligned; only the chunks use them.
+        let large = unsafe { LargeChunks::new(chunks, large_bytes) };
         Ok(Self {
             recycled: ArrayQueue::new(slots.len()),
             slots,
@@ -294,8 +302,8 @@ impl Storage {
         let mut add = |page: &CounterPage, group: usize| {
             for (index, counters) in page.categories.iter().enumerate() {
                 let account = &mut accounts[group * PAGE_CATEGORIES + index];
-                for counter in 0..COUNTERS {
-                    account.counters[counter] += counters[counter].load(Relaxed);
+                for (sum, counter) in account.counters.iter_mut().zip(counters) {
+                    *sum += counter.load(Relaxed);
                 }
             }
         };
@@ -346,6 +354,9 @@ impl RingSlot {
         let counters = unsafe { start.add(RING_HEADER_BYTES) };
         // SAFETY: as above.
         let data = unsafe { start.add(RING_OVERHEAD) };
+        // SAFETY: `capacity` zeroed bytes of the region, aligned to 64, a power of two by the plan;
+        // this ring alone uses them.
+        let buffer = unsafe { Buffer::new(data, capacity as u64) };
         let busy = BusyFlag::new();
         if !barrier::supported() {
             busy.set_fenced();
@@ -353,9 +364,7 @@ impl RingSlot {
         Self {
             header: start.cast(),
             counters: counters.cast(),
-            // SAFETY: `capacity` zeroed bytes of the region, aligned to 64, a power of two by the
-            // plan; this ring alone uses them.
-            buffer: unsafe { Buffer::new(data, capacity as u64) },
+            buffer,
             side: ProducerSide::new(),
             busy,
             pages: [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES_PER_RING],
@@ -368,8 +377,9 @@ impl RingSlot {
     pub(crate) fn ring(&self) -> Ring<'_> {
         // SAFETY: points to a zeroed or initialised header in the region, which the storage that
         // owns this slot keeps mapped; the header is atomics, aligned to 64.
+        let header = unsafe { &*self.header };
         Ring {
-            header: unsafe { &*self.header },
+            header,
             buffer: &self.buffer,
         }
     }

@@ -94,6 +94,21 @@ fn a_clock_that_stands_still_never_makes_elapsed_fall() {
 }
 
 #[test]
+fn at_most_half_a_second_is_made_up_within_a_second() {
+    let map = ClockMap::new(&header(TPS), [point(1, 0, -2500), point(2, 0, -2500)]);
+    let elapsed = |seconds| at(&map, seconds).0;
+    assert!(
+        (elapsed(2.0) - 1.0).abs() < 1e-6,
+        "half the rate less half a second"
+    );
+    assert!(
+        (elapsed(3.0) - 1.5).abs() < 1e-6,
+        "the rate less half a second"
+    );
+    assert!((elapsed(4.0) - 2.5).abs() < 1e-6, "the rate");
+}
+
+#[test]
 fn points_with_equal_or_earlier_ticks_do_not_count() {
     let points = [point(0, 9000, 9000), point(1, 0, 0), point(1, 500, 500)];
     let map = ClockMap::new(&header(TPS), points);

@@ -100,29 +100,31 @@ impl SessionFiles {
     /// faults of the session in whose directory they lie.
     ///
     /// # Errors
-    /// [`Error::NoSession`] when there is no segment; what reading says when the only candidate
-    /// cannot be read; [`Error::Io`].
+    /// [`Error::NoSession`] when there is no segment; what reading says when no candidate can be
+    /// read; [`Error::Io`].
     pub fn find(path: &Path) -> Result<Vec<Self>, Error> {
-        Self::find_all(&[path])
+        Self::find_all(&[path]).map(|(sessions, _)| sessions)
     }
 
-    /// [`find`](Self::find) for several paths; segments of one session are put together.
+    /// [`find`](Self::find) for several paths; segments of one session are put together. Also
+    /// returns what is wrong with session directories in which no segment can be read.
     ///
     /// # Errors
-    /// As [`find`](Self::find).
-    pub fn find_all(paths: &[impl AsRef<Path>]) -> Result<Vec<Self>, Error> {
+    /// As [`find`](Self::find), for each path.
+    pub fn find_all(paths: &[impl AsRef<Path>]) -> Result<(Vec<Self>, Vec<Error>), Error> {
         let mut found = Found::default();
         for path in paths {
             let before = found.taken;
             found.add_path(path.as_ref())?;
             if found.taken == before {
-                return Err(found.first_error.take().unwrap_or(Error::NoSession {
+                return Err(found.unreadable.pop().unwrap_or(Error::NoSession {
                     path: path.as_ref().to_owned(),
                     remedy: "name a log directory, a session directory or a segment",
                 }));
             }
         }
-        Ok(found.finish())
+        let unreadable = std::mem::take(&mut found.unreadable);
+        Ok((found.finish(), unreadable))
     }
 
     /// The session of segments in the open directory `dir`; the directory of the results is
@@ -139,7 +141,7 @@ impl SessionFiles {
         let path = dir.path().to_owned();
         let mut found = Found::default();
         found.add_session_dir(dir, log_dir)?;
-        let error = found.first_error.take();
+        let error = found.unreadable.pop();
         let mut sessions = found.finish();
         match (sessions.pop(), sessions.is_empty()) {
             (Some(session), true) => Ok(session),
@@ -183,7 +185,8 @@ struct Found {
     sessions: BTreeMap<(String, [u8; 16]), SessionFiles>,
     /// Segments found, also those that were known already.
     taken: u64,
-    first_error: Option<Error>,
+    /// Of directories in which no segment can be read.
+    unreadable: Vec<Error>,
 }
 
 impl Found {
@@ -222,7 +225,7 @@ impl Found {
 
     fn add_session_dir(&mut self, dir: Dir, log_dir: &Path) -> Result<(), Error> {
         let dir = Arc::new(dir);
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         let mut owner = None;
         for name in dir.names()? {
             if !is_segment_name(&name) {
@@ -231,14 +234,12 @@ impl Found {
             let path = dir.path_of(&name);
             match self.add_one(Origin::File(dir.clone(), name), path, log_dir) {
                 Ok(key) => owner = Some(key),
-                Err(error) => {
-                    faults.push(error.to_string());
-                    self.first_error.get_or_insert(error);
-                }
+                Err(error) => errors.push(error),
             }
         }
-        if let Some(session) = owner.and_then(|key| self.sessions.get_mut(&key)) {
-            session.faults.append(&mut faults);
+        match owner.and_then(|key| self.sessions.get_mut(&key)) {
+            Some(session) => session.faults.extend(errors.iter().map(Error::to_string)),
+            None => self.unreadable.append(&mut errors),
         }
         Ok(())
     }
@@ -313,4 +314,48 @@ fn log_dir_of(dir: &Path) -> &Path {
 
 fn is_segment_name(name: &str) -> bool {
     name.len() > SEGMENT_EXTENSION.len() && name.ends_with(SEGMENT_EXTENSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::{ConvertOptions, convert_into};
+
+    const SEGMENTS: [&[u8]; 2] = [
+        include_bytes!("../../tests/golden/v1_0/000001.seg"),
+        include_bytes!("../../tests/golden/v1_0/000002.seg"),
+    ];
+
+    #[test]
+    fn a_session_converts_itself_through_open_directories() {
+        let temp = tempfile::tempdir().unwrap();
+        let log_dir = Dir::open(temp.path()).unwrap();
+        let session_dir = log_dir.create_dir("20261121_101112").unwrap();
+        for (name, bytes) in ["000001.seg", "000002.seg"].iter().zip(SEGMENTS) {
+            std::fs::write(session_dir.path_of(name), bytes).unwrap();
+        }
+        std::os::unix::fs::symlink("000001.seg", session_dir.path_of("000003.seg")).unwrap();
+        let files = SessionFiles::in_dir(session_dir, temp.path()).unwrap();
+        assert_eq!(files.segments.len(), 2);
+        assert_eq!(files.faults.len(), 1, "the symbolic link is not followed");
+        let report = convert_into(&files, &log_dir, ConvertOptions::default()).unwrap();
+        assert_eq!(report.lines, 10);
+        assert_eq!(report.faults, files.faults);
+        assert!(report.files.iter().all(|file| file.path.exists()));
+    }
+
+    #[test]
+    fn a_directory_of_two_sessions_or_none_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let open = || Dir::open(temp.path()).unwrap();
+        assert!(SessionFiles::in_dir(open(), temp.path()).is_err());
+        let mut header: FileHeader = bytemuck::pod_read_unaligned(&SEGMENTS[0][..256]);
+        header.nonce = [7; 16];
+        let mut other = SEGMENTS[0].to_vec();
+        other[..256].copy_from_slice(bytemuck::bytes_of(&header.with_crc()));
+        std::fs::write(temp.path().join("000001.seg"), SEGMENTS[0]).unwrap();
+        assert!(SessionFiles::in_dir(open(), temp.path()).is_ok());
+        std::fs::write(temp.path().join("000002.seg"), other).unwrap();
+        assert!(SessionFiles::in_dir(open(), temp.path()).is_err());
+    }
 }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod entry;
 pub mod files;
+pub mod header;
 pub mod layout;
 pub(crate) mod ledger_file;
 pub(crate) mod prepare;

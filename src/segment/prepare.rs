@@ -19,6 +19,12 @@ pub(crate) fn segment_name(number: u64) -> String {
     format!("{number:06}.seg")
 }
 
+/// Whether a file of this name is a segment of ours.
+pub(crate) fn is_segment_name(name: &str) -> bool {
+    name.strip_suffix(".seg")
+        .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// A segment that is ready to be written.
 #[derive(Debug)]
 pub(crate) struct Prepared {

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::segment::clock::{ClockMap, Time};
 use crate::segment::files::{SegmentFile, SessionFiles};
+use crate::segment::header::SegmentHeader;
 use crate::segment::layout::{BLOCK_DATA, BLOCK_REGISTRY, BlockHeader};
-use crate::segment::reader::{End, SegmentHeader};
+use crate::segment::reader::End;
 use crate::segment::records::Records;
 use crate::segment::registry::Registry;
 

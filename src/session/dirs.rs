@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
+use crate::segment::prepare::is_segment_name;
 use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
 
@@ -74,7 +75,7 @@ pub(super) fn remove(root_dir: &Dir, session_dir: &Dir, id: &str) -> Result<(), 
             RINGS_NAME,
             crate::segment::ledger_file::LEDGER_NAME,
         ];
-        if name.ends_with(".seg") || ours.contains(&name.as_str()) {
+        if is_segment_name(&name) || ours.contains(&name.as_str()) {
             session_dir.remove_file(&name)?;
         }
     }

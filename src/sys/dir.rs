@@ -212,10 +212,13 @@ impl Dir {
             rustix::fs::Dir::read_from(&self.fd).io_context("cannot list directory", &self.path)?;
         for entry in entries {
             let entry = entry.io_context("cannot list directory", &self.path)?;
-            if let Ok(name) = entry.file_name().to_str() {
-                if name != "." && name != ".." && keep(entry.file_type()) {
-                    names.push(name.to_owned());
-                }
+            let name = entry
+                .file_name()
+                .to_str()
+                .ok()
+                .filter(|name| ![".", ".."].contains(name));
+            if let Some(name) = name.filter(|_| keep(entry.file_type())) {
+                names.push(name.to_owned());
             }
         }
         names.sort_unstable();
@@ -228,16 +231,6 @@ impl Dir {
     /// What fsync says.
     pub fn sync(&self) -> Result<(), Error> {
         rustix::fs::fsync(&self.fd).io_context("cannot sync directory", &self.path)
-    }
-
-    /// Bytes that an unprivileged user can still write to the file system.
-    ///
-    /// # Errors
-    /// What statvfs says.
-    pub fn free_bytes(&self) -> Result<u64, Error> {
-        let stat =
-            rustix::fs::fstatvfs(&self.fd).io_context("cannot read free space of", &self.path)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     /// `name` as a C string, refused unless it is exactly one path component.

@@ -80,6 +80,7 @@ impl Region {
     ///
     /// # Panics
     /// When it leaves the region or is not aligned.
+    #[expect(clippy::cast_ptr_alignment, reason = "asserted")]
     pub(crate) fn store_u64(&self, offset: usize, value: u64) {
         assert!(offset.is_multiple_of(8));
         let place = self.range(offset, 8).cast::<u64>();

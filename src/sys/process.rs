@@ -1,5 +1,6 @@
 //! What identifies this process and machine in a file header.
 
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -38,7 +39,6 @@ fn random_16() -> [u8; 16] {
     if !cfg!(miri) && rustix::rand::getrandom(&mut bytes, flags) == Ok(16) {
         return bytes;
     }
-    use std::hash::{BuildHasher, RandomState};
     let half = || {
         RandomState::new()
             .hash_one(std::process::id())

@@ -27,7 +27,7 @@ pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
-    let zeros = [0; 64 << 10];
+    let zeros = [0; 16 << 10];
     let mut offset = 0;
     while offset < bytes {
         let count = (bytes - offset).min(zeros.len() as u64) as usize;

@@ -179,19 +179,15 @@ impl Segments {
         }
         drop(self.helper.tasks);
         // The helper ends now; until then it may still hand over a segment.
-        for prepared in self.helper.ready {
-            if let Ok(prepared) = prepared {
-                discard(&self.dir, prepared.number);
-            }
+        for prepared in self.helper.ready.into_iter().flatten() {
+            discard(&self.dir, prepared.number);
         }
         self.faults
     }
 
     fn room(&self) -> usize {
         // The room is for a payload; a second block needs its header and padding in it.
-        self.current
-            .as_ref()
-            .map_or(0, |current| current.payload_room())
+        self.current.as_ref().map_or(0, SegmentWriter::payload_room)
     }
 
     fn roll(&mut self) {
@@ -270,7 +266,7 @@ impl Segments {
         if !self.cursor.is_current(&self.core.storage.registry) {
             let all = &mut self.registry;
             self.cursor.advance(&self.core.storage.registry, |entry| {
-                all.extend_from_slice(entry)
+                all.extend_from_slice(entry);
             });
         }
     }

@@ -168,21 +168,15 @@ impl Source {
         self.lines().map(|(number, line)| (number, code_of(line)))
     }
 
-    /// Line of the first item that is for tests only.
+    /// Line of `mod tests {`, the last item of a file that has one.
     fn tests_from(&self) -> usize {
-        let mut lines = self.lines();
-        let found = lines.find(|(_, line)| line.starts_with("#[cfg(") && is_test_cfg(line));
+        let found = self.lines().find(|(_, line)| *line == "mod tests {");
         found.map_or(usize::MAX, |(number, _)| number)
     }
 
     fn in_src(&self) -> bool {
         self.path.starts_with("src/")
     }
-}
-
-/// `#[cfg(test)]` and `#[cfg(all(test, ...))]` before a module, not before one line of `mod x;`.
-fn is_test_cfg(line: &str) -> bool {
-    line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test")
 }
 
 fn code_of(line: &str) -> String {

@@ -69,9 +69,9 @@ pub(crate) struct CounterPage {
 
 const _: () = assert!(size_of::<CounterPage>() == COUNTER_PAGE_BYTES);
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
 impl RingHeader {
-    /// A header on the heap: loom's atomics cannot lie in mapped memory.
+    /// A header outside of a storage: loom's atomics cannot lie in mapped memory.
     pub(crate) fn for_model(capacity: u64) -> Self {
         Self {
             magic: AtomicU32::new(RING_MAGIC),

@@ -10,6 +10,8 @@ mod order;
 mod plan;
 mod registry;
 mod spsc;
+#[cfg(all(test, not(loom)))]
+mod spsc_tests;
 mod storage;
 
 pub(crate) use busy::Refused;

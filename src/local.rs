@@ -88,6 +88,8 @@ pub(crate) fn with_slot<T>(core: &Arc<Core>, push: impl FnOnce(&RingSlot) -> T) 
     let (index, ring_id) = core.storage.take_ring()?;
     announce(core, ring_id);
     let slot = core.storage.slot(index);
+    // The ring is new to a writer that dozes.
+    core.wake.wake_if_parked();
     if own(core, index) {
         remember(core, slot);
         Some(push(slot))

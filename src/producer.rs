@@ -224,7 +224,8 @@ impl<R: Record> Offer<'_, R> {
 
     #[inline(always)]
     fn push(self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
-        let guard = match slot.busy.enter() {
+        let wake = || core.wake.wake_if_parked();
+        let guard = match slot.busy.enter(wake) {
             Ok(guard) => guard,
             Err(refused) => return self.refused(core, refused),
         };

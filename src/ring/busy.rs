@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Either the closer sees `busy = 1` and waits for the commit, or the producer sees `closed = 1`
-//! and pushes nothing: the two barriers exclude that both miss each other (store buffering).
+//! and pushes nothing: the two barriers exclude that both miss each other (store buffering). A
+//! writer that wants to doze uses the same protocol: it sees the push, or the push wakes it.
 
 use super::order;
 use crate::sync::Ordering::{Relaxed, SeqCst};
@@ -30,6 +31,8 @@ pub(crate) struct BusyFlag {
 const CLOSED: u32 = 1;
 /// The kernel has no membarrier: the owner needs a full fence of its own.
 const FENCED: u32 = 2;
+/// The writer dozes: whoever begins a push wakes it.
+const DOZE: u32 = 4;
 
 /// Why a push cannot begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +61,9 @@ impl BusyFlag {
         self.mode.fetch_or(FENCED, Relaxed);
     }
 
-    /// Begins a push.
+    /// Begins a push. `wake` is called when the writer dozes.
     #[inline(always)]
-    pub(crate) fn enter(&self) -> Result<BusyGuard<'_>, Refused> {
+    pub(crate) fn enter(&self, wake: impl FnOnce()) -> Result<BusyGuard<'_>, Refused> {
         // Relaxed: own flag; only a signal handler of this thread could see it set here.
         if self.busy.load(Relaxed) != 0 {
             return Err(Refused::Reentrant);
@@ -71,20 +74,34 @@ impl BusyFlag {
         let guard = BusyGuard(self);
         // Relaxed: see above.
         if self.mode.load(Relaxed) != 0 {
-            self.enter_slow()?;
+            self.enter_slow(wake)?;
         }
         Ok(guard)
     }
 
     #[cold]
-    fn enter_slow(&self) -> Result<(), Refused> {
+    fn enter_slow(&self, wake: impl FnOnce()) -> Result<(), Refused> {
         // Full fence instead of membarrier, and then a second look. Harmless where it is not
         // needed.
         crate::sync::fence_seq_cst();
-        if self.mode.load(SeqCst) & CLOSED != 0 {
-            Err(Refused::Closed)
+        let mode = self.mode.load(SeqCst);
+        if mode & CLOSED != 0 {
+            return Err(Refused::Closed);
+        }
+        if mode & DOZE != 0 {
+            wake();
+        }
+        Ok(())
+    }
+
+    /// Writer: asks to be woken by the next push, or not any more. After asking,
+    /// [`barrier::heavy`] must follow before [`is_busy`](Self::is_busy) and the ring are looked
+    /// at: a push that they do not show will wake.
+    pub(crate) fn set_doze(&self, doze: bool) {
+        if doze {
+            self.mode.fetch_or(DOZE, SeqCst);
         } else {
-            Ok(())
+            self.mode.fetch_and(!DOZE, SeqCst);
         }
     }
 

@@ -234,7 +234,7 @@ fn loom_close() {
             move || {
                 let mut kept = 0;
                 for _ in 0..2 {
-                    match model.busy.enter() {
+                    match model.busy.enter(|| ()) {
                         Ok(_guard) => {
                             model.push(kept).unwrap();
                             kept += 1;
@@ -264,6 +264,40 @@ fn loom_close() {
             kept,
             "a kept record was not drained"
         );
+    });
+}
+
+/// A push while the writer lies down: the writer sees the record and stays up, or the push wakes
+/// it.
+#[test]
+fn loom_doze() {
+    check(10, &["light", "heavy"], || {
+        let model = Model::new();
+        let woken = Arc::new(AtomicU32::new(0));
+        let producer = thread::spawn({
+            let (model, woken) = (Arc::clone(&model), Arc::clone(&woken));
+            move || {
+                let _guard = model.busy.enter(|| woken.store(1, Relaxed)).unwrap();
+                model.push(0).unwrap();
+            }
+        });
+        let writer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                model.busy.set_doze(true);
+                barrier::heavy();
+                // Busy first: when the push is over, the ring shows it.
+                !model.busy.is_busy() && Consumer::new().committed(model.ring()) == 0
+            }
+        });
+        producer.join().unwrap();
+        if writer.join().unwrap() {
+            assert_eq!(
+                woken.load(Relaxed),
+                1,
+                "the writer sleeps with a record in the ring"
+            );
+        }
     });
 }
 

@@ -323,6 +323,17 @@ impl Storage {
         accounts
     }
 
+    /// Writer: asks every producer to wake it, or not to. True when it may sleep as far as pushes
+    /// that are running now are concerned; the rings must be looked at after this.
+    pub(crate) fn set_doze(&self, doze: bool) -> bool {
+        let used = &self.slots[..self.used() as usize];
+        used.iter().for_each(|slot| slot.busy.set_doze(doze));
+        if doze {
+            barrier::heavy();
+        }
+        !used.iter().any(|slot| slot.busy.is_busy())
+    }
+
     /// Closer: refuses new pushes and waits until none is running, at most `tries` rounds of
     /// `pause`. Returns how many producers are still busy.
     pub(crate) fn close_producers(&self, tries: u32, pause: impl Fn()) -> usize {

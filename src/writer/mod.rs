@@ -143,7 +143,7 @@ impl Writer {
             }
             let (control, core) = (Arc::clone(&self.control), Arc::clone(&self.core));
             let has_work = || control.seen() != seen || self.has_work(&core);
-            idle.wait(drained, &core.wake, has_work);
+            idle.wait(drained, &core, has_work);
         }
         self.finish(end)
     }

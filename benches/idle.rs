@@ -1,0 +1,93 @@
+//! What a session costs when there is nothing to do, and how long a lone record takes to reach the
+//! segment: two sides of one choice, the longest wait of the writer.
+//!
+//! `cargo bench --bench idle`. Processor time is that of the whole process (writer and helper; the
+//! main thread sleeps); the latency is seen from outside, in the file, by pread.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use stormlog::record::{Category, Extra};
+use stormlog::{Conversion, Outcome, Session};
+
+/// Offset of the committed length in a segment, FORMAT.md section 4.
+const HINT_OFFSET: u64 = 4096;
+
+fn cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Context switches of all threads of the process so far.
+fn switches() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("a Linux system");
+    let of_task = |path: &Path| {
+        let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        let counts = lines.filter_map(|line| -> Option<u64> {
+            line.split_ascii_whitespace().nth(1)?.parse().ok()
+        });
+        counts.sum::<u64>()
+    };
+    tasks.flatten().map(|task| of_task(&task.path())).sum()
+}
+
+fn committed(segment: &File) -> u64 {
+    let mut bytes = [0; 8];
+    segment
+        .read_exact_at(&mut bytes, HINT_OFFSET)
+        .expect("the segment has a hint");
+    u64::from_le_bytes(bytes)
+}
+
+fn main() {
+    let smoke = std::env::args().any(|arg| arg == "--test");
+    let (idle, lone) = if smoke { (1, 5_u64) } else { (20, 200) };
+    let dir = std::env::temp_dir().join(format!("stormlog-idle-{}", std::process::id()));
+    let builder = Session::builder().dir(&dir).conversion(Conversion::Later);
+    let session = builder
+        .start()
+        .expect("the temporary directory can be written");
+    let log = session.log();
+    let vpn = Category::named("vpn").expect("a valid name");
+    std::thread::sleep(Duration::from_secs(1));
+
+    let (cpu, start, switched) = (cpu_ns(), Instant::now(), switches());
+    std::thread::sleep(Duration::from_secs(idle));
+    let seconds = start.elapsed().as_secs_f64();
+    let cpu = (cpu_ns() - cpu) as f64;
+    println!(
+        "idle: {:.4} % of a core over {seconds:.1} s, {:.0} context switches per second",
+        cpu / seconds / 1e7,
+        (switches() - switched) as f64 / seconds
+    );
+
+    let segments = session.segment_dir().expect("the session records");
+    let segment = File::open(segments.join("000001.seg")).expect("the first segment");
+    let mut latency = Histogram::<u64>::new(3).expect("three digits");
+    for number in 0..lone {
+        // Out of step with the writer's waits.
+        std::thread::sleep(Duration::from_micros(20_000 + number * 7919 % 23_000));
+        let before = committed(&segment);
+        let start = Instant::now();
+        let outcome = log.event(vpn, &[Extra::new("number", number)]);
+        assert_eq!(outcome, Outcome::Kept, "the subject works");
+        while committed(&segment) == before {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        latency.saturating_record(start.elapsed().as_micros() as u64);
+    }
+    println!(
+        "lone record to segment: p50 {} us, p99 {} us, max {} us, {lone} records",
+        latency.value_at_quantile(0.5),
+        latency.value_at_quantile(0.99),
+        latency.max()
+    );
+    let report = session.close().expect("the writer ran");
+    assert_eq!(report.ledger.total().dropped_total(), 0, "nothing was lost");
+    std::fs::remove_dir_all(dir).expect("the bench's own directory");
+}

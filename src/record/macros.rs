@@ -34,7 +34,7 @@
 ///
 /// The category is a text literal `[a-z0-9_]{1,64}`; `keep` is `Sampled` or `Always`; `key` (may
 /// be left out) names the text field that ties the records of one operation together. Field types
-/// are in [`record`](crate::record). Field names are the names in the JSON line, in this order.
+/// are in [`record`](mod@crate::record). Field names are the names in the JSON line, in this order.
 /// The layout is checked at compile time; the fixed part is a packed `bytemuck::Pod` struct.
 #[macro_export]
 macro_rules! record {

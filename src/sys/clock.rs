@@ -112,7 +112,7 @@ fn tsc() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// CPUID leaf `0x8000_0007`, EDX bit 8: the counter runs at one rate in all states of the processor.
+/// CPUID leaf `0x8000_0007`, EDX bit 8: the counter runs at one rate in every power state.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[allow(
     unused_unsafe,

@@ -216,9 +216,8 @@ impl Settings {
 
 /// Variables that Kubernetes sets for a service that is called stormlog.
 fn is_service_link(name: &str) -> bool {
-    name.starts_with("STORMLOG_SERVICE_")
-        || name == "STORMLOG_PORT"
-        || name.starts_with("STORMLOG_PORT_")
+    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
 fn bad(name: &str, value: &str, remedy: &str) -> Error {

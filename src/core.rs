@@ -1,13 +1,11 @@
 //! What the handles, the writer and the helper of one session share.
-#![expect(unsafe_code, reason = "the gate page is mapped memory")]
 
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
-use std::thread::Thread;
 
 use crossbeam_utils::CachePadded;
 
+use crate::gates::{GATE_OFF, GATE_ON, Gates};
 use crate::ledger::{Account, DropReason, Ledger, OFFERED, WRITTEN};
 use crate::record::{
     CATEGORIES_MAX, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol, category_name, schema,
@@ -16,15 +14,7 @@ use crate::record::{
 use crate::ring::Storage;
 use crate::segment::entry::Entry;
 use crate::sys::clock::Clock;
-use crate::sys::map::Region;
-
-/// Gate of a schema whose records go straight to the ring.
-pub(crate) const GATE_ON: u8 = 0x80;
-/// Gate of a schema whose records are refused, because its category or recording is off. Every
-/// other value means: take the cold path and look.
-pub(crate) const GATE_OFF: u8 = 0x40;
-/// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
-const GATE_ALIVE: u8 = 1;
+use crate::wake::Wake;
 
 /// State of a session.
 pub(crate) mod phase {
@@ -32,103 +22,6 @@ pub(crate) mod phase {
     pub(crate) const RECORDING: u32 = 1;
     /// `close()` has begun: pushes return `Closed`.
     pub(crate) const CLOSING: u32 = 2;
-}
-
-/// One byte per schema: the only thing that a push looks at before it touches its arguments.
-///
-/// The page is wiped in a forked child, where every gate then reads "off": a child can never
-/// write into the rings of its parent, at no cost for the parent.
-#[derive(Debug)]
-pub(crate) struct Gates {
-    region: Region,
-}
-
-impl Gates {
-    fn new() -> std::io::Result<Self> {
-        let gates = Self {
-            region: Region::anonymous(SCHEMAS_MAX)?,
-        };
-        // Where the kernel cannot wipe, a child must check for itself: refuse to start instead.
-        gates.region.wipe_on_fork()?;
-        gates.gate(0).store(GATE_ALIVE, Release);
-        Ok(gates)
-    }
-
-    /// All gates.
-    pub(crate) fn ptr(&self) -> *const [AtomicU8; SCHEMAS_MAX] {
-        self.region.ptr().cast()
-    }
-
-    pub(crate) fn gate(&self, schema: u16) -> &AtomicU8 {
-        // SAFETY: the region has one zeroed byte per schema, is mapped as long as `self` lives and
-        // is accessed as atomics only.
-        let gates = unsafe { &*self.ptr() };
-        &gates[usize::from(schema)]
-    }
-
-    /// Whether this process is a child that was forked while the session was open.
-    pub(crate) fn is_forked(&self) -> bool {
-        self.gate(0).load(Relaxed) == 0
-    }
-}
-
-/// How producers wake a sleeping writer.
-#[derive(Debug, Default)]
-pub(crate) struct Wake {
-    /// The writer sleeps, or is about to.
-    parked: AtomicBool,
-    /// It sleeps until a push wakes it, or is about to.
-    dozing: AtomicBool,
-    thread: OnceLock<Thread>,
-    /// Wakes by producers: their only syscalls.
-    wakes: AtomicU64,
-}
-
-impl Wake {
-    /// Writer: who is to be woken.
-    pub(crate) fn register(&self, thread: Thread) {
-        let first = self.thread.set(thread).is_ok();
-        debug_assert!(first, "one writer per session");
-    }
-
-    /// Writer: announces that it will sleep, or that it is awake.
-    pub(crate) fn set_parked(&self, parked: bool) {
-        self.parked.store(parked, SeqCst);
-    }
-
-    /// Writer: announces that it will doze, or that it is awake.
-    pub(crate) fn set_dozing(&self, dozing: bool) {
-        self.set_parked(dozing);
-        self.dozing.store(dozing, SeqCst);
-    }
-
-    /// Producer with a new ring: wakes the writer if it dozes and does not know the ring.
-    pub(crate) fn wake_if_dozing(&self) {
-        if self.dozing.load(SeqCst) {
-            self.wake_if_parked();
-        }
-    }
-
-    /// Producer: wakes the writer if it sleeps; at most one syscall per sleep, counted.
-    pub(crate) fn wake_if_parked(&self) {
-        // Relaxed first: the line is shared and rarely written.
-        if self.parked.load(Relaxed) && self.parked.swap(false, AcqRel) {
-            self.wakes.fetch_add(1, Relaxed);
-            self.unpark();
-        }
-    }
-
-    /// Cold callers (flush, close): wakes in any case.
-    pub(crate) fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
-
-    /// How often producers woke the writer.
-    pub(crate) fn wakes(&self) -> u64 {
-        self.wakes.load(Relaxed)
-    }
 }
 
 /// What a session's threads share.

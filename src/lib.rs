@@ -55,6 +55,7 @@ mod config;
 pub mod convert;
 mod core;
 pub mod error;
+mod gates;
 pub mod ledger;
 mod local;
 mod producer;
@@ -64,6 +65,7 @@ pub mod segment;
 mod session;
 mod sync;
 mod sys;
+mod wake;
 mod writer;
 
 #[cfg(feature = "cli")]

@@ -9,6 +9,7 @@ mod models;
 mod order;
 mod plan;
 mod registry;
+mod slot;
 mod spsc;
 #[cfg(all(test, not(loom)))]
 mod spsc_tests;
@@ -19,5 +20,6 @@ pub(crate) use busy::Refused;
 pub(crate) use large::LargeChunks;
 pub(crate) use plan::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 pub(crate) use registry::RegistryCursor;
+pub(crate) use slot::RingSlot;
 pub(crate) use spsc::Consumer;
-pub(crate) use storage::{Backend, REGISTRY_BYTES, RingSlot, Storage};
+pub(crate) use storage::{Backend, REGISTRY_BYTES, Storage};

@@ -23,20 +23,14 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::AtomicPtr;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::buffer::Buffer;
-use super::busy::BusyFlag;
-use super::header::{
-    COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES, RING_HEADER_BYTES, RING_MAGIC, RingHeader,
-    state,
-};
+use super::header::{COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES, RING_MAGIC, state};
 use super::large::LargeChunks;
 use super::plan::{RING_OVERHEAD, ring_capacities};
 use super::registry::{Memory, Registry};
-use super::spsc::{ProducerSide, Ring};
+use super::slot::RingSlot;
 use super::stack::IndexStack;
 use crate::ledger::Account;
 use crate::record::CATEGORIES_MAX;
@@ -56,7 +50,7 @@ const REGISTRY_OFFSET: usize = PAGES_OFFSET + PAGES_COUNT * COUNTER_PAGE_BYTES;
 pub(crate) const REGISTRY_BYTES: usize = 2 << 20;
 const LARGE_OFFSET: usize = REGISTRY_OFFSET + REGISTRY_BYTES;
 /// Counter pages that one ring can need.
-const PAGES_PER_RING: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
+pub(super) const PAGES_PER_RING: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
 /// Data bytes of a fresh ring that the helper makes present ahead of its use.
 const PREFAULT_BYTES: usize = 16 << 10;
 
@@ -83,22 +77,6 @@ pub(crate) enum Backend<'a> {
     Anonymous,
     /// A new, empty file.
     File(&'a File),
-}
-
-/// One ring with the private state of its producer. Aligned, so that two producers never write to
-/// one cache line.
-#[repr(align(64))]
-pub(crate) struct RingSlot {
-    header: *const RingHeader,
-    counters: *const CounterPage,
-    buffer: Buffer,
-    /// Private to the thread that owns the ring.
-    pub(crate) side: ProducerSide,
-    pub(crate) busy: BusyFlag,
-    /// Counter pages of categories from 16 on; null until first needed.
-    pages: [AtomicPtr<CounterPage>; PAGES_PER_RING],
-    /// Offset of the ring in the region.
-    offset: usize,
 }
 
 /// The storage of one session.
@@ -403,46 +381,5 @@ impl Storage {
             pause();
         }
         busy()
-    }
-}
-
-impl RingSlot {
-    fn new(region: &Region, offset: usize, capacity: usize) -> Self {
-        assert!(offset.is_multiple_of(64));
-        assert!(offset + RING_OVERHEAD + capacity <= region.len());
-        // SAFETY: inside the region by the assertion.
-        let start = unsafe { region.ptr().add(offset) };
-        // SAFETY: as above.
-        let counters = unsafe { start.add(RING_HEADER_BYTES) };
-        // SAFETY: as above.
-        let data = unsafe { start.add(RING_OVERHEAD) };
-        // SAFETY: `capacity` zeroed bytes of the region, aligned to 64, a power of two by the plan;
-        // this ring alone uses them.
-        let buffer = unsafe { Buffer::new(data, capacity as u64) };
-        let busy = BusyFlag::new();
-        if !barrier::supported() {
-            busy.set_fenced();
-        }
-        Self {
-            header: start.cast(),
-            counters: counters.cast(),
-            buffer,
-            side: ProducerSide::new(),
-            busy,
-            pages: [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES_PER_RING],
-            offset,
-        }
-    }
-
-    /// Both sides' view.
-    #[inline(always)]
-    pub(crate) fn ring(&self) -> Ring<'_> {
-        // SAFETY: points to a zeroed or initialised header in the region, which the storage that
-        // owns this slot keeps mapped; the header is atomics, aligned to 64.
-        let header = unsafe { &*self.header };
-        Ring {
-            header,
-            buffer: &self.buffer,
-        }
     }
 }

@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::{Core, Wake};
+use crate::core::Core;
+use crate::wake::Wake;
 
 /// A pass that drained at least this much is followed by the next one at once.
 const BUSY_BYTES: usize = 32 << 10;

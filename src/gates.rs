@@ -1,0 +1,54 @@
+//! The gates: what a push looks at before anything else.
+#![expect(unsafe_code, reason = "the gate page is mapped memory")]
+
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use crate::record::SCHEMAS_MAX;
+use crate::sys::map::Region;
+
+/// Gate of a schema whose records go straight to the ring.
+pub(crate) const GATE_ON: u8 = 0x80;
+/// Gate of a schema whose records are refused, because its category or recording is off. Every
+/// other value means: take the cold path and look.
+pub(crate) const GATE_OFF: u8 = 0x40;
+/// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
+const GATE_ALIVE: u8 = 1;
+
+/// One byte per schema: the only thing that a push looks at before it touches its arguments.
+///
+/// The page is wiped in a forked child, where every gate then reads "off": a child can never
+/// write into the rings of its parent, at no cost for the parent.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    region: Region,
+}
+
+impl Gates {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let gates = Self {
+            region: Region::anonymous(SCHEMAS_MAX)?,
+        };
+        // Where the kernel cannot wipe, a child must check for itself: refuse to start instead.
+        gates.region.wipe_on_fork()?;
+        gates.gate(0).store(GATE_ALIVE, Release);
+        Ok(gates)
+    }
+
+    /// All gates.
+    pub(crate) fn ptr(&self) -> *const [AtomicU8; SCHEMAS_MAX] {
+        self.region.ptr().cast()
+    }
+
+    pub(crate) fn gate(&self, schema: u16) -> &AtomicU8 {
+        // SAFETY: the region has one zeroed byte per schema, is mapped as long as `self` lives and
+        // is accessed as atomics only.
+        let gates = unsafe { &*self.ptr() };
+        &gates[usize::from(schema)]
+    }
+
+    /// Whether this process is a child that was forked while the session was open.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.gate(0).load(Relaxed) == 0
+    }
+}

@@ -1,0 +1,65 @@
+//! Waking the writer.
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::Thread;
+
+/// How producers wake a sleeping writer.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    /// The writer sleeps, or is about to.
+    parked: AtomicBool,
+    /// It sleeps until a push wakes it, or is about to.
+    dozing: AtomicBool,
+    thread: OnceLock<Thread>,
+    /// Wakes by producers: their only syscalls.
+    wakes: AtomicU64,
+}
+
+impl Wake {
+    /// Writer: who is to be woken.
+    pub(crate) fn register(&self, thread: Thread) {
+        let first = self.thread.set(thread).is_ok();
+        debug_assert!(first, "one writer per session");
+    }
+
+    /// Writer: announces that it will sleep, or that it is awake.
+    pub(crate) fn set_parked(&self, parked: bool) {
+        self.parked.store(parked, SeqCst);
+    }
+
+    /// Writer: announces that it will doze, or that it is awake.
+    pub(crate) fn set_dozing(&self, dozing: bool) {
+        self.set_parked(dozing);
+        self.dozing.store(dozing, SeqCst);
+    }
+
+    /// Producer with a new ring: wakes the writer if it dozes and does not know the ring.
+    pub(crate) fn wake_if_dozing(&self) {
+        if self.dozing.load(SeqCst) {
+            self.wake_if_parked();
+        }
+    }
+
+    /// Producer: wakes the writer if it sleeps; at most one syscall per sleep, counted.
+    pub(crate) fn wake_if_parked(&self) {
+        // Relaxed first: the line is shared and rarely written.
+        if self.parked.load(Relaxed) && self.parked.swap(false, AcqRel) {
+            self.wakes.fetch_add(1, Relaxed);
+            self.unpark();
+        }
+    }
+
+    /// Cold callers (flush, close): wakes in any case.
+    pub(crate) fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// How often producers woke the writer.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.wakes.load(Relaxed)
+    }
+}

@@ -44,6 +44,38 @@ fn committed(segment: &File) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// The first push of a thread: it takes a ring. One thread after the other, so that the figure is
+/// that of the push and not of a fight for the processor.
+fn first_push(session: &Session, threads: u64) {
+    let vpn = Category::named("vpn").expect("a valid name");
+    let mut latency = Histogram::<u64>::new(3).expect("three digits");
+    let mut second = Histogram::<u64>::new(3).expect("three digits");
+    for number in 0..threads {
+        let log = session.log();
+        let thread = std::thread::spawn(move || {
+            let mut push = || {
+                let start = Instant::now();
+                let outcome = log.event(vpn, &[Extra::new("number", number)]);
+                let elapsed = start.elapsed();
+                assert_eq!(outcome, Outcome::Kept, "the subject works");
+                elapsed.as_nanos() as u64
+            };
+            (push(), push())
+        });
+        let (first, next) = thread.join().expect("the push does not panic");
+        latency.saturating_record(first);
+        second.saturating_record(next);
+    }
+    println!(
+        "first push of a thread: p50 {} ns, p99 {} ns, max {} ns; its second push: p50 {} ns; \
+         {threads} threads, clock readings included",
+        latency.value_at_quantile(0.5),
+        latency.value_at_quantile(0.99),
+        latency.max(),
+        second.value_at_quantile(0.5)
+    );
+}
+
 fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test");
     let (idle, lone) = if smoke { (1, 5_u64) } else { (20, 200) };
@@ -87,6 +119,7 @@ fn main() {
         latency.value_at_quantile(0.99),
         latency.max()
     );
+    first_push(&session, if smoke { 5 } else { 500 });
     let report = session.close().expect("the writer ran");
     assert_eq!(report.ledger.total().dropped_total(), 0, "nothing was lost");
     std::fs::remove_dir_all(dir).expect("the bench's own directory");

@@ -35,8 +35,8 @@
 //! - The ring of the thread is full, or no ring is left for it: dropped and counted at once, as
 //!   [`Outcome::Dropped`] says. `Always` records may use the last quarter of the ring.
 //! - A long record finds no chunks; a signal handler pushes inside a push: dropped and counted.
-//! - A [`Record`](record::Record) of the caller's own panics in the push, or a push has not returned
-//!   1 s after [`Session::close`] began: counted as interrupted.
+//! - A [`Record`](record::Record) of the caller's own panics in the push, or a push has not
+//!   returned 1 s after [`Session::close`] began: counted as interrupted.
 //! - There is no room on the disk: records wait in the rings; what is left when the session is
 //!   closed is counted as dropped.
 //! - The process is killed, or ends without closing the session: what is in the rings is lost.

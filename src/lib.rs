@@ -4,7 +4,9 @@
 //! into segment files; when the session is closed they become JSON Lines, one file per category.
 //! A [ledger](mod@ledger) counts every record that was offered: written, or dropped for a named
 //! reason. A push does not wait, lock, allocate or format; its only system call is a wake of the
-//! sleeping writer, counted and at most one per sleep.
+//! sleeping writer, counted and at most one per sleep. (The first push of a thread registers the
+//! end of the thread with the C library, which may allocate for that; the first push of
+//! the process into a category that is not built in allocates its name.)
 //!
 //! It is not a store that never loses a record, not a backend of `log` or `tracing`, not a log
 //! shipper, and not portable: Linux, 64-bit, little-endian.
@@ -34,6 +36,8 @@
 //! - The ring of the thread is full, or no ring is left for it: dropped and counted at once, as
 //!   [`Outcome::Dropped`] says. `Always` records may use the last quarter of the ring.
 //! - A long record finds no chunks; a signal handler pushes inside a push: dropped and counted.
+//! - A [`Record`](record::Record) of the caller's own panics in the push, or a push has not
+//!   returned 1 s after [`Session::close`] began: counted as interrupted.
 //! - There is no room on the disk: records wait in the rings; what is left when the session is
 //!   closed is counted as dropped.
 //! - The process is killed, or ends without closing the session: what is in the rings is lost.
@@ -41,8 +45,9 @@
 //! - The machine is lost: also what the kernel had not yet written; see [`Session::sync_now`].
 //!
 //! A record over `record_bytes_max` is cut and flagged. While a category is off, after `close()`
-//! and in a forked child a push does nothing and nothing is counted. The table in the README has
-//! every case.
+//! and in a forked child a push does nothing and nothing is counted; [`Log::push_lazy`] does not
+//! evaluate the arguments of a record whose category is off. The table in the README has every
+//! case.
 //!
 //! # Features
 //!

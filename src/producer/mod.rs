@@ -104,8 +104,9 @@ impl Log {
         }
     }
 
-    /// Offers the record that `make` returns; `make` is called only when records of this type are
-    /// taken now, so a record that is switched off costs one load, not its arguments.
+    /// Offers the record that `make` returns. While recording or the category is switched off,
+    /// `make` is not called: the record costs one load, not its arguments. (It is called for the
+    /// first record of its type, after close and in a forked child.)
     #[inline(always)]
     pub fn push_lazy<R: Record + Declared>(&self, make: impl FnOnce() -> R) -> Outcome {
         if self.gate(R::declared().packed_ids()) == GATE_OFF {

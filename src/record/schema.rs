@@ -281,7 +281,7 @@ impl SchemaDef {
 
     #[cold]
     fn assign(&'static self) -> Option<SchemaIds> {
-        let category = category_intern(self.category)?;
+        let category = category_intern(&self.category)?;
         let kept_back = if category <= CATEGORY_CUSTOM {
             0
         } else {
@@ -335,17 +335,12 @@ pub fn category_id(name: &str) -> Option<u8> {
 }
 
 /// Gives a category an id. `None` when all are taken.
-fn category_intern(name: &'static str) -> Option<u8> {
+fn category_intern(name: &'static &'static str) -> Option<u8> {
     if let Some(id) = category_id(name) {
         return Some(id);
     }
-    if categories_full() {
-        return None;
-    }
-    // Cold and about 256 times in a process: the slot keeps a reference to the reference.
-    let boxed: &'static &'static str = Box::leak(Box::new(name));
     (CATEGORIES_BUILTIN.len()..CATEGORIES_MAX)
-        .find(|index| *CATEGORIES[*index].set(boxed) == name)
+        .find(|index| CATEGORIES[*index].set(name) == name)
         .map(|index| index as u8)
 }
 

@@ -285,7 +285,7 @@ impl Storage {
     #[inline]
     fn counter_page(&self, slot: &RingSlot, group: usize) -> Option<&CounterPage> {
         // Relaxed: only the owner of the ring stores it, and this is the owner; a later owner
-        // gets the ring through the queue.
+        // gets the ring through the stack.
         let page = slot.pages[group].load(Relaxed);
         if page.is_null() {
             return self.new_counter_page(slot, group);

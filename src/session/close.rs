@@ -77,7 +77,8 @@ impl Live {
         let registry_full = self.core.registry_full();
         if registry_full > 0 {
             report.faults.push(format!(
-                "the registry was full: {registry_full} records describe themselves in custom"
+                "the registry was full {registry_full} times: records carry texts instead of \
+                 symbols, or describe themselves in custom"
             ));
         }
         report.segments = Some(self.session_dir.path().to_owned());

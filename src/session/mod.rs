@@ -27,7 +27,7 @@ use crate::writer::{Control, Request, WriterEnd};
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 
 /// A recording session: the owner. Dropping it closes it. In a forked child it records nothing,
-/// and closing it does nothing.
+/// dropping it does nothing, and every other call returns [`Error::Forked`].
 ///
 /// ```
 /// use stormlog::{Outcome, Session};
@@ -219,7 +219,7 @@ impl Session {
     /// and converted as the settings say.
     ///
     /// # Errors
-    /// When the writer thread has panicked. Trouble with files is in [`CloseReport::faults`].
+    /// When the writer thread has panicked; [`Error::Forked`] in a forked child. Trouble with files is in [`CloseReport::faults`].
     pub fn close(mut self) -> Result<CloseReport, Error> {
         match self.live.take() {
             Some(live) => live.close("close"),
@@ -287,7 +287,8 @@ impl SessionBuilder {
         self
     }
 
-    /// Memory for records that are too long for a ring, default 4 MiB.
+    /// Memory for records that are too long for a ring, default 4 MiB; at least `record_bytes_max`
+    /// and an eighth of it and 64 KiB, so that one record of any length finds room.
     #[must_use]
     pub fn large_total_bytes(mut self, bytes: usize) -> Self {
         self.settings.large_total_bytes = bytes;

@@ -53,7 +53,7 @@ fn first_push(session: &Session, threads: u64) {
     for number in 0..threads {
         let log = session.log();
         let thread = std::thread::spawn(move || {
-            let mut push = || {
+            let push = || {
                 let start = Instant::now();
                 let outcome = log.event(vpn, &[Extra::new("number", number)]);
                 let elapsed = start.elapsed();

@@ -17,9 +17,9 @@ const GATE_ALIVE: u8 = 1;
 
 /// One byte per schema: the only thing that a push looks at before it touches its arguments.
 ///
-/// The page is wiped in a forked child, where every gate then reads 0 and every push
-/// takes the cold path, which refuses it: a child can never
-/// write into the rings of its parent, at no cost for the parent.
+/// The page is wiped in a forked child, where every gate then reads 0 and every push takes the
+/// cold path, which refuses it: a child can never write into the rings of its parent, at no cost
+/// for the parent.
 #[derive(Debug)]
 pub(crate) struct Gates {
     region: Region,

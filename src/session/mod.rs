@@ -219,7 +219,8 @@ impl Session {
     /// and converted as the settings say.
     ///
     /// # Errors
-    /// When the writer thread has panicked; [`Error::Forked`] in a forked child. Trouble with files is in [`CloseReport::faults`].
+    /// When the writer thread has panicked; [`Error::Forked`] in a forked child. Trouble with files
+    /// is in [`CloseReport::faults`].
     pub fn close(mut self) -> Result<CloseReport, Error> {
         match self.live.take() {
             Some(live) => live.close("close"),

@@ -37,6 +37,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY_IDLE: Duration = Duration::from_secs(60);
 /// The first ones come sooner, because the rate of the counter is not known well yet.
 const CLOCK_FIRST: Duration = Duration::from_millis(20);
+/// Pause of a writer that has no segment to write to.
+const STALL_PAUSE: Duration = Duration::from_millis(2);
 /// How long the last drain waits for a segment without getting on.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -146,6 +148,11 @@ impl Writer {
             self.answer(seen);
             if seen.stop {
                 break;
+            }
+            if self.stalled {
+                // There is work, and nowhere to put it: looking again at once would not help.
+                std::thread::park_timeout(STALL_PAUSE);
+                continue;
             }
             let (control, core) = (Arc::clone(&self.control), Arc::clone(&self.core));
             let has_work = || control.seen() != seen || self.has_work(&core);

@@ -52,8 +52,8 @@ pub(crate) struct Segments {
     last_clock: Option<ClockPoint>,
     /// Bytes of the segments that were sealed.
     sealed_bytes: u64,
-    /// Rolls that found the next segment not ready.
-    pub(crate) roll_waits: u64,
+    /// Preparations that failed since a segment was opened.
+    failures: u32,
     /// Why there is no segment, while there is none.
     pub(crate) trouble: Option<String>,
     pub(crate) faults: Vec<String>,
@@ -88,7 +88,7 @@ impl Segments {
             registry_in_segment: 0,
             last_clock: None,
             sealed_bytes: 0,
-            roll_waits: 0,
+            failures: 0,
             trouble: None,
             faults: Vec::new(),
         };
@@ -244,10 +244,7 @@ impl Segments {
             self.tell_helper(Task::Prepare { number, bytes });
         }
         let ready = match self.helper.ready.try_recv() {
-            Err(TryRecvError::Empty) => {
-                self.roll_waits += 1;
-                self.helper.ready.recv_timeout(READY_WAIT)
-            }
+            Err(TryRecvError::Empty) => self.helper.ready.recv_timeout(READY_WAIT),
             Ok(ready) => Ok(ready),
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
         };
@@ -257,8 +254,15 @@ impl Segments {
                 true
             }
             Ok(Err(error)) => {
-                self.have_trouble(error.to_string());
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                // The first failure may be an old one: the segment was prepared ahead.
+                let pause = if self.failures == 0 {
+                    Duration::ZERO
+                } else {
+                    self.have_trouble(error.to_string());
+                    RETRY_AFTER
+                };
+                self.failures += 1;
+                self.retry_at = Some(Instant::now() + pause);
                 false
             }
             Err(RecvTimeoutError::Timeout) => false,
@@ -281,6 +285,7 @@ impl Segments {
 
     fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
+        self.failures = 0;
         self.opened = Instant::now();
         self.requested = prepared.number + 1;
         self.tell_helper(Task::Prepare {

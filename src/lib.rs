@@ -5,8 +5,7 @@
 //! A [ledger](mod@ledger) counts every record that was offered: written, or dropped for a named
 //! reason. A push does not wait, lock, allocate or format; its only system call is a wake of the
 //! sleeping writer, counted and at most one per sleep. (The first push of a thread registers the
-//! end of the thread with the C library, which may allocate for that; the first push of
-//! the process into a category that is not built in allocates its name.)
+//! end of the thread with the C library, which may allocate for that.)
 //!
 //! It is not a store that never loses a record, not a backend of `log` or `tracing`, not a log
 //! shipper, and not portable: Linux, 64-bit, little-endian.

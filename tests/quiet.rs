@@ -17,6 +17,11 @@ stormlog::record! {
     }
 }
 
+stormlog::record! {
+    /// Its category is not built in: the first push makes it known to the process.
+    struct Fresh in "quiet_fresh" keep Always { number: u64 }
+}
+
 /// Counts the allocations of each thread.
 struct Counting;
 
@@ -64,6 +69,7 @@ fn push_all_kinds(log: &Log, open: Category, count: u64) {
         ];
         assert_eq!(log.event(open, &extras), Outcome::Kept);
     }
+    assert_eq!(log.push(&Fresh { number: count }), Outcome::Kept);
 }
 
 #[test]

@@ -25,16 +25,19 @@ pub(crate) mod phase {
 }
 
 /// What a session's threads share.
+///
+/// Laid out in this order: what a push reads comes first, in one cache line that nobody writes.
+#[repr(C)]
 pub(crate) struct Core {
     /// Number of the session in this process, from 1; never reused.
     pub(crate) uid: u64,
-    pub(crate) gates: Gates,
     pub(crate) clock: Clock,
-    pub(crate) storage: Storage,
-    pub(crate) wake: CachePadded<Wake>,
-    pub(crate) record_bytes_max: usize,
     /// Bytes of every `Symbol` id: 1 = in the registry, 2 = the registry had no room.
     symbols: Box<[AtomicU8]>,
+    pub(crate) record_bytes_max: usize,
+    pub(crate) gates: Gates,
+    pub(crate) wake: CachePadded<Wake>,
+    pub(crate) storage: Storage,
     /// The same per schema.
     schemas: Box<[AtomicU8]>,
     /// The same per category, without 2.

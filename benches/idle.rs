@@ -44,12 +44,18 @@ fn committed(segment: &File) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// Up to a minute, in ns. Its bounds are given, because a histogram without them clamps what
+/// `saturating_record` brings to 2,047.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("three digits")
+}
+
 /// The first push of a thread: it takes a ring. One thread after the other, so that the figure is
 /// that of the push and not of a fight for the processor.
 fn first_push(session: &Session, threads: u64) {
     let vpn = Category::named("vpn").expect("a valid name");
-    let mut latency = Histogram::<u64>::new(3).expect("three digits");
-    let mut second = Histogram::<u64>::new(3).expect("three digits");
+    let mut latency = histogram();
+    let mut second = histogram();
     for number in 0..threads {
         let log = session.log();
         let thread = std::thread::spawn(move || {
@@ -100,7 +106,7 @@ fn main() {
 
     let segments = session.segment_dir().expect("the session records");
     let segment = File::open(segments.join("000001.seg")).expect("the first segment");
-    let mut latency = Histogram::<u64>::new(3).expect("three digits");
+    let mut latency = histogram();
     for number in 0..lone {
         // Out of step with the writer's waits.
         std::thread::sleep(Duration::from_micros(20_000 + number * 7919 % 23_000));
@@ -111,13 +117,13 @@ fn main() {
         while committed(&segment) == before {
             std::thread::sleep(Duration::from_micros(50));
         }
-        latency.saturating_record(start.elapsed().as_micros() as u64);
+        latency.saturating_record(start.elapsed().as_nanos() as u64);
     }
     println!(
         "lone record to segment: p50 {} us, p99 {} us, max {} us, {lone} records",
-        latency.value_at_quantile(0.5),
-        latency.value_at_quantile(0.99),
-        latency.max()
+        latency.value_at_quantile(0.5) / 1000,
+        latency.value_at_quantile(0.99) / 1000,
+        latency.max() / 1000
     );
     first_push(&session, if smoke { 5 } else { 500 });
     let report = session.close().expect("the writer ran");

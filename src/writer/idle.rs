@@ -12,10 +12,10 @@ const BUSY_BYTES: usize = 32 << 10;
 /// First wait after work.
 const WAIT_MIN: Duration = Duration::from_micros(50);
 /// Longest wait without being woken: bounds the time from a push to the segment.
-const WAIT_MAX: Duration = Duration::from_millis(8);
+const WAIT_MAX: Duration = Duration::from_millis(5);
 /// Waits from here on are sleeps that a producer with a filling ring may end.
 const PARK_FROM: Duration = Duration::from_micros(200);
-/// After this long without a record the writer dozes: the next push wakes it. Waking up 125 times
+/// After this long without a record the writer dozes: the next push wakes it. Waking up 200 times
 /// a second costs several times what an idle session may cost.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 /// Longest doze: the writer has small duties of its own (clock points).

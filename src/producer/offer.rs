@@ -69,8 +69,8 @@ unsafe impl<F: Pod> Pod for Head<F> {}
 /// Longer bodies cannot be; keeps sums far from overflow.
 const BODY_BYTES_MAX: usize = 1 << 40;
 /// How much the fixed part and the names of extra fields, which are not cut, may add to
-/// `record_bytes_max`.
-const FIXED_BYTES_SLACK: usize = 1 << 20;
+/// `record_bytes_max`; the smallest segment has room for it (`segment_bytes_min`).
+const FIXED_BYTES_SLACK: usize = 768 << 10;
 
 /// A record that was counted as offered and of which nothing else is known yet. If a panic in the
 /// caller's `Record` ends the push, it is counted as interrupted.

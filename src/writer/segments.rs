@@ -353,10 +353,14 @@ fn leading_entries(entries: &[u8]) -> (usize, u32) {
     (bytes, count)
 }
 
+/// What a record may exceed `record_bytes_max` by (768 KiB, see the producer), the data block that
+/// refers to it, headers and the seal.
+const RECORD_SLACK: usize = 1 << 20;
+
 /// The smallest segment that can hold the whole registry, the longest record and what goes with
 /// them.
 pub(crate) const fn segment_bytes_min(record_bytes_max: usize) -> usize {
-    let needed = crate::ring::REGISTRY_BYTES + record_bytes_max + (512 << 10);
+    let needed = REGISTRY_BYTES + record_bytes_max + RECORD_SLACK;
     needed.next_multiple_of(SEGMENT_ALIGN)
 }
 

@@ -1,6 +1,8 @@
 //! Settings of a session: defaults, environment, validation. Everything is checked once, before a
 //! session starts.
 
+mod rules;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use crate::record::is_category_name;
 use crate::ring::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
+
+pub(crate) use rules::{CategoryRules, RateLimit};
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +50,7 @@ pub enum RingStorage {
 }
 
 /// Every setting of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) enabled: bool,
     pub(crate) dir: PathBuf,
@@ -60,6 +64,13 @@ pub(crate) struct Settings {
     pub(crate) close_deadline: Duration,
     pub(crate) keep_segments: bool,
     pub(crate) categories_off: Vec<String>,
+    pub(crate) sampling: bool,
+    pub(crate) sampling_salt: u64,
+    pub(crate) rules: CategoryRules,
+    /// Most bytes of segments and JSON Lines of the session; 0 = no bound.
+    pub(crate) session_bytes_max: u64,
+    /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
+    pub(crate) keep_free_bytes: Option<u64>,
 }
 
 impl Default for Settings {
@@ -77,6 +88,11 @@ impl Default for Settings {
             close_deadline: Duration::from_secs(5),
             keep_segments: false,
             categories_off: Vec::new(),
+            sampling: true,
+            sampling_salt: 0,
+            rules: CategoryRules::default(),
+            session_bytes_max: 0,
+            keep_free_bytes: None,
         }
     }
 }
@@ -138,6 +154,25 @@ impl Settings {
                     .filter(|name| !name.is_empty());
                 self.categories_off = names.map(str::to_owned).collect();
             }
+            "STORMLOG_SAMPLING" => self.sampling = parse_bool(name, value)?,
+            "STORMLOG_SAMPLING_SALT" => {
+                let remedy = "give a whole number from 0 to 18446744073709551615";
+                self.sampling_salt = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
+            }
+            "STORMLOG_KEEP" => self.rules.parse_keep(name, value)?,
+            "STORMLOG_SAMPLE_RATES" => self.rules.parse_sample_rates(name, value)?,
+            "STORMLOG_RATE_LIMITS" => self.rules.parse_rate_limits(name, value)?,
+            "STORMLOG_ON_CHANGE" => {
+                let names = value.split(',').map(str::trim);
+                let names = names.filter(|name| !name.is_empty());
+                self.rules.on_change = names.map(str::to_owned).collect();
+            }
+            "STORMLOG_SESSION_BYTES_MAX" => {
+                self.session_bytes_max = parse_bytes(name, value)? as u64;
+            }
+            "STORMLOG_KEEP_FREE_BYTES" => {
+                self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
+            }
             _ => {
                 return Err(bad(
                     name,
@@ -188,6 +223,13 @@ impl Settings {
                 return Err(bad("categories_off", category, remedy));
             }
         }
+        self.rules.validate()?;
+        let least = 4 * segment_bytes_min(self.record_bytes_max) as u64;
+        if self.session_bytes_max > 0 && self.session_bytes_max < least {
+            let value = self.session_bytes_max.to_string();
+            let remedy = format!("give 0 (no bound) or at least {least} bytes");
+            return Err(bad("session_bytes_max", &value, &remedy));
+        }
         Ok(())
     }
 
@@ -210,6 +252,11 @@ impl Settings {
             "close_deadline_ms": self.close_deadline.as_millis() as u64,
             "keep_segments": self.keep_segments,
             "categories_off": self.categories_off,
+            "sampling": self.sampling,
+            "sampling_salt": self.sampling_salt,
+            "rules": self.rules.to_json(),
+            "session_bytes_max": self.session_bytes_max,
+            "keep_free_bytes": self.keep_free_bytes,
         })
     }
 }
@@ -306,6 +353,7 @@ fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::KeepClass;
 
     fn parse(vars: &[(&str, &str)]) -> Result<Settings, Error> {
         let vars = vars
@@ -364,6 +412,14 @@ mod tests {
             ("STORMLOG_CLOSE_DEADLINE_MS", "250"),
             ("STORMLOG_KEEP_SEGMENTS", "true"),
             ("STORMLOG_CATEGORIES_OFF", "vpn, health"),
+            ("STORMLOG_SAMPLING", "off"),
+            ("STORMLOG_SAMPLING_SALT", "7"),
+            ("STORMLOG_KEEP", "requests:always"),
+            ("STORMLOG_SAMPLE_RATES", "health:50%"),
+            ("STORMLOG_RATE_LIMITS", "vpn:10"),
+            ("STORMLOG_ON_CHANGE", "vpn, health"),
+            ("STORMLOG_SESSION_BYTES_MAX", "1GiB"),
+            ("STORMLOG_KEEP_FREE_BYTES", "2GiB"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -382,6 +438,22 @@ mod tests {
             close_deadline: Duration::from_millis(250),
             keep_segments: true,
             categories_off: vec!["vpn".to_owned(), "health".to_owned()],
+            sampling: false,
+            sampling_salt: 7,
+            rules: CategoryRules {
+                keep: vec![("requests".to_owned(), KeepClass::Always)],
+                sample_rates: vec![("health".to_owned(), 0.5)],
+                rate_limits: vec![(
+                    "vpn".to_owned(),
+                    RateLimit {
+                        per_second: 10.0,
+                        burst: 10,
+                    },
+                )],
+                on_change: vec!["vpn".to_owned(), "health".to_owned()],
+            },
+            session_bytes_max: 1 << 30,
+            keep_free_bytes: Some(2 << 30),
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();

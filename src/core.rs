@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
 use crossbeam_utils::CachePadded;
 
-use crate::gates::{GATE_OFF, GATE_ON, Gates};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON, GATE_POLICY, Gates};
 use crate::ledger::{Account, DropReason, Ledger, OFFERED, WRITTEN};
+use crate::policy::Policies;
 use crate::record::{
-    CATEGORIES_MAX, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol, category_name, schema,
-    schemas_end,
+    CATEGORIES_MAX, KeepClass, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol,
+    category_name, schema, schemas_end,
 };
 use crate::ring::Storage;
 use crate::segment::entry::Entry;
@@ -45,6 +46,15 @@ pub(crate) struct Core {
     /// Switched off by the user.
     categories_off: Box<[AtomicBool]>,
     off: AtomicBool,
+    /// Pressure of each category, set by the writer.
+    pressure: Box<[AtomicU8]>,
+    /// At the disk bound: records that are not `Always` are dropped.
+    shed: AtomicBool,
+    pub(crate) policies: Policies,
+    /// Salt of key hashes.
+    pub(crate) salt: u64,
+    /// Whether rings may sample by their own fill.
+    pub(crate) sampling: bool,
     phase: AtomicU32,
     /// Threads that count something without a ring right now; close waits for them.
     counting: AtomicU32,
@@ -56,6 +66,21 @@ pub(crate) struct Core {
     dropped_disk: Box<[AtomicU64]>,
     /// Records of the writer itself, per category; stored by the writer only.
     own_offered: Box<[AtomicU64]>,
+    /// What the session takes and will take on the disk.
+    pub(crate) space: SpaceUse,
+}
+
+/// Bytes of the session: the writer and the helper tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct SpaceUse {
+    /// Bytes of all segments, as far as they are reserved; stored by the helper.
+    pub(crate) segments: AtomicU64,
+    /// Bytes of records written; stored by the writer.
+    pub(crate) recorded: AtomicU64,
+    /// Estimated bytes of their lines; stored by the writer.
+    pub(crate) lines: AtomicU64,
+    /// Pressure that the disk asks for; stored by the helper.
+    pub(crate) pressure: AtomicU8,
 }
 
 // Not derived: it would print every table.
@@ -76,6 +101,9 @@ impl Core {
         storage: Storage,
         clock: Clock,
         record_bytes_max: usize,
+        policies: Policies,
+        sampling: bool,
+        salt: u64,
     ) -> std::io::Result<Self> {
         static UIDS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
@@ -91,12 +119,18 @@ impl Core {
             categories: table(CATEGORIES_MAX, || AtomicBool::new(false)),
             categories_off: table(CATEGORIES_MAX, || AtomicBool::new(false)),
             off: AtomicBool::new(false),
+            pressure: table(CATEGORIES_MAX, || AtomicU8::new(0)),
+            shed: AtomicBool::new(false),
+            policies,
+            salt,
+            sampling,
             phase: AtomicU32::new(phase::RECORDING),
             counting: AtomicU32::new(0),
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             dropped_disk: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             own_offered: table(CATEGORIES_MAX, || AtomicU64::new(0)),
+            space: SpaceUse::default(),
         })
     }
 
@@ -131,6 +165,32 @@ impl Core {
         self.refresh_gates();
     }
 
+    /// Writer: sets the pressure of some categories.
+    pub(crate) fn set_pressures(&self, changes: impl Iterator<Item = (u8, u8)>) {
+        for (category, k) in changes {
+            debug_assert!(k & GATE_K == k, "k is 0..=15");
+            self.pressure[usize::from(category)].store(k, SeqCst);
+        }
+        self.refresh_gates();
+    }
+
+    /// Writer: whether records that are not `Always` are dropped now.
+    pub(crate) fn set_shed(&self, shed: bool) {
+        if self.shed.swap(shed, SeqCst) != shed {
+            self.refresh_gates();
+        }
+    }
+
+    /// Whether records that are not `Always` are dropped now.
+    pub(crate) fn is_shedding(&self) -> bool {
+        self.shed.load(SeqCst)
+    }
+
+    /// The keep class of a schema in this session.
+    pub(crate) fn keep(&self, ids: SchemaIds, def: &SchemaDef) -> KeepClass {
+        self.policies.of(ids.category).keep.unwrap_or(def.keep)
+    }
+
     fn refresh_gates(&self) {
         for id in 1..schemas_end() {
             if let Some(ids) = schema(id).and_then(SchemaDef::ids) {
@@ -149,7 +209,7 @@ impl Core {
             } else if !self.is_on(ids.category) {
                 GATE_OFF
             } else if self.schemas[usize::from(ids.schema)].load(SeqCst) == 1 {
-                GATE_ON
+                self.open_gate(ids)
             } else {
                 0
             }
@@ -160,6 +220,21 @@ impl Core {
             gate.store(stored, SeqCst);
             if stored == value() {
                 return;
+            }
+        }
+    }
+
+    /// The gate of a schema whose records are taken.
+    fn open_gate(&self, ids: SchemaIds) -> u8 {
+        let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| self.keep(ids, def));
+        let policy = self.policies.of(ids.category).concerns(class);
+        let policy = if policy { GATE_POLICY } else { 0 };
+        match class {
+            KeepClass::Always => GATE_ON | policy,
+            KeepClass::Sampled => {
+                let shed = if self.is_shedding() { GATE_POLICY } else { 0 };
+                let k = self.pressure[usize::from(ids.category)].load(SeqCst);
+                GATE_ON | policy | shed | k
             }
         }
     }

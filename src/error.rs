@@ -17,6 +17,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The session may not take more space.
+    #[error("no further segment in {}: {what}", path.display())]
+    NoSpace {
+        /// The session directory.
+        path: PathBuf,
+        /// Which bound it is.
+        what: String,
+    },
     /// A file is not ours, of another version, or damaged where nothing can be read without it.
     #[error("{}: at byte {offset}: {what}", path.display())]
     Corrupt {

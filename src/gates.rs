@@ -7,8 +7,13 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use crate::record::SCHEMAS_MAX;
 use crate::sys::map::Region;
 
-/// Gate of a schema whose records go straight to the ring.
+/// Gate of a schema whose records go straight to the ring. With other bits set: records are taken,
+/// after a decision.
 pub(crate) const GATE_ON: u8 = 0x80;
+/// The category has a policy, or normal records are shed.
+pub(crate) const GATE_POLICY: u8 = 0x20;
+/// The bits of the pressure, 0..=15.
+pub(crate) const GATE_K: u8 = 0x0f;
 /// Gate of a schema whose records are refused, because its category or recording is off. Every
 /// other value means: take the cold path and look.
 pub(crate) const GATE_OFF: u8 = 0x40;

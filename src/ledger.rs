@@ -178,6 +178,20 @@ impl Ledger {
         total
     }
 
+    /// The counts since an earlier ledger of the same session.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (name, before) in &earlier.categories {
+            let account = since.categories.entry(name.clone()).or_default();
+            for (counter, before) in account.counters.iter_mut().zip(before.counters) {
+                *counter = counter.saturating_sub(before);
+            }
+        }
+        since.categories.retain(|_, account| account.offered() > 0);
+        since
+    }
+
     /// Whether every category adds up.
     pub fn is_exact(&self) -> bool {
         self.categories.values().all(Account::is_exact)

@@ -9,7 +9,7 @@ use super::control::Control;
 use crate::error::Error;
 use crate::record::{INLINE_BYTES_MAX, SCHEMAS_MAX};
 use crate::segment::files::{SegmentFile, SessionFiles};
-use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BLOCK_REGISTRY};
+use crate::segment::layout::{BLOCK_DATA, BLOCK_FLAG_SHED, BLOCK_LARGE, BLOCK_REGISTRY};
 use crate::segment::reader::{Block, End, Seal};
 use crate::segment::records::Records;
 use crate::segment::registry::Registry;
@@ -237,7 +237,8 @@ impl Index {
         let ring = self.rings.entry(header.ring).or_default();
         // Padding that ended a block run alone is in no block.
         let padding = ring.next_pos..=ring.next_pos.saturating_add(PADDING_BYTES_MAX);
-        if !ring.blocks.is_empty() && !padding.contains(&header.first_pos) {
+        let shed = header.flags & BLOCK_FLAG_SHED != 0 && header.first_pos >= ring.next_pos;
+        if !ring.blocks.is_empty() && !padding.contains(&header.first_pos) && !shed {
             ring.gaps += 1;
         }
         ring.next_pos = header.next_pos;

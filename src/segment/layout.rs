@@ -108,6 +108,9 @@ impl FileHeader {
     }
 }
 
+/// Flag of a data block: records of the ring before it were dropped, because there was no space.
+pub const BLOCK_FLAG_SHED: u16 = 1 << 0;
+
 /// FORMAT.md section 5.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -117,7 +120,7 @@ pub struct BlockHeader {
     pub crc: u32,
     pub payload_bytes: u32,
     pub kind: u16,
-    pub zero: u16,
+    pub flags: u16,
     pub sequence: u64,
     pub ring: u32,
     pub records: u32,

@@ -25,6 +25,9 @@ pub(crate) fn is_segment_name(name: &str) -> bool {
         .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Name of the reserve: space for a segment that has no number yet.
+pub(crate) const RESERVE_NAME: &str = "reserve";
+
 /// A segment that is ready to be written.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -53,6 +56,61 @@ pub(crate) fn prepare(
     prepared
 }
 
+/// Reserves and maps space for a segment that is used when there is no other. Its pages are not made
+/// present: few sessions ever need it.
+pub(crate) fn prepare_reserve(dir: &Dir, bytes: usize) -> Result<Prepared, Error> {
+    let file = dir.create_file(RESERVE_NAME)?;
+    let path = || dir.path_of(RESERVE_NAME);
+    let region = reserve(&file, bytes as u64)
+        .io_context("cannot reserve segment", path())
+        .and_then(|()| Region::file(&file, bytes).io_context("cannot map segment", path()));
+    match region {
+        Ok(region) => Ok(Prepared {
+            number: 0,
+            name: RESERVE_NAME.to_owned(),
+            file,
+            region,
+        }),
+        Err(error) => {
+            // The first error is the one to report; a file that cannot be removed is empty.
+            drop(dir.remove_file(RESERVE_NAME));
+            Err(error)
+        }
+    }
+}
+
+impl Prepared {
+    /// Makes a reserve segment `number`.
+    pub(crate) fn activate(
+        self,
+        dir: &Dir,
+        header: &FileHeader,
+        number: u64,
+    ) -> Result<Self, Error> {
+        let name = segment_name(number);
+        write_header(&self.region, header, number);
+        dir.rename(&self.name, &name)?;
+        Ok(Self {
+            number,
+            name,
+            ..self
+        })
+    }
+}
+
+fn write_header(region: &Region, header: &FileHeader, number: u64) {
+    let header = FileHeader {
+        file_kind: FILE_SEGMENT,
+        segment: number,
+        file_bytes: region.len() as u64,
+        ..*header
+    }
+    .with_crc();
+    let copy = bytemuck::bytes_of(&header);
+    region.write(0, copy);
+    region.write(HEADER_COPY_OFFSET, copy);
+}
+
 fn map(
     dir: &Dir,
     name: &str,
@@ -76,16 +134,7 @@ fn map(
             region.zero(offset, piece);
         }
     }
-    let header = FileHeader {
-        file_kind: FILE_SEGMENT,
-        segment: number,
-        file_bytes: bytes as u64,
-        ..*header
-    }
-    .with_crc();
-    let copy = bytemuck::bytes_of(&header);
-    region.write(0, copy);
-    region.write(HEADER_COPY_OFFSET, copy);
+    write_header(&region, header, number);
     Ok(Prepared {
         number,
         name: name.to_owned(),

@@ -38,12 +38,15 @@ pub(crate) struct Sealed {
     name: String,
     /// Length of the segment.
     pub(crate) bytes: u64,
+    /// Length that was reserved for it.
+    reserved: u64,
 }
 
 /// What a block header says, without what the segment fills in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BlockInfo {
     pub(crate) kind: u16,
+    pub(crate) flags: u16,
     pub(crate) ring: u32,
     pub(crate) records: u32,
     pub(crate) first_pos: u64,
@@ -120,7 +123,7 @@ impl SegmentWriter {
             crc: 0,
             payload_bytes: payload_bytes as u32,
             kind: info.kind,
-            zero: 0,
+            flags: info.flags,
             sequence,
             ring: info.ring,
             records: info.records,
@@ -176,6 +179,7 @@ impl SegmentWriter {
         });
         Sealed {
             bytes: self.offset as u64,
+            reserved: self.prepared.region.len() as u64,
             file: self.prepared.file,
             name: self.prepared.name,
         }
@@ -196,6 +200,11 @@ impl SegmentWriter {
 }
 
 impl Sealed {
+    /// Reserved bytes that the segment does not need.
+    pub(crate) fn unused_bytes(&self) -> u64 {
+        self.reserved - self.bytes
+    }
+
     /// Cuts the file to its length.
     pub(crate) fn finish(self, dir: &Dir) -> Result<(), Error> {
         let path = dir.path_of(&self.name);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
-use crate::segment::prepare::is_segment_name;
+use crate::segment::prepare::{RESERVE_NAME, is_segment_name};
 use crate::sys::alive::LOCK_NAME;
 use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
@@ -79,6 +79,7 @@ pub(super) fn remove(root_dir: &Dir, session_dir: &Dir, id: &str) -> Result<(), 
         let ours = [
             LOCK_NAME,
             RINGS_NAME,
+            RESERVE_NAME,
             crate::segment::ledger_file::LEDGER_NAME,
         ];
         if is_segment_name(&name) || ours.contains(&name.as_str()) {

@@ -1,5 +1,6 @@
 //! Sessions: start, handle, close.
 
+mod builder;
 mod close;
 mod dirs;
 mod markers;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::{Conversion, RingStorage, Settings, WriterCore};
+use crate::config::Settings;
 use crate::core::Core;
 use crate::error::Error;
 use crate::ledger::Ledger;
@@ -22,6 +23,8 @@ use crate::sys::alive::SessionLock;
 use crate::sys::dir::Dir;
 use crate::sys::report::say;
 use crate::writer::{Control, Request, WriterEnd};
+
+pub use builder::SessionBuilder;
 
 /// Longest time that `flush` and `sync_now` wait for the writer.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -74,12 +77,6 @@ struct Threads {
     helper: JoinHandle<(Vec<String>, LedgerFile)>,
 }
 
-/// Settings of a session before it starts. See `docs/DEBUG_MODE.md` for each of them.
-#[derive(Clone, Debug)]
-pub struct SessionBuilder {
-    settings: Settings,
-}
-
 /// One JSON Lines file that a conversion wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertedFile {
@@ -117,9 +114,7 @@ pub struct CloseReport {
 impl Session {
     /// Settings with their defaults; recording is on.
     pub fn builder() -> SessionBuilder {
-        SessionBuilder {
-            settings: Settings::default(),
-        }
+        SessionBuilder::new()
     }
 
     /// Starts a session as the environment says (`DEBUG_MODE`, `DEBUG_LOG_DIR`, `STORMLOG_*`).
@@ -253,121 +248,5 @@ impl Live {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
-    }
-}
-
-impl SessionBuilder {
-    /// Settings from the environment. `DEBUG_MODE` switches recording on (default off).
-    ///
-    /// # Errors
-    /// [`Error::Setting`] names the variable, its value and what it can be.
-    pub fn from_env() -> Result<Self, Error> {
-        Ok(Self {
-            settings: Settings::from_env()?,
-        })
-    }
-
-    /// Whether to record at all. Default true here, `DEBUG_MODE` in [`from_env`](Self::from_env).
-    #[must_use]
-    pub fn enabled(mut self, enabled: bool) -> Self {
-        self.settings.enabled = enabled;
-        self
-    }
-
-    /// Log directory, default `./debug_logs`; created with its parents (0700) when missing.
-    #[must_use]
-    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.settings.dir = dir.into();
-        self
-    }
-
-    /// Hard bound of the memory of all rings, default 16 MiB.
-    #[must_use]
-    pub fn ring_total_bytes(mut self, bytes: usize) -> Self {
-        self.settings.ring_total_bytes = bytes;
-        self
-    }
-
-    /// Memory for records that are too long for a ring, default 4 MiB; at least `record_bytes_max`
-    /// and an eighth of it and 64 KiB, so that one record of any length finds room.
-    #[must_use]
-    pub fn large_total_bytes(mut self, bytes: usize) -> Self {
-        self.settings.large_total_bytes = bytes;
-        self
-    }
-
-    /// Largest segment, a multiple of 2 MiB, default 64 MiB. Sessions start with small ones.
-    #[must_use]
-    pub fn segment_bytes(mut self, bytes: usize) -> Self {
-        self.settings.segment_bytes = bytes;
-        self
-    }
-
-    /// Longest record, default 1 MiB. Longer ones have their texts cut and are flagged.
-    #[must_use]
-    pub fn record_bytes_max(mut self, bytes: usize) -> Self {
-        self.settings.record_bytes_max = bytes;
-        self
-    }
-
-    /// Where rings live, default [`RingStorage::Anonymous`].
-    #[must_use]
-    pub fn ring_storage(mut self, storage: RingStorage) -> Self {
-        self.settings.ring_storage = storage;
-        self
-    }
-
-    /// Where the writer thread runs, default [`WriterCore::Auto`].
-    #[must_use]
-    pub fn writer_core(mut self, core: WriterCore) -> Self {
-        self.settings.writer_core = core;
-        self
-    }
-
-    /// When segments become JSON Lines, default [`Conversion::Wait`].
-    #[must_use]
-    pub fn conversion(mut self, conversion: Conversion) -> Self {
-        self.settings.conversion = conversion;
-        self
-    }
-
-    /// How long `close()` may convert before it leaves the segments for later, default 5 s: below
-    /// the grace that container runtimes give.
-    #[must_use]
-    pub fn close_deadline(mut self, deadline: Duration) -> Self {
-        self.settings.close_deadline = deadline;
-        self
-    }
-
-    /// Keep segments after a verified conversion, default false.
-    #[must_use]
-    pub fn keep_segments(mut self, keep: bool) -> Self {
-        self.settings.keep_segments = keep;
-        self
-    }
-
-    /// Categories that are off from the start.
-    #[must_use]
-    pub fn categories_off(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.settings.categories_off = names.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Starts recording.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for a value out of bounds, [`Error::Insecure`] for a log directory that
-    /// others can write to, [`Error::Io`] when directory, segment or threads cannot be made. To
-    /// go on without recording use [`Session::disabled`] then.
-    pub fn start(self) -> Result<Session, Error> {
-        self.settings.validate()?;
-        if !self.settings.enabled {
-            return Ok(Session::disabled());
-        }
-        let live = start::start(self.settings)?;
-        Ok(Session {
-            log: Log::new(Arc::clone(&live.core)),
-            live: Some(live),
-        })
     }
 }

@@ -1,6 +1,7 @@
 //! Starting a session: directories, storage, first segment, threads.
 
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,9 +14,10 @@ use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
+use crate::policy::Policies;
 use crate::record::{Category, Record, cut_text};
 use crate::ring::{Backend, Storage};
-use crate::segment::entry::ClockPoint;
+use crate::segment::entry::{ClockPoint, Entry};
 use crate::segment::layout::{
     FILE_HEADER_BYTES, FILE_MAGIC, FILE_RINGS, FileHeader, VERSION_MAJOR, VERSION_MINOR,
 };
@@ -28,7 +30,8 @@ use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
 use crate::sys::report::say;
 use crate::writer::{
-    Control, Helper, HelperHandle, OwnRecord, Segments, Writer, segment_bytes_min,
+    Control, Helper, HelperHandle, OwnRecord, Segments, SpaceBounds, Writer, segment_bytes_min,
+    space,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -77,33 +80,56 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
     let point = clock.point();
     let header = file_header(&claimed.id, clock, rate, point);
     let storage = make_storage(dir, settings, &header)?;
-    let core = Core::new(storage, clock, settings.record_bytes_max)
-        .io_context("cannot map memory for session", path)?;
+    let policies = Policies::new(&settings.rules, rate);
+    let core = Core::new(
+        storage,
+        clock,
+        settings.record_bytes_max,
+        policies,
+        settings.sampling,
+        settings.sampling_salt,
+    )
+    .io_context("cannot map memory for session", path)?;
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;
+    let bounds = SpaceBounds {
+        session_bytes_max: settings.session_bytes_max,
+        keep_free_bytes: settings.keep_free_bytes,
+    };
     let first_bytes = segment_bytes_min(settings.record_bytes_max);
+    let tight = bounds.refuses(&space(dir, &core)?, first_bytes);
     let first = prepare(dir, &header, 1, first_bytes)?;
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
     let (helper_ready, ready) = sync_channel(1);
+    let (helper_reserve, reserve) = sync_channel(1);
     let helper = Helper {
         core: Arc::clone(&core),
         dir: Arc::clone(dir),
         header,
         tasks: helper_tasks,
         ready: helper_ready,
+        reserve: helper_reserve,
         ledger: ledger_file,
+        bounds,
+        segment_bytes_min: first_bytes,
     };
+    core.space.segments.store(first_bytes as u64, Relaxed);
     let helper = spawn("stormlog-helper", path, move || helper.run())?;
     let segments = Segments::new(
         Arc::clone(&core),
         Arc::clone(dir),
-        HelperHandle { tasks, ready },
-        header.nonce,
+        HelperHandle {
+            tasks,
+            ready,
+            reserve,
+        },
+        header,
         first,
         settings.segment_bytes,
+        tight,
     );
     let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments);
     let run = WriterRun::new(claimed, settings, &core, &control, point);
@@ -233,6 +259,10 @@ fn register_first(core: &Core, settings: &Settings) {
             let registered = core.register_schema(ids, schema);
             debug_assert!(registered, "the registry is empty");
         }
+    }
+    for (id, weight) in core.policies.rates() {
+        let appended = core.storage.registry.append(&Entry::Rate(id, weight));
+        debug_assert!(appended.is_ok(), "the registry is nearly empty");
     }
     for name in &settings.categories_off {
         if let Some(ids) = Category::named(name).and_then(|category| category.schema().ids()) {

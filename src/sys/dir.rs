@@ -276,6 +276,17 @@ impl Dir {
         }
     }
 
+    /// Bytes that this user may still take of the file system, and its size.
+    ///
+    /// # Errors
+    /// What fstatvfs says.
+    pub fn space(&self) -> Result<(u64, u64), Error> {
+        let stat = rustix::fs::fstatvfs(&self.fd)
+            .io_context("cannot read the free space of", &self.path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
+    }
+
     /// Waits until the entries of the directory are on the disk.
     ///
     /// # Errors

@@ -2,14 +2,16 @@
 //! segment, cuts sealed ones, makes ring pages present, publishes the ledger each second.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::time::Duration;
 
+use super::space::{Space, SpaceBounds, disk_pressure, segment_bytes};
 use crate::core::Core;
 use crate::error::Error;
 use crate::segment::layout::FileHeader;
 use crate::segment::ledger_file::LedgerFile;
-use crate::segment::prepare::{Prepared, prepare, segment_name};
+use crate::segment::prepare::{Prepared, RESERVE_NAME, prepare, prepare_reserve, segment_name};
 use crate::segment::writer::Sealed;
 use crate::sys::dir::Dir;
 
@@ -25,6 +27,8 @@ pub(crate) enum Task {
     Prepare { number: u64, bytes: usize },
     /// Cut a sealed segment to its length.
     Finish(Sealed),
+    /// Reserve a segment of `bytes` bytes for `Always` records.
+    Reserve { bytes: usize },
     /// A thread took a ring.
     Rings,
 }
@@ -37,7 +41,11 @@ pub(crate) struct Helper {
     pub(crate) header: FileHeader,
     pub(crate) tasks: Receiver<Task>,
     pub(crate) ready: SyncSender<Result<Prepared, Error>>,
+    pub(crate) reserve: SyncSender<Prepared>,
     pub(crate) ledger: LedgerFile,
+    pub(crate) bounds: SpaceBounds,
+    /// Bytes of the smallest segment.
+    pub(crate) segment_bytes_min: usize,
 }
 
 impl Helper {
@@ -50,7 +58,10 @@ impl Helper {
         loop {
             match self.tasks.recv_timeout(PUBLISH_EVERY) {
                 Ok(Task::Prepare { number, bytes }) => self.prepare(number, bytes),
+                Ok(Task::Reserve { bytes }) => self.reserve(bytes, &mut faults),
                 Ok(Task::Finish(sealed)) => {
+                    let unused = sealed.unused_bytes();
+                    self.core.space.segments.fetch_sub(unused, Relaxed);
                     if let Err(error) = sealed.finish(&self.dir) {
                         note(&mut faults, error.to_string());
                     }
@@ -68,8 +79,12 @@ impl Helper {
         }
     }
 
-    fn prepare(&self, number: u64, bytes: usize) {
-        let prepared = prepare(&self.dir, &self.header, number, bytes);
+    fn prepare(&self, number: u64, wanted: usize) {
+        let prepared = self.room_for(wanted).and_then(|bytes| {
+            let prepared = prepare(&self.dir, &self.header, number, bytes)?;
+            self.core.space.segments.fetch_add(bytes as u64, Relaxed);
+            Ok(prepared)
+        });
         match self.ready.try_send(prepared) {
             Ok(()) => {}
             // The writer has ended meanwhile, or has an unused segment: this one is not needed.
@@ -82,12 +97,54 @@ impl Helper {
         }
     }
 
+    /// How long a segment of `wanted` bytes may be; tells the writer when space runs out.
+    fn room_for(&self, wanted: usize) -> Result<usize, Error> {
+        let space = space(&self.dir, &self.core)?;
+        let left = self.bounds.left(&space);
+        self.core
+            .space
+            .pressure
+            .store(disk_pressure(left, wanted), Relaxed);
+        segment_bytes(left, wanted, self.segment_bytes_min).ok_or_else(|| Error::NoSpace {
+            path: self.dir.path().to_owned(),
+            what: self.bounds.sentence(&space),
+        })
+    }
+
+    fn reserve(&self, bytes: usize, faults: &mut Vec<String>) {
+        match prepare_reserve(&self.dir, bytes) {
+            Ok(prepared) => {
+                self.core.space.segments.fetch_add(bytes as u64, Relaxed);
+                if self.reserve.try_send(prepared).is_err() {
+                    // The writer has ended.
+                    if let Err(error) = self.dir.remove_file(RESERVE_NAME) {
+                        note(faults, error.to_string());
+                    }
+                }
+            }
+            Err(error) => note(faults, error.to_string()),
+        }
+    }
+
     fn prefault(&self, done: &mut (u32, u32), faults: &mut Vec<String>) {
         if let Err(error) = self.core.storage.prefault(done, RINGS_AHEAD) {
             // Slower first pushes, nothing lost.
             note(faults, format!("cannot make ring pages present: {error}"));
         }
     }
+}
+
+/// The file system and the session, now.
+pub(crate) fn space(dir: &Dir, core: &Core) -> Result<Space, Error> {
+    let (free, total) = dir.space()?;
+    let used = &core.space;
+    Ok(Space {
+        free,
+        total,
+        segments: used.segments.load(Relaxed),
+        recorded: used.recorded.load(Relaxed),
+        lines: used.lines.load(Relaxed),
+    })
 }
 
 /// Removes a segment that was prepared and never used.
@@ -108,4 +165,5 @@ pub(crate) fn note(faults: &mut Vec<String>, fault: String) {
 pub(crate) struct HelperHandle {
     pub(crate) tasks: Sender<Task>,
     pub(crate) ready: Receiver<Result<Prepared, Error>>,
+    pub(crate) reserve: Receiver<Prepared>,
 }

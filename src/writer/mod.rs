@@ -1,10 +1,14 @@
 //! The writer thread: drains all rings into segments.
 
+mod balance;
 mod control;
 mod helper;
 mod idle;
+mod notice;
+mod pressure;
 mod scan;
 mod segments;
+mod space;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +18,8 @@ use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{
     CATEGORY_SESSION, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES,
-    LargeReference, Record, RecordHeader, SchemaIds, Variable, align_record, category_name,
+    LargeReference, Record, RecordHeader, SchemaDef, SchemaIds, Variable, align_record,
+    category_name,
 };
 use crate::ring::Consumer;
 use crate::segment::entry::ClockPoint;
@@ -24,9 +29,11 @@ use crate::segment::layout::{
 use crate::segment::writer::BlockInfo;
 
 pub(crate) use control::{Control, Request, Seen};
-pub(crate) use helper::{Helper, HelperHandle};
+pub(crate) use helper::{Helper, HelperHandle, space};
 pub(crate) use segments::{Segments, segment_bytes_min};
+pub(crate) use space::SpaceBounds;
 
+use balance::Balance;
 use helper::{Task, note};
 use idle::Idle;
 use scan::{Scan, Scanner};
@@ -62,6 +69,7 @@ pub(crate) struct Writer {
     /// Bytes in a ring were no records.
     damaged: bool,
     clock: ClockSchedule,
+    balance: Balance,
     faults: Vec<String>,
 }
 
@@ -120,12 +128,18 @@ impl Writer {
             every: CLOCK_FIRST,
             used: true,
         };
+        let keep_of = {
+            let core = Arc::clone(&core);
+            move |ids, def: &SchemaDef| core.keep(ids, def)
+        };
+        let scanner = Scanner::new(Box::new(keep_of), core.policies.rates());
         Self {
+            balance: Balance::new(Arc::clone(&core)),
             core,
             control,
             segments,
             consumers: Vec::new(),
-            scanner: Scanner::new(),
+            scanner,
             own_pos: 0,
             own_ticks: 0,
             stalled: false,
@@ -144,6 +158,7 @@ impl Writer {
             let seen = self.control.seen();
             self.stalled = false;
             let drained = self.drain_all();
+            self.balance();
             self.clock_due();
             self.answer(seen);
             if seen.stop {
@@ -159,6 +174,36 @@ impl Writer {
             idle.wait(drained, &core, has_work);
         }
         self.finish(end)
+    }
+
+    /// Adapts the pressure to the load and writes down what changed.
+    fn balance(&mut self) {
+        if self.stalled {
+            // The rings were not looked at.
+            for index in 0..self.consumers.len() {
+                let ring = self.core.storage.slot(index as u32).ring();
+                let read_pos = self.consumers[index].read_pos();
+                let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
+                self.balance.ring(waiting, ring.buffer.capacity());
+            }
+        }
+        self.balance.tick(&mut self.scanner, self.stalled, 0);
+        if self.balance.has_news() && !self.stalled {
+            self.write_news();
+        }
+    }
+
+    fn write_news(&mut self) {
+        let (entries, count) = self.balance.take_changes();
+        if count > 0 && !self.segments.write_entries(&entries, count) {
+            note(
+                &mut self.faults,
+                "changes of pressure could not be written".to_owned(),
+            );
+        }
+        for notice in self.balance.take_notices() {
+            notice.write(&mut |record| self.write_own(record));
+        }
     }
 
     fn has_work(&self, core: &Core) -> bool {
@@ -202,6 +247,7 @@ impl Writer {
             self.consumers.resize_with(used as usize, Consumer::new);
             self.segments.tell_helper(Task::Rings);
         }
+        let start = Instant::now();
         let mut drained = 0;
         for index in 0..used {
             drained += self.drain_ring(&core, index);
@@ -210,6 +256,7 @@ impl Writer {
                 break;
             }
         }
+        self.balance.pass(start.elapsed());
         drained
     }
 
@@ -219,6 +266,7 @@ impl Writer {
         let mut consumer = std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
         let start = consumer.read_pos();
         let end = consumer.committed(ring);
+        self.balance.ring(end - start, ring.buffer.capacity());
         // Relaxed: stored before the records that `committed` acquired.
         let ring_id = ring.header.ring_id.load(Relaxed);
         while consumer.read_pos() < end {
@@ -280,6 +328,7 @@ impl Writer {
                 next_pos: position + scan.covered as u64,
                 min_ticks: scan.min_ticks,
                 max_ticks: scan.max_ticks,
+                ..BlockInfo::default()
             };
             self.segments
                 .append(info, scan.payload, |put| put(&run[..scan.payload]));
@@ -305,6 +354,7 @@ impl Writer {
             next_pos: position,
             min_ticks: scan.min_ticks,
             max_ticks: scan.min_ticks,
+            ..BlockInfo::default()
         };
         self.segments
             .append(info, align_record(large.body_bytes as usize), fill);
@@ -371,6 +421,7 @@ impl Writer {
             next_pos: self.own_pos + bytes as u64,
             min_ticks: ticks,
             max_ticks: ticks,
+            ..BlockInfo::default()
         };
         self.segments.append(info, bytes, |put| put(&payload));
         self.own_pos += bytes as u64;
@@ -413,6 +464,8 @@ impl Writer {
             }
         }
         self.abandon_rest();
+        self.balance.end();
+        self.write_news();
         if self.damaged {
             self.core.count_missing_as(DropReason::Damaged.counter());
         } else if self.control.stuck() > 0 {

@@ -2,8 +2,9 @@
 //! and finding where a block has to end.
 
 use crate::record::{
-    CATEGORIES_MAX, FLAG_LARGE, HEADER_BYTES, LARGE_RECORD_BYTES, LargeReference, RECORD_ALIGN,
-    RecordHeader, SCHEMA_PADDING, SCHEMAS_MAX, SchemaDef, schema,
+    CATEGORIES_MAX, FLAG_LARGE, FieldKind, HEADER_BYTES, KeepClass, LARGE_RECORD_BYTES,
+    LargeReference, RECORD_ALIGN, RecordHeader, SCHEMA_PADDING, SCHEMAS_MAX, SchemaDef, SchemaIds,
+    schema,
 };
 use crate::segment::layout::DATA_BYTES_MAX;
 
@@ -23,24 +24,56 @@ pub(crate) struct Scan {
     pub(crate) damaged: bool,
 }
 
+/// Says the keep class of a schema in this session.
+type KeepOf = Box<dyn Fn(SchemaIds, &SchemaDef) -> KeepClass + Send>;
+
 /// Counts records per category while it scans.
-#[derive(Debug)]
 pub(crate) struct Scanner {
-    /// Category of each schema id; `NONE` = not looked up yet.
+    keep_of: KeepOf,
+    /// Category of each schema id, and [`SAMPLED`]; `NONE` = not looked up yet.
     categories: Box<[u16]>,
     counts: [u32; CATEGORIES_MAX],
     /// Categories with a count are below this.
     counts_end: usize,
+    /// Whole part of the weight of each weight id.
+    weights: [u64; 256],
+    /// Bytes of `Sampled` records times their weight, per category.
+    demand: Box<[u64; CATEGORIES_MAX]>,
+    /// By schema: about how much longer than the texts of its record a line is.
+    line_bytes: Box<[u16]>,
+    /// Bytes of records so far, and about those of their lines.
+    pub(crate) recorded: u64,
+    pub(crate) lines: u64,
 }
 
 const NONE: u16 = u16::MAX;
+/// Set in an entry of `categories` whose records may be sampled.
+const SAMPLED: u16 = 1 << 8;
+
+// Not derived: a closure has no `Debug`, and the tables would be pages.
+impl std::fmt::Debug for Scanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scanner").finish_non_exhaustive()
+    }
+}
 
 impl Scanner {
-    pub(crate) fn new() -> Self {
+    /// `rates` is the rate table.
+    pub(crate) fn new(keep_of: KeepOf, rates: impl Iterator<Item = (u8, f64)>) -> Self {
+        let mut weights = std::array::from_fn(|id| if id < 16 { 1 << id } else { 1 });
+        for (id, weight) in rates {
+            weights[usize::from(id)] = weight as u64;
+        }
         Self {
+            keep_of,
             categories: vec![NONE; SCHEMAS_MAX].into(),
             counts: [0; CATEGORIES_MAX],
             counts_end: 0,
+            weights,
+            demand: Box::new([0; CATEGORIES_MAX]),
+            line_bytes: vec![0; SCHEMAS_MAX].into(),
+            recorded: 0,
+            lines: 0,
         }
     }
 
@@ -60,15 +93,17 @@ impl Scanner {
                 scan.covered = at;
                 continue;
             }
-            let category = self.category(id);
-            if bytes < HEADER_BYTES || bytes > run.len() - at || category == NONE {
+            let entry = self.category(id);
+            if bytes < HEADER_BYTES || bytes > run.len() - at || entry == NONE {
                 scan.damaged = true;
                 break;
             }
+            let category = entry & 0xff;
             if at + bytes > DATA_BYTES_MAX {
                 break;
             }
             let header: RecordHeader = bytemuck::pod_read_unaligned(&run[at..at + HEADER_BYTES]);
+            let mut whole = bytes as u64;
             if header.flags & FLAG_LARGE != 0 {
                 if at > 0 {
                     break;
@@ -78,8 +113,16 @@ impl Scanner {
                     break;
                 }
                 let reference = &run[HEADER_BYTES..LARGE_RECORD_BYTES];
-                scan.large = Some(bytemuck::pod_read_unaligned(reference));
+                let reference: LargeReference = bytemuck::pod_read_unaligned(reference);
+                whole += u64::from(reference.body_bytes);
+                scan.large = Some(reference);
             }
+            if entry & SAMPLED != 0 {
+                let weight = self.weights[usize::from(header.weight)];
+                self.demand[usize::from(category)] += whole * weight;
+            }
+            self.recorded += whole;
+            self.lines += whole + u64::from(self.line_bytes[usize::from(id)]);
             self.counts[usize::from(category)] += 1;
             self.counts_end = self.counts_end.max(usize::from(category) + 1);
             scan.records += 1;
@@ -95,6 +138,36 @@ impl Scanner {
         scan
     }
 
+    /// The records at the start of a run that are all `Always`, or all not: their bytes, and which.
+    /// Padding goes with what is before it. Nothing is counted. Bytes that are no record end it;
+    /// at the start they are taken for `Always`, so that [`scan`](Self::scan) finds them.
+    pub(crate) fn same_class(&mut self, run: &[u8]) -> (usize, KeepClass) {
+        let mut at = 0;
+        let mut class = None;
+        while let Some(word) = run.get(at..at + RECORD_ALIGN) {
+            let bytes = usize::from(u16::from_le_bytes([word[0], word[1]])) * RECORD_ALIGN;
+            let id = u16::from_le_bytes([word[2], word[3]]);
+            if bytes == 0 || bytes > run.len() - at {
+                break;
+            }
+            if id != SCHEMA_PADDING {
+                let this = match self.category(id) {
+                    NONE => break,
+                    entry if entry & SAMPLED != 0 => KeepClass::Sampled,
+                    _ => KeepClass::Always,
+                };
+                if *class.get_or_insert(this) != this {
+                    break;
+                }
+            }
+            at += bytes;
+        }
+        match (at, class) {
+            (0, _) => (run.len(), KeepClass::Always),
+            (at, class) => (at, class.unwrap_or(KeepClass::Always)),
+        }
+    }
+
     /// Calls `visit` with the records per category since the last call.
     pub(crate) fn take_counts(&mut self, mut visit: impl FnMut(u8, u64)) {
         for (category, count) in self.counts[..self.counts_end].iter_mut().enumerate() {
@@ -103,6 +176,17 @@ impl Scanner {
             }
         }
         self.counts_end = 0;
+    }
+
+    /// Bytes of `Sampled` records since [`reset_demand`](Self::reset_demand), times their weight,
+    /// per category.
+    pub(crate) fn demand(&self) -> &[u64; CATEGORIES_MAX] {
+        &self.demand
+    }
+
+    /// Begins to sum up the demand anew.
+    pub(crate) fn reset_demand(&mut self) {
+        self.demand.fill(0);
     }
 
     #[inline]
@@ -116,12 +200,35 @@ impl Scanner {
 
     #[cold]
     fn look_up(&mut self, id: u16) -> u16 {
-        let Some(ids) = schema(id).and_then(SchemaDef::ids) else {
+        let Some((def, ids)) = schema(id).and_then(|def| Some((def, def.ids()?))) else {
             return NONE;
         };
-        self.categories[usize::from(id)] = u16::from(ids.category);
-        u16::from(ids.category)
+        let entry = match (self.keep_of)(ids, def) {
+            KeepClass::Always => u16::from(ids.category),
+            KeepClass::Sampled => u16::from(ids.category) | SAMPLED,
+        };
+        self.categories[usize::from(id)] = entry;
+        self.line_bytes[usize::from(id)] = line_bytes(def);
+        entry
     }
+}
+
+/// About how many bytes a line has beyond those of its record: the three common fields, names and
+/// numbers as text. Texts are as long in the record; what is fixed in it counts twice, which makes
+/// up for escapes.
+fn line_bytes(def: &SchemaDef) -> u16 {
+    const COMMON: usize = 110;
+    let fields = def.fields.iter().map(|field| {
+        let value = match field.field_type.kind {
+            FieldKind::F32 | FieldKind::F64 | FieldKind::DurationMs => 8,
+            FieldKind::Symbol => 20,
+            _ => 4,
+        };
+        field.name.len() + 4 + value
+    });
+    // Names of extra fields are symbols in the record.
+    let extras = if def.is_open() { 60 } else { 0 };
+    (COMMON + extras + fields.sum::<usize>()).min(usize::from(u16::MAX)) as u16
 }
 
 #[cfg(test)]
@@ -137,6 +244,10 @@ mod tests {
         record
     }
 
+    fn scanner() -> Scanner {
+        Scanner::new(Box::new(|_, def| def.keep), [(16, 10.0)].into_iter())
+    }
+
     fn padding(bytes: usize) -> Vec<u8> {
         let mut padding = vec![0; bytes];
         padding[0] = (bytes / 4) as u8;
@@ -146,7 +257,7 @@ mod tests {
     #[test]
     fn counts_records_and_leaves_padding_out_of_the_payload() {
         let run = [record(20, 0, 7), record(16, 0, 5), padding(12)].concat();
-        let mut scanner = Scanner::new();
+        let mut scanner = scanner();
         let scan = scanner.scan(&run);
         assert_eq!((scan.payload, scan.covered, scan.records), (36, 48, 2));
         assert_eq!(
@@ -160,8 +271,48 @@ mod tests {
     }
 
     #[test]
+    fn records_of_one_class_are_taken_together() {
+        let always = crate::record::Category::named("scan_always").unwrap();
+        let always = always.schema().ids().unwrap().schema.to_le_bytes();
+        let mut kept = record(16, 0, 1);
+        kept[2..4].copy_from_slice(&always);
+        let keep_of = |_: SchemaIds, def: &SchemaDef| match def.category {
+            "scan_always" => KeepClass::Always,
+            _ => KeepClass::Sampled,
+        };
+        let mut scanner = Scanner::new(Box::new(keep_of), std::iter::empty());
+        let run = [
+            record(20, 0, 1),
+            padding(8),
+            record(16, 0, 1),
+            kept.clone(),
+            kept,
+        ]
+        .concat();
+        assert_eq!(scanner.same_class(&run), (44, KeepClass::Sampled));
+        assert_eq!(scanner.same_class(&run[44..]), (32, KeepClass::Always));
+        let bad = [record(16, 0, 1), vec![0xff; 16]].concat();
+        assert_eq!(scanner.same_class(&bad), (16, KeepClass::Sampled));
+        assert_eq!(scanner.same_class(&bad[16..]), (16, KeepClass::Always));
+    }
+
+    #[test]
+    fn demand_is_bytes_times_weight() {
+        let mut weighted = record(20, 0, 1);
+        weighted[5] = 3;
+        let mut rated = record(16, 0, 1);
+        rated[5] = 16;
+        let mut scanner = scanner();
+        scanner.scan(&[record(16, 0, 1), weighted, rated].concat());
+        let category = usize::from(crate::record::CATEGORY_CUSTOM);
+        assert_eq!(scanner.demand()[category], 16 + 20 * 8 + 16 * 10);
+        scanner.reset_demand();
+        assert_eq!(scanner.demand()[category], 0);
+    }
+
+    #[test]
     fn block_ends_before_the_limit_and_before_a_large_record() {
-        let mut scanner = Scanner::new();
+        let mut scanner = scanner();
         let run: Vec<u8> = (0..3).flat_map(|_| record(32_000, 0, 1)).collect();
         assert_eq!(scanner.scan(&run).covered, 64_000);
         let run = [record(16, 0, 1), record(LARGE_RECORD_BYTES, FLAG_LARGE, 2)].concat();
@@ -175,7 +326,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_records_stop_the_scan() {
-        let mut scanner = Scanner::new();
+        let mut scanner = scanner();
         for bad in [vec![0; 16], vec![0xff; 16], padding(20)[..16].to_vec()] {
             let run = [record(16, 0, 1), bad].concat();
             let scan = scanner.scan(&run);

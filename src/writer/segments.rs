@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ring::{REGISTRY_BYTES, RegistryCursor};
 use crate::segment::entry::{ClockPoint, ENTRY_ALIGN, Entry};
-use crate::segment::layout::{BLOCK_REGISTRY, DATA_BYTES_MAX, block_bytes};
+use crate::segment::layout::{BLOCK_REGISTRY, DATA_BYTES_MAX, FileHeader, block_bytes};
 use crate::segment::prepare::{Prepared, SEGMENT_ALIGN, segment_name};
 use crate::segment::writer::{BlockInfo, SEAL_RESERVE, SegmentWriter};
 use crate::sys::dir::Dir;
@@ -19,9 +19,13 @@ use crate::sys::report::say;
 /// A segment that was filled in less than this is followed by larger ones.
 const FAST_FILL: Duration = Duration::from_secs(1);
 /// How long one call waits for a segment that is not ready yet.
-const READY_WAIT: Duration = Duration::from_millis(10);
+const READY_WAIT: Duration = Duration::from_millis(2);
 /// Pause after a segment could not be prepared.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// Bytes of the reserve for the last records of the session: `sampling_ended`, `session_end` with
+/// its ledger, a clock point, block headers.
+const END_RESERVE: usize = 256 << 10;
 
 /// The segments of one session.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ pub(crate) struct Segments {
     core: Arc<Core>,
     dir: Arc<Dir>,
     helper: HelperHandle,
-    nonce: [u8; 16],
+    header: FileHeader,
     /// `None` after a roll until the next segment is ready.
     current: Option<SegmentWriter>,
     opened: Instant,
@@ -44,6 +48,12 @@ pub(crate) struct Segments {
     unsynced: u64,
     /// When a failed preparation may be tried again.
     retry_at: Option<Instant>,
+    /// Space for `Always` records and the end of the session when there is none for a segment.
+    reserve: Option<Prepared>,
+    /// The current segment is that reserve.
+    shedding: bool,
+    /// The session ends: the last part of the reserve may be used.
+    ending: bool,
     sequence: u64,
     cursor: RegistryCursor,
     /// Every registry entry so far, and how many of its bytes are in the current segment.
@@ -60,20 +70,22 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Starts with a segment that is ready, and asks for the next.
+    /// Starts with a segment that is ready, and asks for the next. `tight`: there is no space for
+    /// another one, so the first is the reserve.
     pub(crate) fn new(
         core: Arc<Core>,
         dir: Arc<Dir>,
         helper: HelperHandle,
-        nonce: [u8; 16],
+        header: FileHeader,
         first: Prepared,
         bytes_max: usize,
+        tight: Option<String>,
     ) -> Self {
         let mut segments = Self {
             core,
             dir,
             helper,
-            nonce,
+            header,
             bytes: first.region.len(),
             bytes_max,
             bytes_min: first.region.len(),
@@ -82,6 +94,9 @@ impl Segments {
             current: None,
             opened: Instant::now(),
             retry_at: None,
+            reserve: None,
+            shedding: false,
+            ending: false,
             sequence: 0,
             cursor: RegistryCursor::default(),
             registry: Vec::new(),
@@ -93,6 +108,14 @@ impl Segments {
             faults: Vec::new(),
         };
         segments.open(first);
+        match tight {
+            None => segments.ask_for_reserve(),
+            Some(what) => {
+                segments.have_trouble(what);
+                segments.shedding = true;
+                segments.core.set_shed(true);
+            }
+        }
         segments
     }
 
@@ -111,10 +134,14 @@ impl Segments {
             if self.current.is_none() && !self.open_next() {
                 return false;
             }
-            if self.write_registry() && self.room() >= bytes {
+            if self.write_registry() && self.room() >= bytes + self.held_back() {
                 return true;
             }
-            self.roll();
+            if !self.shedding {
+                self.roll();
+            } else if !self.relieve() {
+                return false;
+            }
         }
         false
     }
@@ -151,6 +178,15 @@ impl Segments {
         self.last_clock = Some(point);
         self.append_registry_block(&entry, 1);
         true
+    }
+
+    /// Writes registry entries that are of this moment only. False when there is no segment.
+    pub(crate) fn write_entries(&mut self, entries: &[u8], count: usize) -> bool {
+        let fits = self.ensure(block_bytes(entries.len()));
+        if fits {
+            self.append_registry_block(entries, count as u32);
+        }
+        fits
     }
 
     /// Whether UTC has moved against the monotonic clock since the last point.
@@ -214,7 +250,89 @@ impl Segments {
                 note(&mut self.faults, error.to_string());
             }
         }
+        for unused in self.helper.reserve.into_iter().chain(self.reserve) {
+            if let Err(error) = self.dir.remove_file(&unused.name) {
+                note(&mut self.faults, error.to_string());
+            }
+        }
         self.faults
+    }
+
+    /// Whether only `Always` records are to be written, because there is no space for others.
+    pub(crate) fn is_shedding(&self) -> bool {
+        self.shedding
+    }
+
+    /// The session ends: `session_end` and what belongs to it may use the last of the reserve.
+    pub(crate) fn begin_end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Looks whether there is space again, and goes on in a new segment then.
+    pub(crate) fn relieve(&mut self) -> bool {
+        if !self.shedding {
+            return false;
+        }
+        if self.retry_at.is_some_and(|at| Instant::now() >= at) {
+            self.retry_at = None;
+            let (number, bytes) = (self.requested, self.bytes);
+            self.tell_helper(Task::Prepare { number, bytes });
+        }
+        match self.helper.ready.try_recv() {
+            Ok(Ok(prepared)) => {
+                self.roll();
+                self.shedding = false;
+                self.core.set_shed(false);
+                say("there is space for segments again; all records are written from now on");
+                self.open(prepared);
+                self.ask_for_reserve();
+                true
+            }
+            Ok(Err(error)) => {
+                note(&mut self.faults, error.to_string());
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                false
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => false,
+        }
+    }
+
+    fn ask_for_reserve(&self) {
+        let bytes = self.bytes_min;
+        self.tell_helper(Task::Reserve { bytes });
+    }
+
+    /// Goes on in the reserve. False when there is none.
+    fn open_reserve(&mut self) -> bool {
+        if let Ok(reserve) = self.helper.reserve.try_recv() {
+            self.reserve = Some(reserve);
+        }
+        let Some(reserve) = self.reserve.take() else {
+            return false;
+        };
+        let number = self.requested;
+        match reserve.activate(&self.dir, &self.header, number) {
+            Ok(prepared) => {
+                self.shedding = true;
+                self.core.set_shed(true);
+                self.requested = number + 1;
+                self.use_segment(prepared);
+                true
+            }
+            Err(error) => {
+                note(&mut self.faults, error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Bytes of the reserve that are kept for the end of the session.
+    fn held_back(&self) -> usize {
+        if self.shedding && !self.ending {
+            END_RESERVE
+        } else {
+            0
+        }
     }
 
     fn room(&self) -> usize {
@@ -224,7 +342,7 @@ impl Segments {
 
     fn roll(&mut self) {
         if let Some(current) = self.current.take() {
-            if self.opened.elapsed() < FAST_FILL {
+            if self.opened.elapsed() < FAST_FILL && !self.shedding {
                 self.bytes = (self.bytes * 2).min(self.bytes_max);
             }
             let sealed = current.seal(self.sequence, false);
@@ -263,7 +381,7 @@ impl Segments {
                 };
                 self.failures += 1;
                 self.retry_at = Some(Instant::now() + pause);
-                false
+                self.failures > 1 && self.open_reserve()
             }
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => {
@@ -276,7 +394,8 @@ impl Segments {
     fn have_trouble(&mut self, what: String) {
         if self.trouble.is_none() {
             say(&format!(
-                "{what}; records wait in memory until there is a segment again"
+                "{what}; until there is space again only records that are always kept are written, \
+                 others are dropped and counted"
             ));
         }
         note(&mut self.faults, what.clone());
@@ -286,13 +405,17 @@ impl Segments {
     fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
         self.failures = 0;
-        self.opened = Instant::now();
         self.requested = prepared.number + 1;
         self.tell_helper(Task::Prepare {
             number: self.requested,
             bytes: self.bytes,
         });
-        self.current = Some(SegmentWriter::new(prepared, self.nonce));
+        self.use_segment(prepared);
+    }
+
+    fn use_segment(&mut self, prepared: Prepared) {
+        self.opened = Instant::now();
+        self.current = Some(SegmentWriter::new(prepared, self.header.nonce));
         self.registry_in_segment = 0;
         if let Some(point) = self.last_clock {
             let mut entry = Vec::new();

@@ -1,0 +1,209 @@
+//! Settings of a session, one method each.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Session, start};
+use crate::config::{Conversion, RateLimit, RingStorage, Settings, WriterCore};
+use crate::error::Error;
+use crate::producer::Log;
+use crate::record::KeepClass;
+
+/// Settings of a session before it starts. See `docs/DEBUG_MODE.md` for each of them.
+#[derive(Clone, Debug)]
+pub struct SessionBuilder {
+    settings: Settings,
+}
+
+impl SessionBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            settings: Settings::default(),
+        }
+    }
+
+    /// Settings from the environment. `DEBUG_MODE` switches recording on (default off).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the variable, its value and what it can be.
+    pub fn from_env() -> Result<Self, Error> {
+        Ok(Self {
+            settings: Settings::from_env()?,
+        })
+    }
+
+    /// Whether to record at all. Default true here, `DEBUG_MODE` in [`from_env`](Self::from_env).
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.settings.enabled = enabled;
+        self
+    }
+
+    /// Log directory, default `./debug_logs`; created with its parents (0700) when missing.
+    #[must_use]
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.settings.dir = dir.into();
+        self
+    }
+
+    /// Hard bound of the memory of all rings, default 16 MiB.
+    #[must_use]
+    pub fn ring_total_bytes(mut self, bytes: usize) -> Self {
+        self.settings.ring_total_bytes = bytes;
+        self
+    }
+
+    /// Memory for records that are too long for a ring, default 4 MiB; at least `record_bytes_max`
+    /// and an eighth of it and 64 KiB, so that one record of any length finds room.
+    #[must_use]
+    pub fn large_total_bytes(mut self, bytes: usize) -> Self {
+        self.settings.large_total_bytes = bytes;
+        self
+    }
+
+    /// Largest segment, a multiple of 2 MiB, default 64 MiB. Sessions start with small ones.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: usize) -> Self {
+        self.settings.segment_bytes = bytes;
+        self
+    }
+
+    /// Longest record, default 1 MiB. Longer ones have their texts cut and are flagged.
+    #[must_use]
+    pub fn record_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.record_bytes_max = bytes;
+        self
+    }
+
+    /// Where rings live, default [`RingStorage::Anonymous`].
+    #[must_use]
+    pub fn ring_storage(mut self, storage: RingStorage) -> Self {
+        self.settings.ring_storage = storage;
+        self
+    }
+
+    /// Where the writer thread runs, default [`WriterCore::Auto`].
+    #[must_use]
+    pub fn writer_core(mut self, core: WriterCore) -> Self {
+        self.settings.writer_core = core;
+        self
+    }
+
+    /// When segments become JSON Lines, default [`Conversion::Wait`].
+    #[must_use]
+    pub fn conversion(mut self, conversion: Conversion) -> Self {
+        self.settings.conversion = conversion;
+        self
+    }
+
+    /// How long `close()` may convert before it leaves the segments for later, default 5 s: below
+    /// the grace that container runtimes give.
+    #[must_use]
+    pub fn close_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.close_deadline = deadline;
+        self
+    }
+
+    /// Keep segments after a verified conversion, default false.
+    #[must_use]
+    pub fn keep_segments(mut self, keep: bool) -> Self {
+        self.settings.keep_segments = keep;
+        self
+    }
+
+    /// Categories that are off from the start.
+    #[must_use]
+    pub fn categories_off(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.categories_off = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether normal records may be sampled under pressure, default true. Off: what does not fit
+    /// is dropped and counted. Fixed rates are not affected.
+    #[must_use]
+    pub fn sampling(mut self, on: bool) -> Self {
+        self.settings.sampling = on;
+        self
+    }
+
+    /// Salt of the hash that decides which keys are kept, default 0. Processes with the same salt
+    /// keep the same keys.
+    #[must_use]
+    pub fn sampling_salt(mut self, salt: u64) -> Self {
+        self.settings.sampling_salt = salt;
+        self
+    }
+
+    /// Keep class of every record of a category, whatever its schema says. Those of `session`,
+    /// `stress` and `errors` cannot be lowered.
+    #[must_use]
+    pub fn keep(mut self, category: impl Into<String>, class: KeepClass) -> Self {
+        self.settings.rules.keep.push((category.into(), class));
+        self
+    }
+
+    /// Part of the normal records of a category that is kept, in (0, 1]: by key where the record
+    /// type has one, so that an operation is kept whole.
+    #[must_use]
+    pub fn sample_rate(mut self, category: impl Into<String>, part: f64) -> Self {
+        let rates = &mut self.settings.rules.sample_rates;
+        rates.push((category.into(), part));
+        self
+    }
+
+    /// At most so many normal records of a category per second, and `burst` at once after a rest.
+    /// What is over is `dropped{rate_limit}`.
+    #[must_use]
+    pub fn rate_limit(mut self, category: impl Into<String>, per_second: f64, burst: u32) -> Self {
+        let limit = RateLimit { per_second, burst };
+        self.settings
+            .rules
+            .rate_limits
+            .push((category.into(), limit));
+        self
+    }
+
+    /// Log on change: a record of this category that equals the one before it of the same type and
+    /// key (durations do not count) is `dropped{repeat}`; the next one that differs carries how many
+    /// there were in the field `repeats`.
+    #[must_use]
+    pub fn on_change(mut self, category: impl Into<String>) -> Self {
+        self.settings.rules.on_change.push(category.into());
+        self
+    }
+
+    /// Most bytes of segments and JSON Lines of the session together, default 0 = no bound. At the
+    /// bound normal records are shed (`dropped{disk}`); `Always` records have a reserve.
+    #[must_use]
+    pub fn session_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.session_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of the file system that stay free for others, default the larger of 1 GiB and 5 %, at
+    /// most half of it. At the bound as [`session_bytes_max`](Self::session_bytes_max).
+    #[must_use]
+    pub fn keep_free_bytes(mut self, bytes: u64) -> Self {
+        self.settings.keep_free_bytes = Some(bytes);
+        self
+    }
+
+    /// Starts recording.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a value out of bounds, [`Error::Insecure`] for a log directory that
+    /// others can write to, [`Error::Io`] when directory, segment or threads cannot be made. To
+    /// go on without recording use [`Session::disabled`] then.
+    pub fn start(self) -> Result<Session, Error> {
+        self.settings.validate()?;
+        if !self.settings.enabled {
+            return Ok(Session::disabled());
+        }
+        let live = start::start(self.settings)?;
+        Ok(Session {
+            log: Log::new(Arc::clone(&live.core)),
+            live: Some(live),
+        })
+    }
+}

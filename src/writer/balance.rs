@@ -1,0 +1,205 @@
+//! What the writer does about pressure: measures the load, asks the controller, sets the gates, and
+//! writes down what changed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::notice::{SamplingEnded, SamplingStarted};
+use super::pressure::{Change, Episode, Load, Pressure};
+use super::scan::Scanner;
+use crate::core::Core;
+use crate::ledger::Ledger;
+use crate::segment::entry::{Entry, PressureCause as Cause, PressureChange};
+
+/// Changes that wait for a segment are at most as many; further ones are not recorded.
+const PENDING_MAX: usize = 4096;
+
+/// Load since the last tick, the controller, and what waits to be written.
+#[derive(Debug)]
+pub(crate) struct Balance {
+    core: Arc<Core>,
+    pressure: Pressure,
+    started: Instant,
+    /// Filled part of the fullest ring since the last tick, and the longest pass.
+    fill: f64,
+    pass: Duration,
+    /// Counts when the running episode began.
+    before: Ledger,
+    /// Registry entries of changes that no segment has yet, and how many they are.
+    entries: Vec<u8>,
+    pending: usize,
+    notices: Vec<Notice>,
+}
+
+/// A record of the session about its own sampling.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    Started {
+        k: u8,
+        cause: Cause,
+    },
+    Ended {
+        duration: Duration,
+        k_max: u8,
+        /// Counts of the episode alone.
+        ledger: Ledger,
+    },
+}
+
+impl Balance {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            pressure: Pressure::new(0),
+            started: Instant::now(),
+            fill: 0.0,
+            pass: Duration::ZERO,
+            before: Ledger::default(),
+            entries: Vec::new(),
+            pending: 0,
+            notices: Vec::new(),
+        }
+    }
+
+    /// A ring of `capacity` bytes had `waiting` bytes when the writer looked at it.
+    pub(crate) fn ring(&mut self, waiting: u64, capacity: u64) {
+        self.fill = self.fill.max(waiting as f64 / capacity as f64);
+    }
+
+    /// A pass over the rings took so long.
+    pub(crate) fn pass(&mut self, took: Duration) {
+        self.pass = self.pass.max(took);
+    }
+
+    /// Lets the controller look, if it is time.
+    pub(crate) fn tick(&mut self, scanner: &mut Scanner, stalled: bool, disk: u8) {
+        if !self.core.sampling {
+            return;
+        }
+        let now_ns = self.started.elapsed().as_nanos() as u64;
+        if !self.pressure.is_due(now_ns) {
+            return;
+        }
+        let load = Load {
+            now_ns,
+            fill: self.fill,
+            lag_ns: self.pass.as_nanos() as u64,
+            stalled,
+            disk,
+            demand: scanner.demand(),
+        };
+        let changes = self.pressure.tick(&load);
+        if !changes.is_empty() {
+            self.core
+                .set_pressures(changes.iter().map(|change| (change.category, change.k)));
+            let ticks = self.core.clock.ticks();
+            for change in changes {
+                record(&mut self.entries, &mut self.pending, ticks, *change);
+            }
+        }
+        if let Some(episode) = self.pressure.episode() {
+            self.note(episode);
+        }
+        self.fill = 0.0;
+        self.pass = Duration::ZERO;
+        scanner.reset_demand();
+    }
+
+    /// The session ends, and the episode with it.
+    pub(crate) fn end(&mut self) {
+        if let Some(episode) = self.pressure.end_episode() {
+            self.note(episode);
+        }
+    }
+
+    /// Registry entries of the changes since the last call, and how many they are.
+    pub(crate) fn take_changes(&mut self) -> (Vec<u8>, usize) {
+        let pending = std::mem::take(&mut self.pending);
+        (std::mem::take(&mut self.entries), pending)
+    }
+
+    /// Whether there is something to be written.
+    pub(crate) fn has_news(&self) -> bool {
+        self.pending > 0 || !self.notices.is_empty()
+    }
+
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn note(&mut self, episode: Episode) {
+        let now = self.core.ledger();
+        self.notices.push(match episode {
+            Episode::Started { k, cause } => {
+                self.before = now;
+                Notice::Started { k, cause }
+            }
+            Episode::Ended { duration_ns, k_max } => Notice::Ended {
+                duration: Duration::from_nanos(duration_ns),
+                k_max,
+                ledger: now.since(&self.before),
+            },
+        });
+    }
+}
+
+fn record(entries: &mut Vec<u8>, pending: &mut usize, ticks: u64, change: Change) {
+    if *pending == PENDING_MAX {
+        return;
+    }
+    *pending += 1;
+    let Change { category, k, cause } = change;
+    let change = PressureChange {
+        ticks,
+        k,
+        cause: cause as u8,
+        zero: [0; 6],
+    };
+    Entry::Pressure(category, change).append(entries);
+}
+
+impl Notice {
+    /// Hands the record of the notice to `write`.
+    pub(crate) fn write(&self, write: &mut dyn FnMut(&dyn super::OwnRecord)) {
+        match self {
+            Self::Started { k, cause } => {
+                let description = format!(
+                    "records are sampled from now on, of the busiest category 1 in {}: {}",
+                    1_u32 << k,
+                    cause.sentence()
+                );
+                write(&SamplingStarted {
+                    event_type: "sampling_started",
+                    severity: "warning",
+                    description: &description,
+                    cause: cause.name(),
+                    pressure: *k,
+                });
+            }
+            Self::Ended {
+                duration,
+                k_max,
+                ledger,
+            } => {
+                let total = ledger.total();
+                let description = format!(
+                    "{} of {} records were left out; the kept ones carry their weight",
+                    total.sampled_out(),
+                    total.offered()
+                );
+                let categories = ledger.to_json().to_string();
+                write(&SamplingEnded {
+                    event_type: "sampling_ended",
+                    severity: "info",
+                    description: &description,
+                    duration_ms: *duration,
+                    pressure: *k_max,
+                    offered: total.offered(),
+                    sampled_out: total.sampled_out(),
+                    dropped: total.dropped_total(),
+                    categories: Some(&categories),
+                });
+            }
+        }
+    }
+}

@@ -65,6 +65,7 @@ mod local;
 mod producer;
 pub mod record;
 mod ring;
+pub mod sampling;
 pub mod segment;
 mod session;
 mod sync;

@@ -123,6 +123,49 @@ mod tests {
         assert_eq!(found, reference);
     }
 
+    /// The same trials one by one: the bits of each word from the lowest on, up to a success.
+    struct Model {
+        random: SplitMix64,
+        /// By k: the trials that are left of the word, and how many.
+        words: [(u64, u32); PRESSURES],
+    }
+
+    impl Model {
+        fn keeps(&mut self, k: usize) -> bool {
+            if self.words[k].1 == 0 {
+                let mut word = u64::MAX;
+                for _ in 0..k {
+                    if word != 0 {
+                        word &= self.random.next();
+                    }
+                }
+                self.words[k] = (word, 64);
+            }
+            let (word, left) = self.words[k];
+            let success = word & 1 == 1;
+            self.words[k] = (word >> 1, if success { 0 } else { left - 1 });
+            success
+        }
+    }
+
+    #[test]
+    fn every_trial_of_a_word_counts_once() {
+        let mut gaps = Gaps::new(11, 4);
+        let mut model = Model {
+            random: SplitMix64(gaps.random.0),
+            words: [(0, 0); PRESSURES],
+        };
+        let mut choose = SplitMix64(5);
+        for number in 0..500_000 {
+            // Long stretches of one pressure, and every change there is.
+            let k = match number % 1000 {
+                0..900 => number / 1000 % PRESSURES,
+                _ => (choose.next() % 16) as usize,
+            };
+            assert_eq!(gaps.keeps(k as u8), model.keeps(k), "{number}: k {k}");
+        }
+    }
+
     /// Pearson's statistic of `found` against the expected counts.
     fn chi_square(found: &[u64], expected: &[f64]) -> f64 {
         let cells = found.iter().zip(expected);

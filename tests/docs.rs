@@ -11,7 +11,12 @@ use stormlog::record::catalog::{orchestrator, proxy};
 use stormlog::record::{CATEGORIES_BUILTIN, FieldDef, FieldKind, KeepClass, Record, SchemaDef};
 
 /// `STORMLOG_` variables of the tests themselves.
-const TEST_VARIABLES: [&str; 3] = ["STORMLOG_BLESS", "STORMLOG_SEED", "STORMLOG_ROUNDS"];
+const TEST_VARIABLES: [&str; 4] = [
+    "STORMLOG_BLESS",
+    "STORMLOG_SEED",
+    "STORMLOG_SAMPLING_RUNS",
+    "STORMLOG_ROUNDS",
+];
 
 const TABLE_BEGIN: &str =
     "<!-- catalogue: written by STORMLOG_BLESS=1 cargo test --test docs -->\n";
@@ -176,7 +181,12 @@ fn every_variable_is_documented_and_no_other() {
     for variable in &in_code {
         row(&page, variable);
     }
-    for page in ["docs/DEBUG_MODE.md", "README.md", "docs/VERIFICATION.md"] {
+    for page in [
+        "docs/DEBUG_MODE.md",
+        "docs/SAMPLING.md",
+        "README.md",
+        "docs/VERIFICATION.md",
+    ] {
         for variable in variables(&read(page)) {
             let known = in_code.contains(&variable) || TEST_VARIABLES.contains(&variable);
             assert!(known, "{page}: there is no {variable}");
@@ -277,6 +287,7 @@ fn links_lead_to_files() {
         "docs/ARCHITECTURE.md",
         "docs/DEBUG_MODE.md",
         "docs/FORMAT.md",
+        "docs/SAMPLING.md",
         "docs/VERIFICATION.md",
     ];
     for page in pages {

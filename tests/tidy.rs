@@ -103,11 +103,12 @@ const UNSAFE_FILES: [(&str, &str); 19] = [
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
 /// table is the picture in docs/ARCHITECTURE.md; `error` and `record` are open to all.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("sync", &[]),
     ("error", &[]),
     ("record", &["symbol"]),
     ("ledger", &[]),
+    ("sampling", &[]),
     // `WriterCore` and `ClockPoint` are plain data.
     (
         "sys",

@@ -186,6 +186,7 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
     let mut table = human::Table::new(&[
         "category",
         ">lines",
+        ">estimated",
         ">bytes",
         ">offered",
         ">sampled out",
@@ -200,6 +201,12 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
         table.row([
             category.clone(),
             human::count(counted.written()),
+            human::count(
+                report
+                    .estimated
+                    .get(category)
+                    .map_or(0, |sum| sum.round() as u64),
+            ),
             human::bytes(file.map_or(0, |file| file.bytes)),
             known(closed.map(Account::offered)),
             known(closed.map(Account::sampled_out)),
@@ -231,6 +238,7 @@ fn to_json(report: &ConvertReport) -> Json {
         "sealed": report.sealed,
         "damaged_unknown": report.damaged_unknown,
         "counted": report.counted.to_json(),
+        "estimated": human::estimates_json(&report.estimated),
         "ledger": report.ledger.as_ref().map(Ledger::to_json),
         "faults": report.faults,
     })

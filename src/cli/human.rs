@@ -1,8 +1,10 @@
 //! Numbers, texts and tables for people, the same in every command.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use comfy_table::{Cell, CellAlignment, presets};
+use serde_json::Value as Json;
 
 use super::output::{Status, complain};
 use crate::convert::is_escaped;
@@ -63,6 +65,21 @@ pub fn duration(ns: u64) -> String {
         60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
     }
+}
+
+/// Estimates by category: whole numbers without a point.
+pub fn estimates_json(estimates: &BTreeMap<String, f64>) -> Json {
+    // From 2^53 on a float does not hold every whole number, and says so by its form.
+    let whole = |value: f64| value.fract() == 0.0 && value < 9_007_199_254_740_992.0;
+    let pairs = estimates.iter().map(|(category, value)| {
+        let json = if whole(*value) {
+            Json::from(*value as u64)
+        } else {
+            Json::from(*value)
+        };
+        (category.clone(), json)
+    });
+    Json::Object(pairs.collect())
 }
 
 /// `text` without anything that a terminal acts on: texts come from files.

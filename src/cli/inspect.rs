@@ -1,5 +1,6 @@
 //! `stormlog inspect`: what is in segments.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use crate::record::KeepClass;
 use crate::segment::files::SessionFiles;
 use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BLOCK_REGISTRY};
 use crate::segment::reader::End;
-use crate::segment::registry::{Schema, SchemaField};
+use crate::segment::registry::{Registry, Schema, SchemaField};
 use crate::segment::survey::{SegmentSurvey, Survey};
 
 const EXAMPLES: &str = "\
@@ -114,12 +115,27 @@ fn print_registry(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
             writeln!(output, "{}", human::wrapped(fields))?;
         }
     }
+    let estimated = survey.estimated();
     for (category, records) in survey.by_category() {
+        let sum = estimated.get(&category).map_or(0, |sum| sum.round() as u64);
+        let count = human::count(records);
+        write!(output, "  {category:<24} {count:>14} records")?;
+        if sum != records {
+            write!(output, ", estimated {}", human::count(sum))?;
+        }
+        writeln!(output)?;
+    }
+    for (category, pressure) in pressures(registry) {
+        let changes = human::counted(pressure.changes, "change");
+        let (k, weight) = (pressure.highest_k, 1 << pressure.highest_k);
         writeln!(
             output,
-            "  {category:<24} {:>14} records",
-            human::count(records)
+            "  pressure of {category}: {changes}, highest {k} (weight {weight})"
         )?;
+    }
+    if registry.pressures_left_out > 0 {
+        let count = human::count(registry.pressures_left_out);
+        writeln!(output, "  {count} further changes of pressure")?;
     }
     let symbols = human::counted(registry.symbols().count() as u64, "symbol");
     let points = human::counted(registry.clock_points.len() as u64, "clock point");
@@ -169,6 +185,40 @@ fn print_end(output: &mut Output, survey: &Survey) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The pressure of one category in short.
+#[derive(Default)]
+struct Pressure {
+    /// Changes that the registry keeps.
+    changes: u64,
+    highest_k: u8,
+}
+
+/// By category name; by number where it has none.
+fn pressures(registry: &Registry) -> BTreeMap<String, Pressure> {
+    let name = |id: u8| {
+        let name = registry.category(id).map(str::to_owned);
+        name.unwrap_or_else(|| format!("?{id}"))
+    };
+    let mut pressures = BTreeMap::<String, Pressure>::new();
+    for (id, k) in registry.highest_pressures() {
+        let pressure = pressures.entry(name(id)).or_default();
+        pressure.highest_k = pressure.highest_k.max(k);
+    }
+    for (id, _) in registry.pressures() {
+        pressures.entry(name(id)).or_default().changes += 1;
+    }
+    pressures
+}
+
+fn pressure_json(registry: &Registry) -> Json {
+    let pressures = pressures(registry).into_iter();
+    let pairs = pressures.map(|(category, pressure)| {
+        let (changes, highest) = (pressure.changes, pressure.highest_k);
+        (category, json!({"changes": changes, "highest_k": highest}))
+    });
+    Json::Object(pairs.collect())
+}
+
 fn to_json(session: &SessionFiles, survey: &Survey, blocks: bool) -> Json {
     let registry = &survey.registry;
     let schemas = registry.schemas().map(|schema| {
@@ -192,6 +242,9 @@ fn to_json(session: &SessionFiles, survey: &Survey, blocks: bool) -> Json {
         "segments": survey.segments.iter().map(segment_json).collect::<Json>(),
         "schemas": schemas.collect::<Json>(),
         "categories": survey.by_category(),
+        "estimated": human::estimates_json(&survey.estimated()),
+        "pressure": pressure_json(registry),
+        "pressure_left_out": registry.pressures_left_out,
         "symbols": registry.symbols().count(),
         "clock_points": points.collect::<Json>(),
         "producers": registry.producers.iter().map(|(ring, producer)| {

@@ -50,6 +50,8 @@ pub(super) struct Batch {
 pub(super) struct Counts {
     pub lines: u64,
     pub damaged: u64,
+    /// What the weights of the lines add to their number.
+    pub beyond: f64,
 }
 
 /// Renders batches into one buffer per category.
@@ -131,6 +133,11 @@ impl<'a> Renderer<'a> {
         self.extras_left_out += line.left_out;
         if done.is_ok() {
             counts.lines += 1;
+            if header.weight != 0 {
+                // Known, or the record would be damaged.
+                let weight = self.context.registry.weight(header.weight);
+                counts.beyond += weight.unwrap_or(1.0) - 1.0;
+            }
         } else {
             counts.damaged += 1;
             out.truncate(before);

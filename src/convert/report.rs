@@ -1,5 +1,7 @@
 //! What a conversion found.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
 use crate::ledger::{Account, DROP_REASONS, INTERRUPTED, Ledger, OFFERED, SAMPLED_OUT, WRITTEN};
@@ -17,6 +19,9 @@ pub struct ConvertReport {
     /// Recounted from the blocks: `written` is lines, `dropped{damaged}` unreadable records of a
     /// known category. The other counters are 0.
     pub counted: Ledger,
+    /// By category: how many offered records the lines stand for, the sum of their
+    /// `sample_weight`. Dropped records are not in it. docs/SAMPLING.md tells how exact it is.
+    pub estimated: BTreeMap<String, f64>,
     /// The ledger that the session closed with, from its `session_end`.
     pub ledger: Option<Ledger>,
     /// What is not as it should be, as sentences; empty when all is well.

@@ -125,6 +125,8 @@ fn finish(
         let account = report.counted.categories.entry(name.clone()).or_default();
         account.counters[WRITTEN] = counts.lines;
         account.counters[DropReason::Damaged.counter()] = counts.damaged;
+        let estimated = counts.lines as f64 + counts.beyond;
+        report.estimated.insert(name.clone(), estimated);
     }
     if renderer.extras_left_out > 0 {
         faults.add(format!(

@@ -24,6 +24,11 @@ pub const ENTRY_CLOCK: u8 = 4;
 pub const ENTRY_PRODUCER: u8 = 5;
 /// `kind` of a rate.
 pub const ENTRY_RATE: u8 = 6;
+/// `kind` of a change of pressure.
+pub const ENTRY_PRESSURE: u8 = 7;
+
+/// The largest pressure: a weight id up to it stands for 2^id.
+pub const PRESSURE_MAX: u8 = 15;
 
 /// `key` of a schema without one.
 pub const KEY_NONE: u16 = u16::MAX;
@@ -53,6 +58,36 @@ pub struct ClockPoint {
     pub utc_ns: u64,
     /// `CLOCK_MONOTONIC`, ns.
     pub mono_ns: u64,
+}
+
+/// The pressure of a category from `ticks` on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct PressureChange {
+    /// Raw counter.
+    pub ticks: u64,
+    /// The new pressure, at most [`PRESSURE_MAX`].
+    pub k: u8,
+    /// Why it changed: one of [`PressureCause`], or of a later version.
+    pub cause: u8,
+    /// Zero.
+    pub zero: [u8; 6],
+}
+
+/// Why the pressure of a category changed. FORMAT.md section 6.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PressureCause {
+    /// The fullest ring fills faster than it is drained.
+    RingFill = 1,
+    /// The writer does not keep up with what is offered.
+    DrainLag = 2,
+    /// There is no segment to write to.
+    NoSegment = 3,
+    /// The disk: no room, or a bound on the space of the session.
+    Disk = 4,
+    /// It has become less.
+    Relief = 5,
 }
 
 /// The CRC field of an entry whose bytes from 8 on are `rest`.
@@ -86,6 +121,10 @@ pub enum Entry<'a> {
     Clock(ClockPoint),
     /// A ring id, the kernel id of the thread that took the ring, and the thread's name.
     Producer(u32, u64, &'a str),
+    /// A weight id from 16 on and the weight it stands for, at least 1.
+    Rate(u8, f64),
+    /// A category and its pressure from now on.
+    Pressure(u8, PressureChange),
 }
 
 impl Entry<'_> {
@@ -104,6 +143,8 @@ impl Entry<'_> {
             Self::Symbol(id, _) => (ENTRY_SYMBOL, 0, id),
             Self::Clock(_) => (ENTRY_CLOCK, 0, 0),
             Self::Producer(ring, ..) => (ENTRY_PRODUCER, 0, ring),
+            Self::Rate(id, _) => (ENTRY_RATE, u16::from(id), 0),
+            Self::Pressure(category, _) => (ENTRY_PRESSURE, u16::from(category), 0),
         };
         EntryHeader {
             entry_bytes: self.bytes() as u32,
@@ -125,6 +166,8 @@ impl Entry<'_> {
                 out.put(&thread.to_le_bytes());
                 put_text(out, name);
             }
+            Self::Rate(_, weight) => out.put(&weight.to_le_bytes()),
+            Self::Pressure(_, change) => out.put(bytemuck::bytes_of(&change)),
         }
     }
 
@@ -181,6 +224,8 @@ mod tests {
                 mono_ns: 3,
             }),
             Entry::Producer(9, 4711, "main"),
+            Entry::Rate(16, 2.5),
+            Entry::Pressure(3, PressureChange::default()),
         ] {
             let mut bytes = Vec::new();
             entry.append(&mut bytes);

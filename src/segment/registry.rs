@@ -3,21 +3,24 @@
 //! An entry that is inconsistent is rejected and counted, never half taken: what is in a
 //! [`Registry`] is safe to use (category names are safe file names, slots lie in the fixed part).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::{
     CATEGORIES_MAX, FieldKind, FieldType, KeepClass, SCHEMAS_MAX, SYMBOL_BYTES_MAX, SYMBOLS_MAX,
     is_category_name,
 };
 use crate::segment::entry::{
-    ClockPoint, ENTRY_ALIGN, ENTRY_CATEGORY, ENTRY_CLOCK, ENTRY_HEADER_BYTES, ENTRY_PRODUCER,
-    ENTRY_RATE, ENTRY_SCHEMA, ENTRY_SYMBOL, EntryHeader, KEY_NONE, entry_crc,
+    ClockPoint, ENTRY_ALIGN, ENTRY_CATEGORY, ENTRY_CLOCK, ENTRY_HEADER_BYTES, ENTRY_PRESSURE,
+    ENTRY_PRODUCER, ENTRY_RATE, ENTRY_SCHEMA, ENTRY_SYMBOL, EntryHeader, KEY_NONE, PRESSURE_MAX,
+    PressureChange, entry_crc,
 };
 
 /// The longest thread name that is kept, in bytes.
 const THREAD_NAME_BYTES_MAX: usize = 256;
 /// Producers that are kept; further ones are rejected.
 const PRODUCERS_MAX: usize = 1 << 20;
+/// Changes of pressure that are kept; further ones are counted.
+const PRESSURES_MAX: usize = 1 << 16;
 
 /// One field of a [`Schema`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,12 @@ pub struct Registry {
     schemas: Vec<Option<Schema>>,
     symbols: Vec<Option<Box<str>>>,
     rates: Vec<Option<f64>>,
+    /// Changes of pressure with their categories, by ticks: those that come in two segments, once.
+    pressures: BTreeSet<(PressureChange, u8)>,
+    /// By category id: the highest pressure, of all changes.
+    highest_pressure: BTreeMap<u8, u8>,
+    /// Changes of pressure that are not kept because there are too many.
+    pub pressures_left_out: u64,
     /// Readings of the clocks by ticks.
     pub clock_points: BTreeMap<u64, ClockPoint>,
     /// Producers by ring id.
@@ -119,6 +128,18 @@ impl Registry {
         }
     }
 
+    /// Changes of pressure with their category ids, by ticks; at most 65,536 of them, see
+    /// [`pressures_left_out`](Self::pressures_left_out).
+    pub fn pressures(&self) -> impl Iterator<Item = (u8, &PressureChange)> {
+        let changes = self.pressures.iter();
+        changes.map(|(change, category)| (*category, change))
+    }
+
+    /// The highest pressure of each category that had any, by category id.
+    pub fn highest_pressures(&self) -> impl Iterator<Item = (u8, u8)> {
+        self.highest_pressure.iter().map(|(id, k)| (*id, *k))
+    }
+
     /// Category ids and names.
     pub fn categories(&self) -> impl Iterator<Item = (u8, &str)> {
         let named = self.categories.iter().enumerate();
@@ -165,15 +186,34 @@ impl Registry {
             ENTRY_RATE => {
                 let id = usize::from(header.id16);
                 let weight = f64::from_le_bytes(*bytes.take(8)?.first_chunk()?);
-                let valid = (16..=255).contains(&id) && weight.is_finite() && weight > 0.0;
+                let valid = (16..=255).contains(&id) && weight.is_finite() && weight >= 1.0;
                 valid.then_some(())?;
                 put(&mut self.rates, id, 256, weight)
+            }
+            ENTRY_PRESSURE => {
+                let category = u8::try_from(header.id16).ok()?;
+                let change = bytemuck::try_pod_read_unaligned(bytes.take(16)?);
+                self.add_pressure(category, change.ok()?)
             }
             _ => {
                 self.unknown = self.unknown.saturating_add(1);
                 Some(())
             }
         }
+    }
+
+    fn add_pressure(&mut self, category: u8, change: PressureChange) -> Option<()> {
+        (change.k <= PRESSURE_MAX).then_some(())?;
+        let highest = self.highest_pressure.entry(category).or_default();
+        *highest = change.k.max(*highest);
+        let zero = [0; 6];
+        let entry = (PressureChange { zero, ..change }, category);
+        if self.pressures.len() < PRESSURES_MAX {
+            self.pressures.insert(entry);
+        } else if !self.pressures.contains(&entry) {
+            self.pressures_left_out = self.pressures_left_out.saturating_add(1);
+        }
+        Some(())
     }
 
     fn add_producer(&mut self, ring: u32, bytes: &mut Cursor<'_>) -> Option<()> {

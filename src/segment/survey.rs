@@ -39,6 +39,10 @@ pub struct Survey {
     pub registry: Registry,
     /// Records by schema id.
     pub by_schema: BTreeMap<u16, u64>,
+    /// By schema id: what the weights of its records add to their number.
+    beyond: BTreeMap<u16, f64>,
+    /// Records with a weight id that the registry does not know.
+    unknown_weights: u64,
     /// Data blocks with records that cannot be told apart.
     pub damaged_blocks: u64,
     /// Smallest and largest ticks.
@@ -72,6 +76,11 @@ impl Survey {
         if survey.registry.rejected > 0 {
             let count = survey.registry.rejected;
             let fault = format!("{count} entries of the registry are damaged");
+            survey.faults.push(fault);
+        }
+        if survey.unknown_weights > 0 {
+            let count = survey.unknown_weights;
+            let fault = format!("{count} records have a weight that the registry does not know");
             survey.faults.push(fault);
         }
         Ok(survey)
@@ -117,6 +126,9 @@ impl Survey {
             count = count.saturating_add(1);
             let of_schema = self.by_schema.entry(record.header.schema).or_default();
             *of_schema = of_schema.saturating_add(1);
+            if record.header.weight != 0 {
+                self.weight(record.header.schema, record.header.weight);
+            }
             let ticks = record.header.ticks();
             let (low, high) = self.ticks.unwrap_or((ticks, ticks));
             self.ticks = Some((low.min(ticks), high.max(ticks)));
@@ -127,16 +139,38 @@ impl Survey {
         count
     }
 
+    /// A record of a weight that is not 1. Its rate comes before it in the file.
+    fn weight(&mut self, schema: u16, id: u8) {
+        match self.registry.weight(id) {
+            Some(weight) => *self.beyond.entry(schema).or_default() += weight - 1.0,
+            None => self.unknown_weights = self.unknown_weights.saturating_add(1),
+        }
+    }
+
+    fn category_of(&self, schema: u16) -> String {
+        let schema = self.registry.schema(schema);
+        let name = schema.and_then(|schema| self.registry.category(schema.category));
+        name.unwrap_or("?").to_owned()
+    }
+
     /// Records by category; those whose category is not known under `?`.
     pub fn by_category(&self) -> BTreeMap<String, u64> {
         let mut categories = BTreeMap::new();
         for (schema, count) in &self.by_schema {
-            let schema = self.registry.schema(*schema);
-            let name = schema.and_then(|schema| self.registry.category(schema.category));
-            let sum: &mut u64 = categories
-                .entry(name.unwrap_or("?").to_owned())
-                .or_default();
+            let sum: &mut u64 = categories.entry(self.category_of(*schema)).or_default();
             *sum = sum.saturating_add(*count);
+        }
+        categories
+    }
+
+    /// Estimates by category of how many records the found ones stand for: the sums of their
+    /// weights. A record of unknown weight counts as 1.
+    pub fn estimated(&self) -> BTreeMap<String, f64> {
+        let mut categories = BTreeMap::new();
+        for (schema, count) in &self.by_schema {
+            let beyond = self.beyond.get(schema).copied().unwrap_or(0.0);
+            let sum: &mut f64 = categories.entry(self.category_of(*schema)).or_default();
+            *sum += *count as f64 + beyond;
         }
         categories
     }

@@ -117,7 +117,10 @@ fn a_fixed_rate_keeps_its_part_by_key() {
             assert_eq!(line["sample_weight"], 10.0);
             *keys.entry(line["id"].to_string()).or_default() += 1;
         }
-        assert!(keys.values().all(|count| *count == 2), "a key is kept whole");
+        assert!(
+            keys.values().all(|count| *count == 2),
+            "a key is kept whole"
+        );
         kept_keys.push(keys.into_keys().collect::<BTreeSet<_>>());
     }
     assert_eq!(kept_keys[0], kept_keys[1], "equal salts keep equal keys");
@@ -172,7 +175,10 @@ fn a_rate_limit_drops_what_is_over_it_and_counts() {
     let report = close(session);
     let ticks = account(&report, "sampling_ticks");
     seen.assert_equal(&ticks, DropReason::RateLimit);
-    assert_eq!((ticks.written(), ticks.dropped(DropReason::RateLimit)), (20, 480));
+    assert_eq!(
+        (ticks.written(), ticks.dropped(DropReason::RateLimit)),
+        (20, 480)
+    );
 }
 
 #[test]
@@ -208,13 +214,21 @@ fn repeated_states_are_told_once_with_their_number() {
     let report = close(session);
     let states = account(&report, "sampling_states");
     seen.assert_equal(&states, DropReason::Repeat);
-    assert_eq!((states.written(), states.dropped(DropReason::Repeat)), (4, 9));
+    assert_eq!(
+        (states.written(), states.dropped(DropReason::Repeat)),
+        (4, 9)
+    );
     let told: Vec<_> = lines(&report, "sampling_states")
         .iter()
         .map(|line| (line["engine"].to_string(), line["repeats"].as_u64()))
         .collect();
     let e1 = || "\"e1\"".to_owned();
-    let expected = [(e1(), None), ("\"e2\"".to_owned(), None), (e1(), Some(4)), (e1(), None)];
+    let expected = [
+        (e1(), None),
+        ("\"e2\"".to_owned(), None),
+        (e1(), Some(4)),
+        (e1(), None),
+    ];
     assert_eq!(told, expected);
     let open: Vec<_> = lines(&report, "sampling_open")
         .iter()

@@ -90,6 +90,30 @@ pub enum PressureCause {
     Relief = 5,
 }
 
+impl PressureCause {
+    /// Name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RingFill => "ring_fill",
+            Self::DrainLag => "drain_lag",
+            Self::NoSegment => "no_segment",
+            Self::Disk => "disk",
+            Self::Relief => "relief",
+        }
+    }
+
+    /// What it means.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::RingFill => "a ring fills faster than the writer drains it",
+            Self::DrainLag => "the writer takes long for one look at all rings",
+            Self::NoSegment => "there is no segment to write to",
+            Self::Disk => "space for the session runs out",
+            Self::Relief => "the load has fallen",
+        }
+    }
+}
+
 /// The CRC field of an entry whose bytes from 8 on are `rest`.
 pub fn entry_crc(rest: &[u8]) -> u32 {
     match crc32c::crc32c(rest) {

@@ -243,7 +243,7 @@ fn probe(count: u64) {
 criterion_group!(benches, hot_path);
 
 fn main() {
-    if let Ok(count) = std::env::var("STORMLOG_BENCH_PUSHES") {
+    if let Ok(count) = std::env::var("BENCH_PUSHES") {
         return probe(count.parse().expect("a number of records"));
     }
     benches();

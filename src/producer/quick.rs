@@ -17,8 +17,8 @@ impl<R: Record> Offer<'_, R> {
     /// nothing is cut, and there is room up to the limit that the producer remembers. Otherwise
     /// false, and nothing has happened: [`push`](Self::push) can do all of it.
     ///
-    /// Leaves through one door and calls nothing on the way (for records without extra fields),
-    /// so that the compiler needs neither the stack nor a second look at anything.
+    /// Leaves through one door and calls nothing on the way but the copy of longer texts and the
+    /// code for extra fields, so that the record stays in registers.
     #[inline(always)]
     pub(super) fn push_quick(self, core: &Core, slot: &RingSlot) -> bool {
         let Some(guard) = slot.busy.enter_quick() else {

@@ -2,7 +2,7 @@
 //!
 //! FORMAT.md section 3.4 is normative for the bytes.
 
-use super::UNCAPPED;
+use super::WHOLE;
 use super::encode::Sink;
 use super::symbol::{Name, Symbol};
 
@@ -161,7 +161,7 @@ impl<'a> Extra<'a> {
 /// Whether [`write_extras`] with this cap cuts anything.
 pub(crate) fn extras_cut(extras: &[Extra<'_>], cap: usize) -> bool {
     extras.len() > EXTRAS_MAX
-        || (cap < UNCAPPED && extras.iter().any(|extra| extra.capped(cap) != *extra))
+        || (cap < WHOLE && extras.iter().any(|extra| extra.capped(cap) != *extra))
 }
 
 /// Bytes of the extra area; 0 for no extra fields.
@@ -218,7 +218,7 @@ fn write_some_extras(extras: &[Extra<'_>], cap: usize, out: &mut impl Sink) {
     let count = extras.len().min(EXTRAS_MAX);
     out.put(&(count as u16).to_le_bytes());
     for extra in &extras[..count] {
-        if cap < UNCAPPED {
+        if cap < WHOLE {
             write_capped(*extra, cap, out);
         } else {
             extra.write(out);
@@ -301,6 +301,7 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::UNCAPPED;
 
     #[test]
     fn area_is_as_long_as_announced() {
@@ -315,7 +316,7 @@ mod tests {
             Extra::new("x", Value::Number("123456789012345678901234567890")),
             Extra::new("b", true),
         ];
-        for cap in [UNCAPPED, 100, 4] {
+        for cap in [UNCAPPED, WHOLE, 100, 4] {
             let bytes = extras_bytes(&extras, cap);
             let mut area = vec![0xee; bytes + 8];
             let mut out = crate::record::Variable::new(&mut area);

@@ -46,11 +46,11 @@ pub use symbol::{Name, SYMBOL_BYTES_MAX, SYMBOLS_MAX, StaticSymbol, Symbol};
 
 use bytemuck::Pod;
 
-/// The cap that cuts nothing: the caller has asked [`is_cut`](Record::is_cut) before, so the bounds
-/// of the field types need no second look.
-pub const WHOLE: usize = usize::MAX;
 /// The cap that leaves only the bounds of the field types.
-pub const UNCAPPED: usize = WHOLE - 1;
+pub const UNCAPPED: usize = usize::MAX;
+/// The cap that cuts nothing at all: the caller has asked [`is_cut`](Record::is_cut) before, so the
+/// bounds of the field types need no second look.
+pub const WHOLE: usize = UNCAPPED - 1;
 
 /// One event that can be pushed. Implemented by [`record!`](crate::record!).
 ///

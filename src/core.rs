@@ -243,7 +243,9 @@ impl Core {
     /// `register_symbol`, so that the writer who sees our record also sees the symbol.
     #[inline(always)]
     pub(crate) fn knows_symbol(&self, symbol: Symbol) -> bool {
-        self.symbols[symbol.id() as usize].load(Acquire) == 1
+        // Not an index: a push has no way for a panic.
+        let known = self.symbols.get(symbol.id() as usize);
+        known.is_some_and(|known| known.load(Acquire) == 1)
     }
 
     /// Writes a symbol into the registry. False when there is no room: use the text.

@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "dereferences the ring that the table remembers")]
 
 use std::cell::{Cell, RefCell};
-use std::ptr;
+use std::ptr::NonNull;
 use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 use std::sync::{Arc, Weak};
 
@@ -22,14 +22,14 @@ const OWNED_MAX: usize = 16;
 struct Fast {
     /// Number of the session; 0 = none.
     uid: Cell<u64>,
-    slot: Cell<*const RingSlot>,
+    slot: Cell<NonNull<RingSlot>>,
 }
 
 impl Fast {
     const fn empty() -> Self {
         Self {
             uid: Cell::new(0),
-            slot: Cell::new(ptr::null()),
+            slot: Cell::new(NonNull::dangling()),
         }
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn fast_slot(core: &Core) -> Option<&RingSlot> {
         if entry.uid.get() == core.uid {
             // SAFETY: `remember` stored a slot of the session with this number, which is never
             // reused; `core` is that session, and its slots live as long as it does.
-            Some(unsafe { &*entry.slot.get() })
+            Some(unsafe { entry.slot.get().as_ref() })
         } else {
             None
         }
@@ -111,7 +111,7 @@ fn remember(core: &Core, slot: &RingSlot) {
         // A signal handler may push between any two of these: it must find the pair whole or not.
         entry.uid.set(0);
         compiler_fence(SeqCst);
-        entry.slot.set(ptr::from_ref(slot));
+        entry.slot.set(NonNull::from(slot));
         compiler_fence(SeqCst);
         entry.uid.set(core.uid);
     });

@@ -114,10 +114,12 @@ fn a_forked_child_may_drop_the_session() {
 #[derive(Clone, Copy)]
 enum Lie {
     Panic,
+    EarlyPanic,
     Long(usize),
     Short,
 }
 
+#[derive(Clone, Copy)]
 struct Liar(Lie);
 
 static LIAR: SchemaDef = SchemaDef::new("Liar", "performance", KeepClass::Sampled, &[], 0, None);
@@ -133,13 +135,14 @@ impl Record for Liar {
     fn fixed(&self, _cap: usize) {}
     fn variable_bytes(&self, _cap: usize) -> usize {
         match self.0 {
+            Lie::EarlyPanic => panic!("a caller's own panic"),
             Lie::Panic | Lie::Short => 100,
             Lie::Long(bytes) => bytes,
         }
     }
     fn write_variable(&self, _cap: usize, out: &mut impl Sink) {
         match self.0 {
-            Lie::Panic => panic!("a caller's own panic"),
+            Lie::Panic | Lie::EarlyPanic => panic!("a caller's own panic"),
             Lie::Long(_) => {}
             Lie::Short => out.put(&[0xee; 1000]),
         }
@@ -168,8 +171,10 @@ fn records_that_lie_about_themselves_spoil_nothing_else() {
             assert_eq!(log.push(&Liar(Lie::Long(bytes))), too_long, "{bytes}");
         }
         assert_eq!(log.push(&Liar(Lie::Short)), Outcome::Kept);
-        let ended = catch_unwind(AssertUnwindSafe(|| log.push(&Liar(Lie::Panic))));
-        assert!(ended.is_err());
+        for lie in [Lie::Panic, Lie::EarlyPanic] {
+            let ended = catch_unwind(AssertUnwindSafe(|| log.push(&Liar(lie))));
+            assert!(ended.is_err());
+        }
     }
     // The budget of large records is whole again.
     let text = "x".repeat(900_000);
@@ -178,10 +183,10 @@ fn records_that_lie_about_themselves_spoil_nothing_else() {
     let report = session.close().unwrap();
     assert!(report.ledger.is_exact(), "{:?}", report.ledger);
     let account = report.ledger.categories["performance"];
-    assert_eq!(account.offered(), 700);
+    assert_eq!(account.offered(), 800);
     assert_eq!(account.written(), 200);
     assert_eq!(account.dropped(DropReason::LargeBudget), 400);
-    assert_eq!(account.interrupted(), 100);
+    assert_eq!(account.interrupted(), 200);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "the handle points straight at the gates")]
 
 mod offer;
+mod quick;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -11,7 +12,7 @@ use crate::core::{Core, phase};
 use crate::gates::{GATE_OFF, GATE_ON};
 use crate::ledger::DropReason;
 use crate::local;
-use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX, SchemaIds};
+use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
 use offer::{Offer, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
@@ -75,33 +76,29 @@ impl Log {
 
     /// Offers a record.
     #[inline(always)]
-    pub fn push(&self, record: &impl Record) -> Outcome {
+    pub fn push<R: Record>(&self, record: &R) -> Outcome {
         self.push_with(record, &[])
     }
 
     /// Offers a record with extra fields, which follow the fields of its schema in the line.
     #[inline(always)]
-    pub fn push_with(&self, record: &impl Record, extras: &[Extra<'_>]) -> Outcome {
+    pub fn push_with<R: Record>(&self, record: &R, extras: &[Extra<'_>]) -> Outcome {
+        // A copy whose address goes nowhere: its fields can live in registers.
+        let record = *record;
         let ids = record.schema().packed_ids();
-        match self.gate(ids) {
-            GATE_ON => {}
-            GATE_OFF => return Outcome::Disabled,
-            _ => return self.push_cold(record, extras),
-        }
-        let Some(core) = &self.core else {
+        let gate = self.gate(ids);
+        if gate == GATE_ON
+            && let Some(core) = &self.core
+            && let Some(slot) = local::fast_slot(core)
+        {
+            let offer = Offer::new(record, extras, ids);
+            if offer.push_quick(core, slot) {
+                return Outcome::Kept;
+            }
+        } else if gate == GATE_OFF {
             return Outcome::Disabled;
-        };
-        let offer = Offer {
-            record,
-            extras,
-            schema: ids as u16,
-            category: (ids >> 16) as u8,
-            flags: 0,
-        };
-        match local::fast_slot(core) {
-            Some(slot) => offer.push(core, slot),
-            None => offer.push_first(core),
         }
+        self.push_slow(record, extras)
     }
 
     /// Offers the record that `make` returns. While recording or the category is switched off,
@@ -143,13 +140,20 @@ impl Log {
         gates[ids as usize % SCHEMAS_MAX].load(Acquire)
     }
 
-    /// Everything that is not a push into an open gate.
+    /// Whatever [`Offer::push_quick`] leaves alone, and what does not get as far.
+    ///
+    /// Takes the record by value: the caller makes the copy on the way here, so that its own
+    /// record needs no address.
     #[cold]
     #[inline(never)]
-    fn push_cold<R: Record>(&self, record: &R, extras: &[Extra<'_>]) -> Outcome {
+    fn push_slow<R: Record>(&self, record: R, extras: &[Extra<'_>]) -> Outcome {
         let Some(core) = &self.core else {
             return Outcome::Disabled;
         };
+        let ids = record.schema().packed_ids();
+        if self.gate(ids) == GATE_ON {
+            return Offer::new(record, extras, ids).push_any(core);
+        }
         if core.gates.is_forked() {
             return Outcome::Disabled;
         }
@@ -158,23 +162,15 @@ impl Log {
         }
         let schema = record.schema();
         let Some(ids) = schema.ids() else {
-            return push_described(core, record, extras);
+            return push_described(core, &record, extras);
         };
         if !core.is_on(ids.category) {
             core.refresh_gate(ids);
             return Outcome::Disabled;
         }
         if !core.register_schema(ids, schema) {
-            return push_described(core, record, extras);
+            return push_described(core, &record, extras);
         }
-        let SchemaIds { schema, category } = ids;
-        Offer {
-            record,
-            extras,
-            schema,
-            category,
-            flags: 0,
-        }
-        .push_first(core)
+        Offer::new(record, extras, schema.packed_ids()).push_any(core)
     }
 }

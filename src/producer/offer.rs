@@ -11,10 +11,10 @@ use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::local;
 use crate::record::{
     CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, FLAG_LARGE, HEADER_BYTES, KeepClass,
-    LARGE_RECORD_BYTES, LargeReference, Name, Place, Record, RecordHeader, Sink, Symbol, Variable,
-    align_record, extras_bytes, extras_cut, write_extras,
+    LARGE_RECORD_BYTES, LargeReference, Name, Place, Record, RecordHeader, Sink, Symbol, UNCAPPED,
+    Variable, align_record, extras_bytes, extras_cut, write_extras,
 };
-use crate::ring::{LargeChunks, Refused, RingSlot};
+use crate::ring::{self, LargeChunks, Refused, RingSlot};
 
 /// Counts a record that has no ring to be counted in.
 #[cold]
@@ -39,25 +39,22 @@ pub(super) fn push_described<R: Record>(
     match schema.ids() {
         // The writer registers `custom` when the session starts, so there is always room.
         Some(ids) if core.register_schema(ids, schema) => {
-            let (schema, category) = (ids.schema, ids.category);
-            let offer = Offer {
-                record: &described,
-                extras: &[],
-                schema,
-                category,
-                flags: FLAG_EXTRA,
-            };
-            offer.push_first(core)
+            let mut offer = Offer::new(described, &[], schema.packed_ids());
+            offer.flags = FLAG_EXTRA;
+            offer.push_any(core)
         }
         _ => dropped(core, CATEGORY_CUSTOM, DropReason::RegistryFull),
     }
 }
 
-/// Header and fixed part of a record, which are written in one go.
+/// Header and fixed part of a record, which are written in one go: to the compiler a few stores
+/// of their natural widths, without a copy on the stack.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
-struct Head<F> {
-    header: RecordHeader,
+pub(super) struct Head<F> {
+    /// [`RecordHeader::front`].
+    front: u64,
+    ticks: u64,
     fixed: F,
 }
 
@@ -72,27 +69,54 @@ const BODY_BYTES_MAX: usize = 1 << 40;
 /// `record_bytes_max`; the smallest segment has room for it (`segment_bytes_min`).
 const FIXED_BYTES_SLACK: usize = 768 << 10;
 
-/// A record that was counted as offered and of which nothing else is known yet. If a panic in the
-/// caller's `Record` ends the push, it is counted as interrupted.
-struct Unfinished<'a> {
+/// A record of which it is not known yet what becomes of it. If a panic in the caller's `Record`
+/// ends the push, it is counted as interrupted.
+pub(super) struct Unfinished<'a> {
     core: &'a Core,
     slot: &'a RingSlot,
     category: u8,
+    /// Whether it was counted as offered.
+    pub(super) offered: bool,
 }
 
-impl Unfinished<'_> {
+impl<'a> Unfinished<'a> {
     #[inline(always)]
-    fn finish(self) {
+    pub(super) fn new(core: &'a Core, slot: &'a RingSlot, category: u8) -> Self {
+        Self {
+            core,
+            slot,
+            category,
+            offered: false,
+        }
+    }
+
+    /// Counts the record as offered. Before the commit: no record is written that was not.
+    #[inline(always)]
+    fn offer(&mut self) {
+        self.offered = true;
+        self.core.storage.count(self.slot, self.category, OFFERED);
+    }
+
+    #[inline(always)]
+    pub(super) fn finish(self) {
         std::mem::forget(self);
     }
 }
 
 impl Drop for Unfinished<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.core
-            .storage
-            .count(self.slot, self.category, INTERRUPTED);
+        interrupted(self.core, self.slot, self.category, self.offered);
     }
+}
+
+/// A function of values: where no panic is possible, nothing of `Unfinished` is left.
+#[cold]
+fn interrupted(core: &Core, slot: &RingSlot, category: u8, offered: bool) {
+    if !offered {
+        core.storage.count(slot, category, OFFERED);
+    }
+    core.storage.count(slot, category, INTERRUPTED);
 }
 
 /// Chunks of a body that is being written; they go back unless the record is committed.
@@ -108,88 +132,113 @@ impl Drop for TakenChunks<'_> {
 }
 
 /// A record that passed its gate.
+#[derive(Clone, Copy)]
 pub(super) struct Offer<'a, R> {
-    pub(super) record: &'a R,
+    pub(super) record: R,
     pub(super) extras: &'a [Extra<'a>],
-    pub(super) schema: u16,
+    schema: u16,
     pub(super) category: u8,
     /// Flags beyond those that follow from the record and the extra fields.
     pub(super) flags: u8,
+    /// As in [`RecordHeader::weight`].
+    weight: u8,
 }
 
-// Not derived: a record need not be `Copy` itself.
-impl<R> Clone for Offer<'_, R> {
-    fn clone(&self) -> Self {
-        *self
+impl<'a, R: Record> Offer<'a, R> {
+    /// A record whose schema has these packed ids.
+    #[inline(always)]
+    pub(super) fn new(record: R, extras: &'a [Extra<'a>], ids: u32) -> Self {
+        Self {
+            record,
+            extras,
+            schema: ids as u16,
+            category: (ids >> 16) as u8,
+            flags: 0,
+            weight: 0,
+        }
     }
-}
-impl<R> Copy for Offer<'_, R> {}
 
-impl<R: Record> Offer<'_, R> {
-    /// The calling thread may have no ring yet.
+    /// Encodes the record into its place and commits it.
+    #[inline(always)]
+    pub(super) fn write(
+        &self,
+        slot: &RingSlot,
+        place: ring::Place,
+        flags: u8,
+        ticks: u64,
+        cap: usize,
+    ) {
+        let fixed = self.record.fixed(cap);
+        let ring = slot.ring();
+        let out = slot.side.bytes(ring, place);
+        // Zeroes the padding; the body overwrites what is not padding.
+        if let Some(last) = out.last_chunk_mut::<4>() {
+            *last = [0; 4];
+        }
+        let header = RecordHeader::new(out.len(), self.schema, flags, self.weight, ticks);
+        let front = header.front();
+        let head = Head {
+            front,
+            ticks,
+            fixed,
+        };
+        if let Some((place, rest)) = out.split_at_mut_checked(size_of::<Head<R::Fixed>>()) {
+            place.copy_from_slice(bytemuck::bytes_of(&head));
+            let mut rest = Place::new(rest);
+            self.record.write_variable(cap, &mut rest);
+            write_extras(self.extras, cap, &mut rest);
+        }
+        slot.side.commit(ring, place);
+    }
+
+    /// Every other push into the ring of the calling thread, which may have none yet.
     #[cold]
     #[inline(never)]
-    pub(super) fn push_first(self, core: &Arc<Core>) -> Outcome {
-        local::with_slot(core, |slot| self.push(core, slot))
-            .unwrap_or_else(|| dropped(core, self.category, DropReason::NoRing))
+    pub(super) fn push_any(self, core: &Arc<Core>) -> Outcome {
+        match local::fast_slot(core) {
+            Some(slot) => self.push(core, slot),
+            None => local::with_slot(core, |slot| self.push(core, slot))
+                .unwrap_or_else(|| dropped(core, self.category, DropReason::NoRing)),
+        }
     }
 
-    #[inline(always)]
-    pub(super) fn push(self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
+    fn push(self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
         let wake = || core.wake.wake_if_parked();
         let guard = match slot.busy.enter(wake) {
             Ok(guard) => guard,
             Err(refused) => return self.refused(core, refused),
         };
+        let mut unfinished = Unfinished::new(core, slot, self.category);
         if !self.symbols_known(core) && !self.register_symbols(core) {
+            unfinished.finish();
             drop(guard);
             return self.push_without_symbols(core);
         }
-        core.storage.count(slot, self.category, OFFERED);
-        let unfinished = Unfinished {
-            core,
-            slot,
-            category: self.category,
-        };
+        unfinished.offer();
         let ticks = core.clock.ticks();
-        // Everything that is read from the record but the texts, before the first store into
-        // the ring: the compiler must assume that such a store changes what it reads after it.
-        let fixed = self.record.fixed(usize::MAX);
-        let flags = self.flags(usize::MAX);
-        let body = self.body_bytes(usize::MAX);
+        let flags = self.flags(UNCAPPED);
+        let body = self.body_bytes(UNCAPPED);
         let bytes = align_record(HEADER_BYTES + body);
         if bytes > slot.side.inline_bytes_max() {
             let outcome = self.push_large(core, slot, ticks, body);
             unfinished.finish();
             return outcome;
         }
-        let ring = slot.ring();
         let wake = || core.wake.wake_if_parked();
-        let Ok(place) = slot.side.reserve(ring, bytes, self.record.keep(), wake) else {
+        let reserved = slot
+            .side
+            .reserve(slot.ring(), bytes, self.record.keep(), wake);
+        let Ok(place) = reserved else {
             unfinished.finish();
             return self.full(core, slot);
         };
-        let out = slot.side.bytes(ring, place);
-        // Zeroes the padding; the body overwrites what is not padding.
-        if let Some(last) = out.last_chunk_mut::<4>() {
-            *last = [0; 4];
-        }
-        let header = RecordHeader::new(bytes, self.schema, flags, 0, ticks);
-        let head = Head { header, fixed };
-        if let Some((place, rest)) = out.split_at_mut_checked(size_of::<Head<R::Fixed>>()) {
-            place.copy_from_slice(bytemuck::bytes_of(&head));
-            let mut rest = Place::new(rest);
-            self.record.write_variable(usize::MAX, &mut rest);
-            write_extras(self.extras, usize::MAX, &mut rest);
-        }
-        slot.side.commit(ring, place);
+        self.write(slot, place, flags, ticks, UNCAPPED);
         unfinished.finish();
         drop(guard);
         Outcome::Kept
     }
 
     /// Length of the body. A record that claims absurd lengths gets one that fits nowhere.
-    #[inline(always)]
     fn body_bytes(self, cap: usize) -> usize {
         (size_of::<R::Fixed>() + extras_bytes(self.extras, cap))
             .saturating_add(self.record.variable_bytes(cap))
@@ -203,18 +252,20 @@ impl<R: Record> Offer<'_, R> {
     }
 
     #[inline(always)]
-    fn flags(&self, cap: usize) -> u8 {
-        let extra = if self.extras.is_empty() {
+    pub(super) fn extra_flag(&self) -> u8 {
+        if self.extras.is_empty() {
             0
         } else {
             FLAG_EXTRA
-        };
-        let cut =
-            self.record.is_cut(cap) || (!self.extras.is_empty() && extras_cut(self.extras, cap));
-        self.flags | extra | if cut { FLAG_CUT } else { 0 }
+        }
     }
 
-    #[inline(always)]
+    fn flags(&self, cap: usize) -> u8 {
+        let cut =
+            self.record.is_cut(cap) || (!self.extras.is_empty() && extras_cut(self.extras, cap));
+        self.flags | self.extra_flag() | if cut { FLAG_CUT } else { 0 }
+    }
+
     fn symbols_known(&self, core: &Core) -> bool {
         self.all_symbols(|symbol| core.knows_symbol(symbol))
     }
@@ -224,7 +275,6 @@ impl<R: Record> Offer<'_, R> {
         self.all_symbols(|symbol| core.register_symbol(symbol))
     }
 
-    #[inline(always)]
     fn all_symbols(&self, mut check: impl FnMut(Symbol) -> bool) -> bool {
         self.record.all_symbols(&mut check)
             && self.extras.iter().all(|extra| match extra.key {
@@ -245,23 +295,13 @@ impl<R: Record> Offer<'_, R> {
             .any(|extra| matches!(extra.key, Name::Symbol(_)));
         match (self.record.without_symbols(), keys) {
             (Some(plain), false) => {
-                let Self {
-                    extras,
-                    schema,
-                    category,
-                    flags,
-                    ..
-                } = self;
-                Offer {
-                    record: &plain,
-                    extras,
-                    schema,
-                    category,
-                    flags,
-                }
-                .push_first(core)
+                let plain = Self {
+                    record: plain,
+                    ..self
+                };
+                plain.push_any(core)
             }
-            _ => push_described(core, self.record, self.extras),
+            _ => push_described(core, &self.record, self.extras),
         }
     }
 
@@ -315,7 +355,7 @@ impl<R: Record> Offer<'_, R> {
             return self.full(core, slot);
         };
         let flags = self.flags(cap) | FLAG_LARGE;
-        let header = RecordHeader::new(LARGE_RECORD_BYTES, self.schema, flags, 0, ticks);
+        let header = RecordHeader::new(LARGE_RECORD_BYTES, self.schema, flags, self.weight, ticks);
         let mut out = Variable::new(slot.side.bytes(ring, place));
         out.put(bytemuck::bytes_of(&header));
         out.put(bytemuck::bytes_of(&LargeReference {
@@ -331,7 +371,7 @@ impl<R: Record> Offer<'_, R> {
     /// How long each text may be so that the whole record stays within `bytes_max`, and the length
     /// of the body then. Halves the texts until it fits.
     fn cap(&self, bytes_max: usize, body: usize) -> (usize, usize) {
-        let mut cap = usize::MAX;
+        let mut cap = UNCAPPED;
         let mut body = body;
         let mut next = bytes_max;
         while HEADER_BYTES + body > bytes_max && next > 0 {

@@ -27,13 +27,12 @@ impl Sink for Place<'_> {
         if bytes.is_empty() {
             return;
         }
-        let rest = std::mem::take(&mut self.rest);
-        if bytes.len() <= rest.len() {
-            let (place, rest) = rest.split_at_mut(bytes.len());
+        if bytes.len() <= self.rest.len() {
+            let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes.len());
             copy(place, bytes);
             self.rest = rest;
         } else {
-            put_what_fits(rest, bytes);
+            put_what_fits(std::mem::take(&mut self.rest), bytes);
         }
     }
 }
@@ -136,10 +135,10 @@ fn copy(to: &mut [u8], from: &[u8]) {
         copy_ends::<8>(to, from);
     } else if count >= 4 {
         copy_ends::<4>(to, from);
+    } else if count >= 2 {
+        copy_ends::<2>(to, from);
     } else {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
-        }
+        copy_ends::<1>(to, from);
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! FORMAT.md section 3.4 is normative for the bytes.
 
+use super::WHOLE;
 use super::encode::Sink;
-use super::symbol::Name;
+use super::symbol::{Name, Symbol};
 
 /// Number of extra fields that one record can carry; further ones are cut (and flagged).
 pub const EXTRAS_MAX: usize = u16::MAX as usize;
@@ -101,7 +102,8 @@ impl<'a> Extra<'a> {
     }
 
     /// Bytes of this entry of an extra area.
-    pub(crate) fn bytes(self) -> usize {
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
         let key = match self.key {
             Name::Symbol(_) => 4,
             Name::Text(text) => varint_bytes(text.len()) + text.len(),
@@ -117,7 +119,8 @@ impl<'a> Extra<'a> {
     }
 
     /// Writes this entry of an extra area.
-    pub(crate) fn write(self, out: &mut impl Sink) {
+    #[inline(always)]
+    pub(crate) fn write(&self, out: &mut impl Sink) {
         let kind = match self.value {
             Value::Null => kind::NULL,
             Value::Bool(false) => kind::FALSE,
@@ -133,6 +136,12 @@ impl<'a> Extra<'a> {
             Name::Symbol(symbol) => {
                 out.put(&[kind | kind::SYMBOL_KEY]);
                 out.put(&symbol.id().to_le_bytes());
+            }
+            Name::Text(text) if text.len() < 0x80 => {
+                // One number, so that it is not put together byte by byte in memory.
+                let front = u16::from(kind) | (text.len() as u16) << 8;
+                out.put(&front.to_le_bytes());
+                out.put(text.as_bytes());
             }
             Name::Text(text) => {
                 out.put(&[kind]);
@@ -152,7 +161,7 @@ impl<'a> Extra<'a> {
 /// Whether [`write_extras`] with this cap cuts anything.
 pub(crate) fn extras_cut(extras: &[Extra<'_>], cap: usize) -> bool {
     extras.len() > EXTRAS_MAX
-        || (cap < usize::MAX && extras.iter().any(|extra| extra.capped(cap) != *extra))
+        || (cap < WHOLE && extras.iter().any(|extra| extra.capped(cap) != *extra))
 }
 
 /// Bytes of the extra area; 0 for no extra fields.
@@ -173,6 +182,30 @@ fn some_extras_bytes(extras: &[Extra<'_>], cap: usize) -> usize {
     2 + fields.sum::<usize>()
 }
 
+/// Bytes of the extra area if it is not longer than `bytes_max`, nothing of it is cut, and `known`
+/// holds for all its symbols; one look at each field.
+#[inline]
+pub(crate) fn whole_extras_bytes(
+    extras: &[Extra<'_>],
+    bytes_max: usize,
+    known: impl Fn(Symbol) -> bool,
+) -> Option<usize> {
+    let mut bytes = 2;
+    for extra in extras {
+        // No overflow: the sum so far is at most `bytes_max`, and two texts that lie in memory are
+        // far from the end of `usize`.
+        bytes += extra.bytes();
+        let known = match extra.key {
+            Name::Symbol(symbol) => known(symbol),
+            Name::Text(_) => true,
+        };
+        if !known || bytes > bytes_max {
+            return None;
+        }
+    }
+    (extras.len() <= EXTRAS_MAX).then_some(bytes)
+}
+
 /// Writes the extra area.
 #[inline(always)]
 pub(crate) fn write_extras(extras: &[Extra<'_>], cap: usize, out: &mut impl Sink) {
@@ -185,10 +218,20 @@ fn write_some_extras(extras: &[Extra<'_>], cap: usize, out: &mut impl Sink) {
     let count = extras.len().min(EXTRAS_MAX);
     out.put(&(count as u16).to_le_bytes());
     for extra in &extras[..count] {
-        extra.capped(cap).write(out);
+        if cap < WHOLE {
+            write_capped(*extra, cap, out);
+        } else {
+            extra.write(out);
+        }
     }
 }
 
+#[cold]
+fn write_capped(extra: Extra<'_>, cap: usize, out: &mut impl Sink) {
+    extra.capped(cap).write(out);
+}
+
+#[inline]
 fn put_text(out: &mut impl Sink, text: &str) {
     let mut rest = text.len();
     while rest >= 0x80 {
@@ -200,8 +243,12 @@ fn put_text(out: &mut impl Sink, text: &str) {
 }
 
 /// Bytes of `value` as LEB128.
+#[inline(always)]
 const fn varint_bytes(value: usize) -> usize {
-    let bits = (usize::BITS - (value | 1).leading_zeros()) as usize;
+    if value < 0x80 {
+        return 1;
+    }
+    let bits = (usize::BITS - value.leading_zeros()) as usize;
     bits.div_ceil(7)
 }
 
@@ -254,6 +301,7 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::UNCAPPED;
 
     #[test]
     fn area_is_as_long_as_announced() {
@@ -268,7 +316,7 @@ mod tests {
             Extra::new("x", Value::Number("123456789012345678901234567890")),
             Extra::new("b", true),
         ];
-        for cap in [usize::MAX, 100, 4] {
+        for cap in [UNCAPPED, WHOLE, 100, 4] {
             let bytes = extras_bytes(&extras, cap);
             let mut area = vec![0xee; bytes + 8];
             let mut out = crate::record::Variable::new(&mut area);

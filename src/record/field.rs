@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::WHOLE;
 use super::extra::Value;
 use super::schema::{FieldKind, FieldType};
 use super::symbol::{INLINE_BIT, Name, Symbol};
@@ -50,14 +51,20 @@ pub trait Field {
     fn value(arg: Self::Arg<'_>) -> Value<'_>;
 }
 
-/// `text` cut to `bytes_max` bytes, at a character boundary.
+/// `text` cut to `bytes_max` bytes, at a character boundary; as it is, if that is [`WHOLE`].
 #[inline(always)]
 pub(crate) fn cut_text(text: &str, bytes_max: usize) -> &str {
-    if text.len() <= bytes_max {
+    if bytes_max == WHOLE || text.len() <= bytes_max {
         text
     } else {
         cut_long(text, bytes_max)
     }
+}
+
+/// How long a text may be under this cap, if its type bounds it to `bound` bytes.
+#[inline(always)]
+fn bounded(cap: usize, bound: usize) -> usize {
+    if cap == WHOLE { WHOLE } else { cap.min(bound) }
 }
 
 #[cold]
@@ -191,14 +198,16 @@ impl Field for Symbol {
     fn slot(arg: Self::Arg<'_>, cap: usize) -> u32 {
         match arg {
             Name::Symbol(symbol) => symbol.id(),
-            Name::Text(text) => INLINE_BIT | cut_text(text, cap.min(NAME_BYTES_MAX)).len() as u32,
+            Name::Text(text) => {
+                INLINE_BIT | cut_text(text, bounded(cap, NAME_BYTES_MAX)).len() as u32
+            }
         }
     }
     #[inline(always)]
     fn variable(arg: Self::Arg<'_>, cap: usize) -> &[u8] {
         match arg {
             Name::Symbol(_) => &[],
-            Name::Text(text) => cut_text(text, cap.min(NAME_BYTES_MAX)).as_bytes(),
+            Name::Text(text) => cut_text(text, bounded(cap, NAME_BYTES_MAX)).as_bytes(),
         }
     }
     #[inline(always)]
@@ -287,11 +296,11 @@ macro_rules! text_field {
             };
             #[inline(always)]
             fn slot(arg: Self::Arg<'_>, cap: usize) -> $slot {
-                cut_text(arg, cap.min(Self::BOUND)).len() as $slot
+                cut_text(arg, bounded(cap, Self::BOUND)).len() as $slot
             }
             #[inline(always)]
             fn variable(arg: Self::Arg<'_>, cap: usize) -> &[u8] {
-                cut_text(arg, cap.min(Self::BOUND)).as_bytes()
+                cut_text(arg, bounded(cap, Self::BOUND)).as_bytes()
             }
             #[inline(always)]
             fn is_cut(arg: Self::Arg<'_>, cap: usize) -> bool {
@@ -344,14 +353,14 @@ impl Field for Option<Json> {
     #[inline(always)]
     fn slot(arg: Self::Arg<'_>, cap: usize) -> u32 {
         match arg {
-            Some(json) if json.len() <= cap.min(JSON_BYTES_MAX) => json.len() as u32,
+            Some(json) if json.len() <= bounded(cap, JSON_BYTES_MAX) => json.len() as u32,
             _ => u32::MAX,
         }
     }
     #[inline(always)]
     fn variable(arg: Self::Arg<'_>, cap: usize) -> &[u8] {
         match arg {
-            Some(json) if json.len() <= cap.min(JSON_BYTES_MAX) => json.as_bytes(),
+            Some(json) if json.len() <= bounded(cap, JSON_BYTES_MAX) => json.as_bytes(),
             _ => &[],
         }
     }
@@ -417,11 +426,12 @@ fn duration_ns(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::UNCAPPED;
 
     #[test]
     fn null_has_its_own_slot_value() {
-        assert_eq!(<Option<ShortText<12>>>::slot(None, usize::MAX), 255);
-        assert_eq!(<Option<ShortText<12>>>::slot(Some(""), usize::MAX), 0);
+        assert_eq!(<Option<ShortText<12>>>::slot(None, UNCAPPED), 255);
+        assert_eq!(<Option<ShortText<12>>>::slot(Some(""), UNCAPPED), 0);
         assert_eq!(<Option<bool>>::slot(None, 0), 2);
         assert_eq!(<Option<Symbol>>::slot(None, 0), 0);
         assert_eq!(<Option<DurationMs>>::slot(None, 0), u64::MAX);
@@ -436,9 +446,9 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         assert_eq!(cut_text("a\u{e4}b", 2), "a");
         assert_eq!(cut_text("a\u{e4}b", 3), "a\u{e4}");
-        assert_eq!(ShortText::<2>::variable("a\u{e4}b", usize::MAX), b"a");
-        assert!(ShortText::<2>::is_cut("a\u{e4}b", usize::MAX));
-        assert!(!ShortText::<4>::is_cut("a\u{e4}b", usize::MAX));
+        assert_eq!(ShortText::<2>::variable("a\u{e4}b", UNCAPPED), b"a");
+        assert!(ShortText::<2>::is_cut("a\u{e4}b", UNCAPPED));
+        assert!(!ShortText::<4>::is_cut("a\u{e4}b", UNCAPPED));
     }
 
     #[test]

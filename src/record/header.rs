@@ -61,6 +61,15 @@ impl RecordHeader {
         (self.ticks[1] as u64) << 32 | self.ticks[0] as u64
     }
 
+    /// The first 8 bytes as one number: one store instead of five.
+    #[inline]
+    pub(crate) const fn front(&self) -> u64 {
+        self.words as u64
+            | (self.schema as u64) << 16
+            | (self.flags as u64) << 32
+            | (self.weight as u64) << 40
+    }
+
     /// Length of the record in bytes, with header and padding.
     #[inline]
     pub const fn record_bytes(&self) -> usize {
@@ -100,4 +109,17 @@ pub const LARGE_RECORD_BYTES: usize = HEADER_BYTES + size_of::<LargeReference>()
 #[inline]
 pub const fn align_record(bytes: usize) -> usize {
     (bytes + (RECORD_ALIGN - 1)) & !(RECORD_ALIGN - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn front_is_the_first_half() {
+        let header = RecordHeader::new(44, 0x1234, FLAG_CUT, 7, 0x0102_0304_0506_0708);
+        let bytes = bytemuck::bytes_of(&header);
+        assert_eq!(header.front().to_le_bytes(), bytes[..8]);
+        assert_eq!(header.ticks().to_le_bytes(), bytes[8..]);
+    }
 }

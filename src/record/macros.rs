@@ -125,7 +125,7 @@ macro_rules! record {
                 #[inline(always)]
                 #[allow(unused_variables)]
                 fn is_cut(&self, cap: usize) -> bool {
-                    false $( | <$type as __StormlogField>::is_cut(self.$field, cap) )*
+                    false $( || <$type as __StormlogField>::is_cut(self.$field, cap) )*
                 }
 
                 #[inline(always)]

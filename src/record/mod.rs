@@ -28,7 +28,7 @@ pub use category::Category;
 pub(crate) use encode::ChunkSource;
 pub use encode::{Place, Sink, Variable};
 pub use extra::{EXTRAS_MAX, Extra, Value, kind as value_kind};
-pub(crate) use extra::{extras_bytes, extras_cut, write_extras};
+pub(crate) use extra::{extras_bytes, extras_cut, whole_extras_bytes, write_extras};
 pub(crate) use field::cut_text;
 pub use field::{DurationMs, Field, Json, LongText, Maybe, ShortText, Text};
 pub use header::{
@@ -46,13 +46,23 @@ pub use symbol::{Name, SYMBOL_BYTES_MAX, SYMBOLS_MAX, StaticSymbol, Symbol};
 
 use bytemuck::Pod;
 
+/// The cap that leaves only the bounds of the field types.
+pub const UNCAPPED: usize = usize::MAX;
+/// The cap that cuts nothing at all: the caller has asked [`is_cut`](Record::is_cut) before, so the
+/// bounds of the field types need no second look.
+pub const WHOLE: usize = UNCAPPED - 1;
+
 /// One event that can be pushed. Implemented by [`record!`](crate::record!).
 ///
-/// `cap` is the longest text in bytes; it is `usize::MAX` unless the whole record would be longer
-/// than `record_bytes_max`. The bytes that [`write_variable`](Self::write_variable) appends must
-/// be as many as [`variable_bytes`](Self::variable_bytes) says for the same cap; an implementation
-/// that gets this wrong spoils its own record only.
-pub trait Record {
+/// `cap` is the longest text in bytes: [`UNCAPPED`] unless the whole record would be longer than
+/// `record_bytes_max`; or it is [`WHOLE`]. The bytes that [`write_variable`](Self::write_variable)
+/// appends must be as many as [`variable_bytes`](Self::variable_bytes) says for the same cap; an
+/// implementation that gets this wrong spoils its own record only. A push may ask the same
+/// question twice.
+///
+/// A record is `Copy`, numbers and borrowed texts: a push works on a copy of its own, which lives
+/// in registers.
+pub trait Record: Copy {
     /// The fixed part as it lies in the record.
     type Fixed: Pod;
 
@@ -71,10 +81,7 @@ pub trait Record {
     /// Whether `check` holds for every symbol that the record uses.
     fn all_symbols(&self, check: impl FnMut(Symbol) -> bool) -> bool;
     /// The same record with its symbols as texts; `None` where that cannot be said.
-    fn without_symbols(&self) -> Option<Self>
-    where
-        Self: Sized,
-    {
+    fn without_symbols(&self) -> Option<Self> {
         None
     }
     /// The correlation key; empty when there is none.
@@ -158,9 +165,8 @@ mod tests {
             id: "0123456789ab",
             ..Default::default()
         };
-        let bytes = HEADER_BYTES
-            + size_of_val(&record.fixed(usize::MAX))
-            + record.variable_bytes(usize::MAX);
+        let bytes =
+            HEADER_BYTES + size_of_val(&record.fixed(UNCAPPED)) + record.variable_bytes(UNCAPPED);
         assert_eq!(align_record(bytes), 44);
         assert_eq!(record.key_bytes(), b"0123456789ab");
     }

@@ -1,11 +1,11 @@
 //! Records without fields of their own: open records, and the way out when a registry is full.
 
-use super::Record;
 use super::category::Category;
 use super::encode::Sink;
 use super::extra::{EXTRAS_MAX, Extra, extras_cut};
 use super::schema::{KeepClass, SchemaDef};
 use super::symbol::Symbol;
+use super::{Record, UNCAPPED};
 
 /// A record of an open schema: all its values are extra fields.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +125,6 @@ impl Record for Described<'_> {
         self.record.key_of()
     }
     fn visit(&self, visit: &mut dyn FnMut(Extra<'_>)) {
-        self.each(usize::MAX, visit);
+        self.each(UNCAPPED, visit);
     }
 }

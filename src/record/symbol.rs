@@ -11,6 +11,9 @@ pub const SYMBOL_BYTES_MAX: usize = 1024;
 /// Set in a slot whose text is inline; the other bits are its length in bytes.
 pub(crate) const INLINE_BIT: u32 = 1 << 31;
 
+/// The highest id of a symbol.
+const ID_MAX: u32 = SYMBOLS_MAX as u32;
+
 static TABLE: [StaticSlot<StaticSymbol>; SYMBOLS_MAX] = [const { StaticSlot::new() }; SYMBOLS_MAX];
 /// How many slots of `TABLE` are taken. Kept under 3/4 so that probing stays short.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -77,9 +80,8 @@ impl StaticSymbol {
     pub fn get(&'static self) -> Option<Symbol> {
         // Relaxed: the id alone; the table entry behind it is published by its own slot.
         match self.id.load(Relaxed) {
-            0 => self.assign(),
-            u32::MAX => None,
-            id => Some(Symbol(id)),
+            id @ 1..=ID_MAX => Some(Symbol(id)),
+            _ => self.assign(),
         }
     }
 
@@ -93,7 +95,11 @@ impl StaticSymbol {
     }
 
     #[cold]
+    #[inline(never)]
     fn assign(&'static self) -> Option<Symbol> {
+        if self.id.load(Relaxed) == u32::MAX {
+            return None;
+        }
         if self.text.len() > SYMBOL_BYTES_MAX {
             self.id.store(u32::MAX, Relaxed);
             return None;

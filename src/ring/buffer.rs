@@ -11,7 +11,8 @@
 #[derive(Debug)]
 pub(crate) struct Buffer {
     data: *mut u8,
-    capacity: u64,
+    /// Capacity minus one.
+    mask: u64,
     grid: grid::Grid,
 }
 
@@ -24,26 +25,26 @@ impl Buffer {
         debug_assert!(capacity.is_power_of_two());
         Self {
             data,
-            capacity,
+            mask: capacity - 1,
             grid: grid::Grid::new(capacity),
         }
     }
 
     #[inline(always)]
     pub(crate) fn capacity(&self) -> u64 {
-        self.capacity
+        self.mask + 1
     }
 
     /// Offset of a position.
     #[inline(always)]
     pub(crate) fn offset(&self, position: u64) -> usize {
-        (position & (self.capacity - 1)) as usize
+        (position & self.mask) as usize
     }
 
     /// Bytes from a position to the end of the buffer.
     #[inline(always)]
     pub(crate) fn lap_left(&self, position: u64) -> usize {
-        self.capacity as usize - self.offset(position)
+        self.capacity() as usize - self.offset(position)
     }
 
     /// The bytes at a position, to be written.

@@ -61,18 +61,32 @@ impl BusyFlag {
         self.mode.fetch_or(FENCED, Relaxed);
     }
 
-    /// Begins a push. `wake` is called when the writer dozes.
+    /// Sets the flag; what is read after this sees the wishes of others. `None` when it is set.
     #[inline(always)]
-    pub(crate) fn enter(&self, wake: impl FnOnce()) -> Result<BusyGuard<'_>, Refused> {
+    fn raise(&self) -> Option<BusyGuard<'_>> {
         // Relaxed: own flag; only a signal handler of this thread could see it set here.
         if self.busy.load(Relaxed) != 0 {
-            return Err(Refused::Reentrant);
+            return None;
         }
         // Relaxed: ordered against the load of `mode` by the barrier pair.
         self.busy.store(1, Relaxed);
         barrier::light();
-        let guard = BusyGuard(self);
-        // Relaxed: see above.
+        Some(BusyGuard(self))
+    }
+
+    /// Begins a push if nobody wishes anything of it: no close, no doze, no fence. Otherwise
+    /// `None`, and nothing has happened: [`enter`](Self::enter) knows what to do.
+    #[inline(always)]
+    pub(crate) fn enter_quick(&self) -> Option<BusyGuard<'_>> {
+        let guard = self.raise()?;
+        // Relaxed: see `raise`.
+        (self.mode.load(Relaxed) == 0).then_some(guard)
+    }
+
+    /// Begins a push. `wake` is called when the writer dozes.
+    pub(crate) fn enter(&self, wake: impl FnOnce()) -> Result<BusyGuard<'_>, Refused> {
+        let guard = self.raise().ok_or(Refused::Reentrant)?;
+        // Relaxed: see `raise`.
         if self.mode.load(Relaxed) != 0 {
             self.enter_slow(wake)?;
         }

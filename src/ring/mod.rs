@@ -18,8 +18,8 @@ mod storage;
 
 pub(crate) use busy::Refused;
 pub(crate) use large::LargeChunks;
-pub(crate) use plan::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
+pub(crate) use plan::{RING_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 pub(crate) use registry::RegistryCursor;
 pub(crate) use slot::RingSlot;
-pub(crate) use spsc::Consumer;
-pub(crate) use storage::{Backend, REGISTRY_BYTES, Storage};
+pub(crate) use spsc::{Consumer, Place};
+pub(crate) use storage::{Backend, REGISTRY_BYTES, Storage, count_own};

@@ -4,14 +4,16 @@
     reason = "turns offsets of the region into the structures that lie there"
 )]
 
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU64};
 
 use super::buffer::Buffer;
 use super::busy::BusyFlag;
-use super::header::{CounterPage, RING_HEADER_BYTES, RingHeader};
+use super::header::{CounterPage, PAGE_CATEGORIES, RING_HEADER_BYTES, RingHeader};
 use super::plan::RING_OVERHEAD;
 use super::spsc::{ProducerSide, Ring};
 use super::storage::PAGES_PER_RING;
+use crate::ledger::COUNTERS;
 use crate::sync::barrier;
 use crate::sys::map::Region;
 
@@ -20,12 +22,12 @@ use crate::sys::map::Region;
 #[repr(align(64))]
 pub(crate) struct RingSlot {
     pub(super) header: *const RingHeader,
-    pub(super) counters: *const CounterPage,
     pub(super) buffer: Buffer,
     /// Private to the thread that owns the ring.
     pub(crate) side: ProducerSide,
     pub(crate) busy: BusyFlag,
-    /// Counter pages of categories from 16 on; null until first needed.
+    /// Counter pages: that of the first 16 categories lies beside the ring, the others are null
+    /// until first needed.
     pub(super) pages: [AtomicPtr<CounterPage>; PAGES_PER_RING],
     /// Offset of the ring in the region.
     pub(super) offset: usize,
@@ -48,15 +50,28 @@ impl RingSlot {
         if !barrier::supported() {
             busy.set_fenced();
         }
+        let mut pages = [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES_PER_RING];
+        pages[0] = AtomicPtr::new(counters.cast());
         Self {
             header: start.cast(),
-            counters: counters.cast(),
             buffer,
             side: ProducerSide::new(),
             busy,
-            pages: [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES_PER_RING],
+            pages,
             offset,
         }
+    }
+
+    /// Owner: its counters of a category; `None` when it has no page for them yet.
+    #[inline(always)]
+    pub(crate) fn counters(&self, category: u8) -> Option<&[AtomicU64; COUNTERS]> {
+        // Relaxed: only the owner of the ring stores it, and this is the owner; a later owner
+        // gets the ring through the stack.
+        let page = self.pages[usize::from(category) / PAGE_CATEGORIES].load(Relaxed);
+        // SAFETY: null, or a page in the region, which the storage that owns this slot keeps
+        // mapped; pages are atomics, aligned to 64.
+        let page = unsafe { page.as_ref() }?;
+        Some(&page.categories[usize::from(category) % PAGE_CATEGORIES])
     }
 
     /// Both sides' view.

@@ -114,11 +114,19 @@ impl ProducerSide {
     ) -> Result<Place, Full> {
         debug_assert!(bytes.is_multiple_of(RECORD_ALIGN));
         debug_assert!(bytes <= self.inline_bytes_max());
-        let position = self.write_pos.get();
-        if position + bytes as u64 <= self.limit.get() {
-            return Ok(Place { position, bytes });
+        match self.reserve_quick(bytes) {
+            Some(place) => Ok(place),
+            None => self.extend(ring, bytes, keep, wake),
         }
-        self.extend(ring, bytes, keep, wake)
+    }
+
+    /// The quick half of `reserve`: room up to the limit, if there is as much.
+    #[inline(always)]
+    pub(crate) fn reserve_quick(&self, bytes: usize) -> Option<Place> {
+        debug_assert!(bytes.is_multiple_of(RECORD_ALIGN));
+        debug_assert!(bytes <= self.inline_bytes_max());
+        let position = self.write_pos.get();
+        (position + bytes as u64 <= self.limit.get()).then_some(Place { position, bytes })
     }
 
     /// The slow half of `reserve`: looks at `read_pos`, turns the lap, raises the limit.

@@ -23,6 +23,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::AtomicU64;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -107,6 +108,13 @@ impl std::fmt::Debug for Storage {
             .field("rings", &self.slots.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Adds 1 to a counter that only the calling thread stores.
+#[inline(always)]
+pub(crate) fn count_own(counter: &AtomicU64) {
+    // Relaxed: own counter; exact totals are read after the owner has left.
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
 }
 
 impl Storage {
@@ -263,39 +271,19 @@ impl Storage {
     }
 
     /// Adds 1 to a counter of the ring's owner.
-    #[inline(always)]
     pub(crate) fn count(&self, slot: &RingSlot, category: u8, counter: usize) {
-        let page = if usize::from(category) < PAGE_CATEGORIES {
-            // SAFETY: points into the region, which outlives `self`; the page is atomics.
-            Some(unsafe { &*slot.counters })
-        } else {
-            self.counter_page(slot, usize::from(category) / PAGE_CATEGORIES)
-        };
-        match page {
-            Some(page) => {
-                let cell = &page.categories[usize::from(category) % PAGE_CATEGORIES][counter];
-                // Relaxed: own counter; exact totals are read after the owner has left.
-                cell.store(cell.load(Relaxed) + 1, Relaxed);
-            }
+        if slot.counters(category).is_none() {
+            self.add_counter_page(slot, usize::from(category) / PAGE_CATEGORIES);
+        }
+        match slot.counters(category) {
+            Some(counters) => count_own(&counters[counter]),
             None => self.count_shared(category, counter),
         }
     }
 
-    /// The ring's page for a group of categories; `None` when the storage has no pages left.
-    #[inline]
-    fn counter_page(&self, slot: &RingSlot, group: usize) -> Option<&CounterPage> {
-        // Relaxed: only the owner of the ring stores it, and this is the owner; a later owner
-        // gets the ring through the stack.
-        let page = slot.pages[group].load(Relaxed);
-        if page.is_null() {
-            return self.new_counter_page(slot, group);
-        }
-        // SAFETY: was made from a page of the region in `new_counter_page`.
-        Some(unsafe { &*page })
-    }
-
+    /// Gives the ring a page for a group of categories; `None` when there is none left.
     #[cold]
-    fn new_counter_page(&self, slot: &RingSlot, group: usize) -> Option<&CounterPage> {
+    fn add_counter_page(&self, slot: &RingSlot, group: usize) -> Option<()> {
         let end = PAGES_COUNT as u32;
         let take = |next| (next < end).then_some(next + 1);
         let index = self.next_page.fetch_update(AcqRel, Relaxed, take).ok()?;
@@ -304,7 +292,7 @@ impl Storage {
         slot.ring().header.pages[group].store(index + 1, Relaxed);
         // Release: pairs with the Acquire in `accounts`.
         slot.pages[group].store(std::ptr::from_ref(page).cast_mut(), Release);
-        Some(page)
+        Some(())
     }
 
     fn page_at(&self, offset: usize, index: usize) -> &CounterPage {
@@ -332,10 +320,8 @@ impl Storage {
             add(self.page_at(SHARED_OFFSET, group), group);
         }
         for slot in &self.slots[..self.used() as usize] {
-            // SAFETY: points into the region, which outlives `self`; the page is atomics.
-            add(unsafe { &*slot.counters }, 0);
             for (group, page) in slot.pages.iter().enumerate() {
-                // SAFETY: null or made from a page of the region.
+                // SAFETY: null or a page of the region, which outlives `self`; it is atomics.
                 if let Some(page) = unsafe { page.load(Acquire).as_ref() } {
                     add(page, group);
                 }

@@ -1,0 +1,68 @@
+//! The quick path: the usual push, inlined into the program.
+
+use super::offer::{Head, Offer, Unfinished};
+use crate::core::Core;
+use crate::ledger::OFFERED;
+use crate::record::{
+    Extra, RECORD_ALIGN, Record, UNCAPPED, WHOLE, align_record, whole_extras_bytes,
+};
+use crate::ring::{RING_BYTES_MIN, RingSlot, count_own};
+
+/// Longer records leave the quick path: copying them takes longer than the way round. Every ring
+/// takes records of this length.
+const QUICK_BYTES_MAX: usize = RING_BYTES_MIN / 4;
+
+impl<R: Record> Offer<'_, R> {
+    /// The usual push: nobody has a wish (close, doze), everything is known to the registry,
+    /// nothing is cut, and there is room up to the limit that the producer remembers. Otherwise
+    /// false, and nothing has happened: [`push`](Self::push) can do all of it.
+    ///
+    /// Leaves through one door and calls nothing on the way but the copy of longer texts and the
+    /// code for extra fields, so that the record stays in registers.
+    #[inline(always)]
+    pub(super) fn push_quick(self, core: &Core, slot: &RingSlot) -> bool {
+        let Some(guard) = slot.busy.enter_quick() else {
+            return false;
+        };
+        let mut unfinished = Unfinished::new(core, slot, self.category);
+        if let Some(counters) = slot.counters(self.category)
+            && let Some(bytes) = self.whole_bytes(core)
+            && let Some(place) = slot.side.reserve_quick(bytes)
+            && let Some(ticks) = core.clock.quick_ticks()
+        {
+            unfinished.offered = true;
+            count_own(&counters[OFFERED]);
+            let flags = self.flags | self.extra_flag();
+            self.write(slot, place, flags, ticks, WHOLE);
+            unfinished.finish();
+            drop(guard);
+            return true;
+        }
+        unfinished.finish();
+        false
+    }
+
+    /// Length of the record, if it fits the quick path as it is.
+    #[inline(always)]
+    fn whole_bytes(&self, core: &Core) -> Option<usize> {
+        if self.record.is_cut(UNCAPPED) || !self.record.all_symbols(|s| core.knows_symbol(s)) {
+            return None;
+        }
+        let mut variable = self.record.variable_bytes(WHOLE);
+        if !self.extras.is_empty() {
+            variable = variable.saturating_add(quick_extras_bytes(core, self.extras)?);
+        }
+        // What the head has beyond whole words counts to what follows: so the compiler sees that
+        // the sum is no less than the head.
+        let head = size_of::<Head<R::Fixed>>();
+        let words = head / RECORD_ALIGN * RECORD_ALIGN;
+        let room = QUICK_BYTES_MAX.checked_sub(head)?;
+        (variable <= room).then(|| words + align_record(head - words + variable))
+    }
+}
+
+/// Length of the extra area, if it fits the quick path. One copy for all record types.
+#[inline(never)]
+fn quick_extras_bytes(core: &Core, extras: &[Extra<'_>]) -> Option<usize> {
+    whole_extras_bytes(extras, QUICK_BYTES_MAX, |symbol| core.knows_symbol(symbol))
+}

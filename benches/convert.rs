@@ -54,7 +54,7 @@ fn input(count: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
     let mut segment = SegmentBuilder::new(1, 0);
     segment.registry(&[
         Entry::Category(20, "bench"),
-        Entry::Schema(IDS, Standard::default().schema()),
+        Entry::schema(IDS, Standard::default().schema()),
     ]);
     for (symbol, text) in symbols.iter().zip(OPERATIONS) {
         let stormlog::record::Name::Symbol(symbol) = symbol else {

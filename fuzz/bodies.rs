@@ -34,7 +34,7 @@ pub fn record_payload(data: &[u8]) {
     let (first, data) = data.split_first().unwrap_or((&0, &[]));
     let mut segment = SegmentBuilder::new(1, 0);
     session::registry(&mut segment);
-    segment.registry(&[Entry::Category(22, "open"), Entry::Schema(OPEN_IDS, &OPEN)]);
+    segment.registry(&[Entry::Category(22, "open"), Entry::schema(OPEN_IDS, &OPEN)]);
     let schemas = [KINDS, OPTIONS, RESERVED, OPEN_IDS];
     let ids = schemas[usize::from(*first) % schemas.len()];
     let payload = &data[..data.len().min(60_000) / 4 * 4];

@@ -186,9 +186,9 @@ impl Core {
         self.shed.load(SeqCst)
     }
 
-    /// The keep class of a schema in this session.
-    pub(crate) fn keep(&self, ids: SchemaIds, def: &SchemaDef) -> KeepClass {
-        self.policies.of(ids.category).keep.unwrap_or(def.keep)
+    /// The class of a record in this session: its own, or what the configuration says.
+    pub(crate) fn keep_class(&self, category: u8, class: KeepClass) -> KeepClass {
+        self.policies.of(category).keep.unwrap_or(class)
     }
 
     fn refresh_gates(&self) {
@@ -226,7 +226,8 @@ impl Core {
 
     /// The gate of a schema whose records are taken.
     fn open_gate(&self, ids: SchemaIds) -> u8 {
-        let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| self.keep(ids, def));
+        let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| def.keep);
+        let class = self.keep_class(ids.category, class);
         let policy = self.policies.of(ids.category).concerns(class);
         let policy = if policy { GATE_POLICY } else { 0 };
         match class {
@@ -272,11 +273,12 @@ impl Core {
     pub(crate) fn register_schema(&self, ids: SchemaIds, def: &'static SchemaDef) -> bool {
         let known = &self.schemas[usize::from(ids.schema)];
         if known.load(Acquire) == 0 {
+            let keep = self.keep_class(ids.category, def.keep);
             let registered = self.register_category(ids.category)
                 && self
                     .storage
                     .registry
-                    .append(&Entry::Schema(ids, def))
+                    .append(&Entry::Schema(ids, keep, def))
                     .is_ok();
             known.store(if registered { 1 } else { 2 }, SeqCst);
             self.refresh_gate(ids);

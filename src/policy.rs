@@ -195,8 +195,8 @@ impl LastStates {
         self.states[changed.index].word.store(changed.word, Relaxed);
     }
 
-    /// It was not kept, for whatever reason: the next one tells of the repeats.
-    pub(crate) fn not_kept(&self, changed: Changed) {
+    /// The record does not tell of the repeats, for whatever reason: the next one does.
+    pub(crate) fn not_told(&self, changed: Changed) {
         let entry = &self.states[changed.index];
         entry.repeats.fetch_add(changed.repeats, Relaxed);
     }
@@ -234,7 +234,7 @@ mod tests {
         }
         let lost = states.look(vpn, down).unwrap();
         assert_eq!(lost.repeats, 3);
-        states.not_kept(lost);
+        states.not_told(lost);
         let change = states.look(vpn, down).unwrap();
         assert_eq!(change.repeats, 3);
         states.kept(change);

@@ -724,7 +724,7 @@ fn an_empty_schema_stands_for_open_records() {
         category: 30,
     };
     let mut segment = SegmentBuilder::new(1, 0);
-    segment.registry(&[Entry::Category(30, "open"), Entry::Schema(ids, &OPEN)]);
+    segment.registry(&[Entry::Category(30, "open"), Entry::schema(ids, &OPEN)]);
     let area = extras(&[(b"a", 4, &1_u64.to_le_bytes())]);
     segment.data(
         1,

@@ -191,6 +191,7 @@ fn full_ring_drops_are_counted_to_the_record() {
     let temp = tempfile::tempdir().unwrap();
     let session = builder(temp.path())
         .ring_total_bytes(64 << 10)
+        .sampling(false)
         .start()
         .unwrap();
     let log = session.log();

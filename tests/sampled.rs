@@ -70,8 +70,8 @@ fn entries() -> Vec<Entry<'static>> {
     let mut entries = vec![
         Entry::Category(20, "requests"),
         Entry::Category(21, "health"),
-        Entry::Schema(REQUEST, Request::default().schema()),
-        Entry::Schema(PROBE, Probe::default().schema()),
+        Entry::schema(REQUEST, Request::default().schema()),
+        Entry::schema(PROBE, Probe::default().schema()),
     ];
     entries.extend(RATES.map(|(id, weight)| Entry::Rate(id, weight)));
     entries.extend([

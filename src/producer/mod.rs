@@ -1,6 +1,7 @@
 //! The push: enabled > sample > reserve > encode > commit.
 #![expect(unsafe_code, reason = "the handle points straight at the gates")]
 
+mod decide;
 mod offer;
 mod quick;
 
@@ -9,10 +10,12 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, phase};
-use crate::gates::{GATE_OFF, GATE_ON};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON};
 use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
+use crate::sampling::{KeyHash, Threshold};
+use decide::{keeps_keyless, left_out};
 use offer::{Offer, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
@@ -58,6 +61,23 @@ impl std::fmt::Debug for Log {
     }
 }
 
+/// What sampling says about a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It goes on with this weight id.
+    Keep(u8),
+    /// It was counted, and that is all.
+    LeaveOut,
+    /// Not decided: the slow path knows what to do.
+    Unknown,
+}
+
+/// Whether the gate says: pressure, and nothing else.
+#[inline(always)]
+fn is_pressure(gate: u8) -> bool {
+    gate & !GATE_K == GATE_ON && gate != GATE_ON
+}
+
 impl Log {
     /// A handle that records nothing: every push returns [`Outcome::Disabled`] at once.
     pub fn disabled() -> Self {
@@ -97,17 +117,62 @@ impl Log {
             }
         } else if gate == GATE_OFF {
             return Outcome::Disabled;
+        } else if !R::KEYED && is_pressure(gate) {
+            return match self.verdict(ids, gate, None) {
+                Verdict::LeaveOut => Outcome::SampledOut,
+                Verdict::Keep(weight) => self.push_decided(record, extras, weight),
+                Verdict::Unknown => self.push_slow(record, extras, None),
+            };
         }
-        self.push_slow(record, extras)
+        self.push_slow(record, extras, None)
+    }
+
+    /// Offers a record under a prepared hash of its key, which then is not hashed again under
+    /// pressure. The hash should be that of the record's own key.
+    #[inline(always)]
+    pub fn push_keyed<R: Record>(&self, record: &R, key: KeyHash) -> Outcome {
+        let record = *record;
+        let ids = record.schema().packed_ids();
+        let gate = self.gate(ids);
+        if gate == GATE_ON {
+            return self.push_with(&record, &[]);
+        }
+        if gate == GATE_OFF {
+            return Outcome::Disabled;
+        }
+        if is_pressure(gate) {
+            match self.verdict(ids, gate, Some(key)) {
+                Verdict::LeaveOut => return Outcome::SampledOut,
+                Verdict::Keep(weight) => return self.push_decided(record, &[], weight),
+                Verdict::Unknown => {}
+            }
+        }
+        self.push_slow(record, &[], Some(key))
+    }
+
+    /// The hash of a correlation key in this session, for [`push_keyed`](Self::push_keyed).
+    /// `None` for an empty key.
+    pub fn key_hash(&self, key: &[u8]) -> Option<KeyHash> {
+        KeyHash::new(key, self.core.as_ref().map_or(0, |core| core.salt))
     }
 
     /// Offers the record that `make` returns. While recording or the category is switched off,
-    /// `make` is not called: the record costs one load, not its arguments. (It is called for the
-    /// first record of its type, after close and in a forked child.)
+    /// `make` is not called: the record costs one load, not its arguments. Nor is it for a record
+    /// without a key that pressure leaves out. (It is called for the first record of its type,
+    /// after close and in a forked child.)
     #[inline(always)]
     pub fn push_lazy<R: Record + Declared>(&self, make: impl FnOnce() -> R) -> Outcome {
-        if self.gate(R::declared().packed_ids()) == GATE_OFF {
+        let ids = R::declared().packed_ids();
+        let gate = self.gate(ids);
+        if gate == GATE_OFF {
             return Outcome::Disabled;
+        }
+        if !R::KEYED && is_pressure(gate) {
+            match self.verdict(ids, gate, None) {
+                Verdict::LeaveOut => return Outcome::SampledOut,
+                Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
+                Verdict::Unknown => {}
+            }
         }
         self.push(&make())
     }
@@ -140,19 +205,64 @@ impl Log {
         gates[ids as usize % SCHEMAS_MAX].load(Acquire)
     }
 
+    /// Decides about a record of a category that is under pressure and has no policy: one that is
+    /// left out costs no more than this. One copy for all record types.
+    #[inline(never)]
+    fn verdict(&self, ids: u32, gate: u8, key: Option<KeyHash>) -> Verdict {
+        let k = gate & GATE_K;
+        let Some(core) = &self.core else {
+            return Verdict::Unknown;
+        };
+        let Some(slot) = local::fast_slot(core) else {
+            return Verdict::Unknown;
+        };
+        let Ok(mut guard) = slot.busy.enter(|| core.wake.wake_if_parked()) else {
+            return Verdict::Unknown;
+        };
+        let category = (ids >> 16) as u8;
+        match key {
+            None => keeps_keyless(core, slot, &mut guard, category, k),
+            Some(key) if Threshold::of_pressure(k).keeps(key.r()) => Verdict::Keep(k),
+            Some(_) => {
+                left_out(core, slot, category);
+                Verdict::LeaveOut
+            }
+        }
+    }
+
+    /// A record that pressure keeps.
+    #[cold]
+    #[inline(never)]
+    fn push_decided<R: Record>(&self, record: R, extras: &[Extra<'_>], weight: u8) -> Outcome {
+        let Some(core) = &self.core else {
+            return Outcome::Disabled;
+        };
+        let mut offer = Offer::new(record, extras, record.schema().packed_ids());
+        offer.weight = weight;
+        offer.decided = true;
+        offer.push_any(core)
+    }
+
     /// Whatever [`Offer::push_quick`] leaves alone, and what does not get as far.
     ///
     /// Takes the record by value: the caller makes the copy on the way here, so that its own
     /// record needs no address.
     #[cold]
     #[inline(never)]
-    fn push_slow<R: Record>(&self, record: R, extras: &[Extra<'_>]) -> Outcome {
+    fn push_slow<R: Record>(
+        &self,
+        record: R,
+        extras: &[Extra<'_>],
+        key: Option<KeyHash>,
+    ) -> Outcome {
         let Some(core) = &self.core else {
             return Outcome::Disabled;
         };
         let ids = record.schema().packed_ids();
-        if self.gate(ids) == GATE_ON {
-            return Offer::new(record, extras, ids).push_any(core);
+        if self.gate(ids) & GATE_ON != 0 {
+            let mut offer = Offer::new(record, extras, ids);
+            offer.key = key;
+            return offer.push_any(core);
         }
         if core.gates.is_forked() {
             return Outcome::Disabled;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 
 use super::Outcome;
+use super::decide::look_at_fill;
 use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::local;
@@ -14,7 +15,8 @@ use crate::record::{
     LARGE_RECORD_BYTES, LargeReference, Name, Place, Record, RecordHeader, Sink, Symbol, UNCAPPED,
     Variable, align_record, extras_bytes, extras_cut, write_extras,
 };
-use crate::ring::{self, LargeChunks, Refused, RingSlot};
+use crate::ring::{self, BusyGuard, LargeChunks, Refused, RingSlot};
+use crate::sampling::KeyHash;
 
 /// Counts a record that has no ring to be counted in.
 #[cold]
@@ -136,12 +138,16 @@ impl Drop for TakenChunks<'_> {
 pub(super) struct Offer<'a, R> {
     pub(super) record: R,
     pub(super) extras: &'a [Extra<'a>],
-    schema: u16,
+    pub(super) schema: u16,
     pub(super) category: u8,
     /// Flags beyond those that follow from the record and the extra fields.
     pub(super) flags: u8,
     /// As in [`RecordHeader::weight`].
-    weight: u8,
+    pub(super) weight: u8,
+    /// The hash of its key, if the caller has it.
+    pub(super) key: Option<KeyHash>,
+    /// Sampling and policies have let it through.
+    pub(super) decided: bool,
 }
 
 impl<'a, R: Record> Offer<'a, R> {
@@ -155,6 +161,8 @@ impl<'a, R: Record> Offer<'a, R> {
             category: (ids >> 16) as u8,
             flags: 0,
             weight: 0,
+            key: None,
+            decided: false,
         }
     }
 
@@ -202,12 +210,30 @@ impl<'a, R: Record> Offer<'a, R> {
         }
     }
 
-    fn push(self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
+    fn push(mut self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
         let wake = || core.wake.wake_if_parked();
-        let guard = match slot.busy.enter(wake) {
+        let mut guard = match slot.busy.enter(wake) {
             Ok(guard) => guard,
             Err(refused) => return self.refused(core, refused),
         };
+        if !self.decided {
+            self.decided = true;
+            match self.decide(core, slot, &mut guard) {
+                Ok(None) => {}
+                Ok(Some(change)) => return self.push_change(core, slot, guard, change),
+                Err(outcome) => return outcome,
+            }
+        }
+        self.push_entered(core, slot, guard)
+    }
+
+    /// The push of a record that is to be kept.
+    pub(super) fn push_entered(
+        self,
+        core: &Arc<Core>,
+        slot: &RingSlot,
+        guard: BusyGuard<'_>,
+    ) -> Outcome {
         let mut unfinished = Unfinished::new(core, slot, self.category);
         if !self.symbols_known(core) && !self.register_symbols(core) {
             unfinished.finish();
@@ -227,7 +253,8 @@ impl<'a, R: Record> Offer<'a, R> {
         let wake = || core.wake.wake_if_parked();
         let reserved = slot
             .side
-            .reserve(slot.ring(), bytes, self.record.keep(), wake);
+            .reserve(slot.ring(), bytes, self.class(core), wake);
+        look_at_fill(core, slot);
         let Ok(place) = reserved else {
             unfinished.finish();
             return self.full(core, slot);
@@ -236,6 +263,10 @@ impl<'a, R: Record> Offer<'a, R> {
         unfinished.finish();
         drop(guard);
         Outcome::Kept
+    }
+
+    fn class(&self, core: &Core) -> KeepClass {
+        core.keep_class(self.category, self.record.keep())
     }
 
     /// Length of the body. A record that claims absurd lengths gets one that fits nowhere.
@@ -315,7 +346,7 @@ impl<'a, R: Record> Offer<'a, R> {
 
     #[cold]
     fn full(self, core: &Core, slot: &RingSlot) -> Outcome {
-        let reason = match self.record.keep() {
+        let reason = match self.class(core) {
             KeepClass::Sampled => DropReason::RingFull,
             KeepClass::Always => DropReason::AlwaysBudget,
         };
@@ -350,7 +381,7 @@ impl<'a, R: Record> Offer<'a, R> {
         let wake = || core.wake.wake_if_parked();
         let Ok(place) = slot
             .side
-            .reserve(ring, LARGE_RECORD_BYTES, self.record.keep(), wake)
+            .reserve(ring, LARGE_RECORD_BYTES, self.class(core), wake)
         else {
             return self.full(core, slot);
         };

@@ -93,6 +93,7 @@ macro_rules! record {
 
             impl $crate::record::Record for $name<'_> {
                 type Fixed = __StormlogFixed;
+                const KEYED: bool = $crate::record!(@keyed $($key)?);
 
                 #[inline(always)]
                 fn schema(&self) -> &'static $crate::record::SchemaDef {
@@ -159,6 +160,8 @@ macro_rules! record {
     (@key $fields:ident $key:ident) => {
         ::core::option::Option::Some($crate::record::field_index($fields, stringify!($key)))
     };
+    (@keyed) => { false };
+    (@keyed $key:ident) => { true };
     (@key_bytes $self:ident) => { &[] };
     (@key_bytes $self:ident $key:ident) => {
         $crate::record::KeyText::key_text(&$self.$key)

@@ -65,6 +65,8 @@ pub const WHOLE: usize = UNCAPPED - 1;
 pub trait Record: Copy {
     /// The fixed part as it lies in the record.
     type Fixed: Pod;
+    /// Whether [`key_bytes`](Self::key_bytes) can be other than empty.
+    const KEYED: bool = true;
 
     /// The schema of the record.
     fn schema(&self) -> &'static SchemaDef;

@@ -23,7 +23,7 @@ use crate::sync::{AtomicU32, barrier};
 pub(crate) struct BusyFlag {
     /// 1 while the owner is between `enter` and `leave`. Only the owner stores it.
     busy: AtomicU32,
-    /// Bits [`CLOSED`] and [`FENCED`]; the closer stores it.
+    /// Wishes: [`CLOSED`], [`FENCED`], [`DOZE`], [`PRESSED`].
     mode: AtomicU32,
 }
 
@@ -33,6 +33,9 @@ const CLOSED: u32 = 1;
 const FENCED: u32 = 2;
 /// The writer dozes: whoever begins a push wakes it.
 const DOZE: u32 = 4;
+
+/// The owner found its ring half full and looks before each push whether it still is.
+const PRESSED: u32 = 8;
 
 /// Why a push cannot begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,13 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct BusyGuard<'a>(&'a BusyFlag);
+
+impl BusyGuard<'_> {
+    /// Whether it is the guard of this flag.
+    pub(crate) fn is_of(&self, flag: &BusyFlag) -> bool {
+        std::ptr::eq(self.0, flag)
+    }
+}
 
 impl BusyFlag {
     pub(crate) fn new() -> Self {
@@ -87,10 +97,25 @@ impl BusyFlag {
     pub(crate) fn enter(&self, wake: impl FnOnce()) -> Result<BusyGuard<'_>, Refused> {
         let guard = self.raise().ok_or(Refused::Reentrant)?;
         // Relaxed: see `raise`.
-        if self.mode.load(Relaxed) != 0 {
+        if self.mode.load(Relaxed) & !PRESSED != 0 {
             self.enter_slow(wake)?;
         }
         Ok(guard)
+    }
+
+    /// Owner: keeps its own pushes off the quick path, or not any more.
+    pub(crate) fn set_pressed(&self, pressed: bool) {
+        // Relaxed: for the owner alone; the other bits of the word are wishes of others.
+        if pressed {
+            self.mode.fetch_or(PRESSED, Relaxed);
+        } else {
+            self.mode.fetch_and(!PRESSED, Relaxed);
+        }
+    }
+
+    /// Owner: whether [`set_pressed`](Self::set_pressed) was called last with true.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.mode.load(Relaxed) & PRESSED != 0
     }
 
     #[cold]

@@ -16,7 +16,7 @@ mod spsc_tests;
 mod stack;
 mod storage;
 
-pub(crate) use busy::Refused;
+pub(crate) use busy::{BusyGuard, Refused};
 pub(crate) use large::LargeChunks;
 pub(crate) use plan::{RING_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 pub(crate) use registry::RegistryCursor;

@@ -4,16 +4,18 @@
     reason = "turns offsets of the region into the structures that lie there"
 )]
 
+use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
 use super::buffer::Buffer;
-use super::busy::BusyFlag;
+use super::busy::{BusyFlag, BusyGuard};
 use super::header::{CounterPage, PAGE_CATEGORIES, RING_HEADER_BYTES, RingHeader};
 use super::plan::RING_OVERHEAD;
 use super::spsc::{ProducerSide, Ring};
 use super::storage::PAGES_PER_RING;
 use crate::ledger::COUNTERS;
+use crate::sampling::Gaps;
 use crate::sync::barrier;
 use crate::sys::map::Region;
 
@@ -29,6 +31,8 @@ pub(crate) struct RingSlot {
     /// Counter pages: that of the first 16 categories lies beside the ring, the others are null
     /// until first needed.
     pub(super) pages: [AtomicPtr<CounterPage>; PAGES_PER_RING],
+    /// Decides about keyless records. The owner's, inside a push.
+    gaps: UnsafeCell<Gaps>,
     /// Offset of the ring in the region.
     pub(super) offset: usize,
 }
@@ -58,8 +62,24 @@ impl RingSlot {
             side: ProducerSide::new(),
             busy,
             pages,
+            gaps: UnsafeCell::new(Gaps::new(0, 0)),
             offset,
         }
+    }
+
+    /// New owner: takes over the ring, with decisions of its own.
+    pub(super) fn take(&self, seed: u64, ring_id: u32) {
+        self.side.take(self.ring());
+        // SAFETY: the former owner has ended, the caller is the new one and not inside a push.
+        unsafe { *self.gaps.get() = Gaps::new(seed, ring_id.into()) };
+    }
+
+    /// Owner, inside a push: the decisions about its keyless records.
+    pub(crate) fn gaps<'a>(&'a self, guard: &'a mut BusyGuard<'_>) -> &'a mut Gaps {
+        debug_assert!(guard.is_of(&self.busy), "the guard of another ring");
+        // SAFETY: the guard says that the owner is inside a push into this ring, and there is one
+        // guard at a time (a second push is refused); it is borrowed as long as the result.
+        unsafe { &mut *self.gaps.get() }
     }
 
     /// Owner: its counters of a category; `None` when it has no page for them yet.

@@ -95,6 +95,12 @@ impl ProducerSide {
             .set(INLINE_BYTES_MAX.min(ring.buffer.capacity() as usize / 4));
     }
 
+    /// Bytes in the ring that the writer has not freed, as far as it has told.
+    pub(crate) fn used(&self, ring: Ring<'_>) -> u64 {
+        // Relaxed: a measure; nothing is written on the strength of it.
+        self.write_pos.get() - ring.header.read_pos.load(Relaxed)
+    }
+
     /// Longest record for this ring.
     #[inline(always)]
     pub(crate) fn inline_bytes_max(&self) -> usize {

@@ -90,6 +90,8 @@ pub(crate) struct Storage {
     recycled: IndexStack,
     next_ring_id: AtomicU32,
     next_page: AtomicU32,
+    /// For the decisions about keyless records.
+    seed: u64,
     pub(crate) registry: Registry,
     pub(crate) large: LargeChunks,
 }
@@ -177,6 +179,7 @@ impl Storage {
             next_fresh: AtomicU32::new(0),
             next_ring_id: AtomicU32::new(1),
             next_page: AtomicU32::new(0),
+            seed: u64::from_le_bytes(*header.nonce.first_chunk().unwrap_or(&[0; 8])),
             registry: Registry::new(memory),
             large,
             region,
@@ -205,7 +208,7 @@ impl Storage {
         let slot = self.slot(index);
         // Relaxed: a ticket; the id is published by the state below.
         let ring_id = self.next_ring_id.fetch_add(1, Relaxed);
-        slot.side.take(slot.ring());
+        slot.take(self.seed, ring_id);
         let header = slot.ring().header;
         header.magic.store(RING_MAGIC, Relaxed);
         header.index.store(index, Relaxed);

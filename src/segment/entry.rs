@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::record::{SchemaDef, SchemaIds, Sink};
+use crate::record::{KeepClass, SchemaDef, SchemaIds, Sink};
 
 /// Bytes of [`EntryHeader`].
 pub const ENTRY_HEADER_BYTES: usize = 16;
@@ -138,7 +138,7 @@ pub enum Entry<'a> {
     /// A category and its name.
     Category(u8, &'a str),
     /// A schema and its ids.
-    Schema(SchemaIds, &'a SchemaDef),
+    Schema(SchemaIds, KeepClass, &'a SchemaDef),
     /// A symbol id and its text.
     Symbol(u32, &'a str),
     /// A reading of the clocks.
@@ -151,7 +151,12 @@ pub enum Entry<'a> {
     Pressure(u8, PressureChange),
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// A schema whose keep class is its own.
+    pub const fn schema(ids: SchemaIds, def: &'a SchemaDef) -> Self {
+        Self::Schema(ids, def.keep, def)
+    }
+
     /// Length of the entry with header and padding.
     pub fn bytes(&self) -> usize {
         let mut length = EntryLength(ENTRY_HEADER_BYTES);
@@ -163,7 +168,7 @@ impl Entry<'_> {
     pub fn header(&self) -> EntryHeader {
         let (kind, id16, id32) = match *self {
             Self::Category(id, _) => (ENTRY_CATEGORY, u16::from(id), 0),
-            Self::Schema(ids, _) => (ENTRY_SCHEMA, ids.schema, 0),
+            Self::Schema(ids, ..) => (ENTRY_SCHEMA, ids.schema, 0),
             Self::Symbol(id, _) => (ENTRY_SYMBOL, 0, id),
             Self::Clock(_) => (ENTRY_CLOCK, 0, 0),
             Self::Producer(ring, ..) => (ENTRY_PRODUCER, 0, ring),
@@ -184,7 +189,7 @@ impl Entry<'_> {
     pub fn payload(&self, out: &mut impl Sink) {
         match *self {
             Self::Category(_, name) | Self::Symbol(_, name) => put_text(out, name),
-            Self::Schema(ids, schema) => put_schema(out, ids, schema),
+            Self::Schema(ids, keep, schema) => put_schema(out, ids, keep, schema),
             Self::Clock(point) => out.put(bytemuck::bytes_of(&point)),
             Self::Producer(_, thread, name) => {
                 out.put(&thread.to_le_bytes());
@@ -211,9 +216,9 @@ fn put_text(out: &mut impl Sink, text: &str) {
     out.put(text.as_bytes());
 }
 
-fn put_schema(out: &mut impl Sink, ids: SchemaIds, schema: &SchemaDef) {
+fn put_schema(out: &mut impl Sink, ids: SchemaIds, keep: KeepClass, schema: &SchemaDef) {
     out.put(&u16::from(ids.category).to_le_bytes());
-    out.put(&[schema.keep as u8, schema.fields.len() as u8]);
+    out.put(&[keep as u8, schema.fields.len() as u8]);
     out.put(&schema.fixed_bytes.to_le_bytes());
     out.put(&schema.key.unwrap_or(KEY_NONE).to_le_bytes());
     let name = crate::record::cut_text(schema.name, 255);

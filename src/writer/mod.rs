@@ -130,7 +130,7 @@ impl Writer {
         };
         let keep_of = {
             let core = Arc::clone(&core);
-            move |ids, def: &SchemaDef| core.keep(ids, def)
+            move |ids: SchemaIds, def: &SchemaDef| core.keep_class(ids.category, def.keep)
         };
         let scanner = Scanner::new(Box::new(keep_of), core.policies.rates());
         Self {

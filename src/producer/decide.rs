@@ -1,0 +1,231 @@
+//! The decision about a record whose gate or ring asks for one: shed, sample, suppress, limit.
+//!
+//! Nothing of this runs while there is no pressure and no policy: the gate of the schema is exactly
+//! `GATE_ON` then, and no flag of the ring is set.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::offer::Offer;
+use super::{Outcome, Verdict};
+use crate::core::Core;
+use crate::gates::{GATE_K, GATE_POLICY};
+use crate::ledger::{DropReason, OFFERED, SAMPLED_OUT};
+use crate::policy::{Changed, LastStates};
+use crate::record::{Extra, FieldKind, KeepClass, Record, Sink};
+use crate::ring::{BusyGuard, RingSlot};
+use crate::sampling::{KeyHash, Threshold, effective};
+
+/// Extra fields that a record may have so that the number of repeats still finds room.
+const CHANGE_EXTRAS_MAX: usize = 31;
+
+/// A change of state, which is remembered when its record is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change<'a> {
+    states: &'a LastStates,
+    changed: Changed,
+}
+
+/// Decides about a keyless record of a category under pressure `k` alone. One that is left out is
+/// counted.
+pub(super) fn keeps_keyless(
+    core: &Core,
+    slot: &RingSlot,
+    guard: &mut BusyGuard<'_>,
+    category: u8,
+    k: u8,
+) -> Verdict {
+    let k = k.max(local_pressure(core, slot));
+    if slot.gaps(guard).keeps(k) {
+        return Verdict::Keep(k);
+    }
+    left_out(core, slot, category);
+    Verdict::LeaveOut
+}
+
+/// Counts a record that is left out.
+pub(super) fn left_out(core: &Core, slot: &RingSlot, category: u8) {
+    core.storage.count(slot, category, OFFERED);
+    core.storage.count(slot, category, SAMPLED_OUT);
+}
+
+/// The pressure of the ring itself; 0 unless a push has found it half full.
+fn local_pressure(core: &Core, slot: &RingSlot) -> u8 {
+    if !slot.busy.is_pressed() {
+        return 0;
+    }
+    let k = if core.sampling {
+        fill_pressure(slot.side.used(slot.ring()), slot.ring().buffer.capacity())
+    } else {
+        0
+    };
+    if k == 0 {
+        slot.busy.set_pressed(false);
+    }
+    k
+}
+
+/// Asks the pushes to come to look at the ring, if it is half full.
+pub(super) fn look_at_fill(core: &Core, slot: &RingSlot) {
+    let (used, capacity) = (slot.side.used(slot.ring()), slot.ring().buffer.capacity());
+    if core.sampling && fill_pressure(used, capacity) > 0 {
+        slot.busy.set_pressed(true);
+    }
+}
+
+/// Pressure of a ring that holds `used` bytes: 0 below half of its capacity, then one more per
+/// 1/32.
+fn fill_pressure(used: u64, capacity: u64) -> u8 {
+    let parts = used * 32 / capacity;
+    parts.saturating_sub(15).min(15) as u8
+}
+
+fn dropped(core: &Core, slot: &RingSlot, category: u8, reason: DropReason) -> Outcome {
+    core.storage.count(slot, category, OFFERED);
+    core.storage.count(slot, category, reason.counter());
+    Outcome::Dropped(reason)
+}
+
+impl<R: Record> Offer<'_, R> {
+    /// Decides about the record and sets its weight. `Err`: it goes no further, and is counted.
+    pub(super) fn decide<'c>(
+        &mut self,
+        core: &'c Core,
+        slot: &RingSlot,
+        guard: &mut BusyGuard<'_>,
+    ) -> Result<Option<Change<'c>>, Outcome> {
+        // Relaxed: the schema was registered before; a pressure that is a moment old is as good.
+        let gate = core.gates.gate(self.schema).load(Relaxed);
+        let local = local_pressure(core, slot);
+        if gate & (GATE_K | GATE_POLICY) == 0 && local == 0 {
+            return Ok(None);
+        }
+        let class = core.keep_class(self.category, self.record.keep());
+        if class == KeepClass::Sampled {
+            if gate & GATE_POLICY != 0 && core.is_shedding() {
+                return Err(dropped(core, slot, self.category, DropReason::Disk));
+            }
+            if !self.sample(core, slot, guard, gate & GATE_K, local) {
+                left_out(core, slot, self.category);
+                return Err(Outcome::SampledOut);
+            }
+        }
+        let policy = core.policies.of(self.category);
+        let change = match &policy.on_change {
+            None => None,
+            Some(states) => {
+                let (name, state) = fingerprint(&self.record, self.extras, self.schema);
+                let Some(changed) = states.look(name, state) else {
+                    return Err(dropped(core, slot, self.category, DropReason::Repeat));
+                };
+                Some(Change { states, changed })
+            }
+        };
+        if let (KeepClass::Sampled, Some(limit)) = (class, &policy.limit)
+            && !limit.take(core.clock.ticks())
+        {
+            if let Some(Change { states, changed }) = change {
+                states.not_told(changed);
+            }
+            return Err(dropped(core, slot, self.category, DropReason::RateLimit));
+        }
+        Ok(change)
+    }
+
+    /// Whether sampling keeps the record; sets its weight. `k` is the pressure of the category,
+    /// `local` that of the ring, which counts for keyless records only.
+    fn sample(
+        &mut self,
+        core: &Core,
+        slot: &RingSlot,
+        guard: &mut BusyGuard<'_>,
+        k: u8,
+        local: u8,
+    ) -> bool {
+        let fixed = core.policies.of(self.category).rate;
+        let key = self
+            .key
+            .or_else(|| KeyHash::new(self.record.key_bytes(), core.salt));
+        let k = if key.is_some() { k } else { k.max(local) };
+        let rate = effective(k, fixed);
+        self.weight = rate.weight_id;
+        match key {
+            Some(key) => rate.threshold.keeps(key.r()),
+            None if rate.threshold == Threshold::of_pressure(k) => slot.gaps(guard).keeps(k),
+            None => slot.gaps(guard).keeps_at(rate.threshold),
+        }
+    }
+
+    /// Pushes a record that is a change of state, with the number of suppressed repeats in the field
+    /// `repeats`, if there were any and the record has room for one more extra field.
+    #[cold]
+    pub(super) fn push_change(
+        self,
+        core: &Arc<Core>,
+        slot: &RingSlot,
+        guard: BusyGuard<'_>,
+        change: Change<'_>,
+    ) -> Outcome {
+        let Change { states, changed } = change;
+        let mut more = [Extra::default(); CHANGE_EXTRAS_MAX + 1];
+        let count = self.extras.len();
+        let told = changed.repeats > 0 && count <= CHANGE_EXTRAS_MAX;
+        let extras = if told {
+            more[..count].copy_from_slice(self.extras);
+            more[count] = Extra::new("repeats", changed.repeats);
+            &more[..=count]
+        } else {
+            self.extras
+        };
+        let outcome = Offer { extras, ..self }.push_entered(core, slot, guard);
+        if outcome == Outcome::Kept {
+            states.kept(changed);
+        }
+        if outcome != Outcome::Kept || !told {
+            states.not_told(changed);
+        }
+        outcome
+    }
+}
+
+/// What a record is about, and in which state that is, as two hashes: its type and key; all its
+/// values but durations.
+fn fingerprint<R: Record>(record: &R, extras: &[Extra<'_>], schema: u16) -> (u64, u64) {
+    let mut name = Xxh3::with_seed(u64::from(schema));
+    name.update(record.key_bytes());
+    let fields = record.schema().fields;
+    let mut state = Hashed(Xxh3::new());
+    let mut index = 0;
+    record.visit(&mut |field| {
+        let kind = fields.get(index).map(|field| field.field_type.kind);
+        if kind != Some(FieldKind::DurationMs) {
+            field.write(&mut state);
+        }
+        index += 1;
+    });
+    extras.iter().for_each(|extra| extra.write(&mut state));
+    (name.digest(), state.0.digest())
+}
+
+/// Hashes what is written to it.
+struct Hashed(Xxh3);
+
+impl Sink for Hashed {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_presses_from_half_full_on() {
+        let k = |percent: u64| fill_pressure(percent * 4096 / 100, 4096);
+        assert_eq!([0, 20, 49].map(k), [0, 0, 0]);
+        assert_eq!([50, 54, 60, 75, 98, 100].map(k), [1, 2, 4, 9, 15, 15]);
+    }
+}

@@ -164,11 +164,20 @@ impl Session {
         self.live.as_ref().map(|live| live.session_dir.path())
     }
 
-    /// The ledger as it is now: `offered = written + sampled_out + dropped + pending`.
+    /// The ledger as it is now: `offered = written + sampled_out + dropped + interrupted +
+    /// pending` in every category; `pending` records are still in a ring. Empty when recording
+    /// is off.
+    ///
+    /// The counts are read one after the other while threads push, so they are not of one
+    /// instant; `offered` is never less than what is accounted for, and every push that returned
+    /// before this call, on the calling thread, is in it. Producers do not notice.
     pub fn stats(&self) -> Ledger {
-        self.live
-            .as_ref()
-            .map_or_else(Ledger::default, |live| live.core.ledger())
+        let Some(live) = &self.live else {
+            return Ledger::default();
+        };
+        let mut ledger = live.core.ledger();
+        ledger.settle();
+        ledger
     }
 
     /// Switches recording on or off at run time. Off: a push returns `Disabled` after one load.

@@ -145,7 +145,9 @@ fn rings_in_a_file_give_the_figures_of_now() {
     // The 17th and later categories have counter pages of their own.
     let names: Vec<String> = (0..20).map(|n| format!("stats_{n}")).collect();
     for count in 1..4 {
-        names.iter().for_each(|name| push(&session, name, 1));
+        for name in &names {
+            push(&session, name, 1);
+        }
         push(&session, "vpn", 5);
         let json = stats(temp.path(), 0);
         assert_equation(&json);
@@ -208,6 +210,8 @@ fn a_session_that_died_is_open_and_keeps_what_was_pending() {
     session.close().unwrap();
 }
 
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn damaged_files_are_named_and_never_more() {
     let (temp, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -219,7 +223,6 @@ fn damaged_files_are_named_and_never_more() {
     let dir = killed(&session, copy.path());
     session.close().unwrap();
     let flip = |bytes: &mut Vec<u8>, at: usize| bytes[at] ^= 1;
-    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
     let slots = LEDGER_SLOT_OFFSET + LEDGER_SLOT_BYTES;
     let damages: [(&str, Damage<'_>, &str); 10] = [
         (

@@ -151,7 +151,8 @@ fn a_removed_and_a_doubled_line_are_found() {
 
 #[test]
 fn changed_lines_are_found() {
-    let edits: [(fn(String) -> String, &str); 5] = [
+    type Edit = fn(String) -> String;
+    let edits: [(Edit, &str); 5] = [
         (
             |text| text.replacen("\"n\":5", "\"n\":6", 1),
             "not what its segments give",
@@ -180,16 +181,17 @@ fn changed_lines_are_found() {
 
 #[test]
 fn a_changed_count_in_session_end_is_found() {
+    let vpn = |count: u64| {
+        let zeros = "\"dropped\":{},\"interrupted\":0,\"offered\":N,\"pending\":0";
+        let text = format!("{zeros},\"sampled_out\":0,\"written\":N");
+        text.replace('N', &count.to_string())
+    };
     for keep in [true, false] {
         for (from, to, says) in [
             ("\"offered\":20", "\"offered\":21", "do not add up"),
             ("\"written\":20", "\"written\":19", "do not add up"),
             ("\"pending\":0", "\"pending\":1", "as pending"),
-            (
-                "\"dropped\":{},\"interrupted\":0,\"offered\":20,\"pending\":0,\"sampled_out\":0,\"written\":20",
-                "\"dropped\":{},\"interrupted\":0,\"offered\":19,\"pending\":0,\"sampled_out\":0,\"written\":19",
-                "",
-            ),
+            (&*vpn(20), &*vpn(19), ""),
         ] {
             let closed = Closed::new(keep);
             let session = closed.lines("session");
@@ -335,9 +337,9 @@ fn a_lost_always_record_is_exit_code_1_although_all_agrees() {
     let session = builder.ring_total_bytes(64 << 10).start().unwrap();
     let log = session.log();
     let stress = Category::named("stress").unwrap();
-    let long = "x".repeat(30_000);
+    let body = "x".repeat(30_000);
     let lost = (0..100_000).find(|_| {
-        let outcome = log.event(stress, &[Extra::new("text", &*long)]);
+        let outcome = log.event(stress, &[Extra::new("text", &*body)]);
         matches!(outcome, Outcome::Dropped(_))
     });
     assert!(lost.is_some(), "the small ring never was full");

@@ -1,7 +1,8 @@
 //! The fuzz targets on stable: every file of `fuzz/corpus`, and random mutations of them.
 //!
 //! The seed of the mutations is printed; `STORMLOG_SEED=n` repeats a run, `STORMLOG_ROUNDS=n`
-//! makes it longer. `STORMLOG_BLESS=1` writes the seed files of the record and figures targets anew.
+//! makes it longer. `STORMLOG_BLESS=1` writes the seed files of the targets record and figures
+//! anew.
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;

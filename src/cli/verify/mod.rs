@@ -3,6 +3,7 @@
 mod check;
 mod content;
 mod lines;
+mod losses;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use stormlog::ledger::{DropReason, OFFERED};
 use stormlog::record::{Category, Extra};
+use stormlog::segment::files::SessionFiles;
 use stormlog::{Conversion, Outcome, RingStorage, Session};
 
 fn stormlog(words: &[&str], dir: &Path) -> Output {
@@ -311,6 +313,30 @@ fn a_running_session_raises_no_alarm() {
     }
 }
 
+/// The helper makes the next segment while the session runs; without its header it is none yet.
+#[test]
+fn a_segment_that_is_just_prepared_raises_no_alarm() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let dir = session.segment_dir().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let segments = || SessionFiles::find(dir).map_or(0, |found| found[0].segments.len());
+    while segments() < 2 {
+        assert!(
+            Instant::now() < deadline,
+            "the second segment never was ready"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let next = dir.join("000003.seg");
+    std::fs::write(&next, [0; 8192]).unwrap();
+    assert_eq!(verify(temp.path(), 0)["state"], "live");
+    std::fs::rename(&next, dir.join("000009.seg")).unwrap();
+    verify(temp.path(), 1);
+    std::fs::remove_file(dir.join("000009.seg")).unwrap();
+    session.close().unwrap();
+}
+
 #[test]
 fn a_session_that_died_is_not_said_to_agree() {
     let (temp, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -372,4 +398,15 @@ fn what_is_no_session_is_exit_code_2() {
     std::fs::write(temp.path().join("x.seg"), "hello").unwrap();
     let output = stormlog(&["verify", "x.seg"], temp.path());
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+}
+
+#[test]
+fn a_session_that_is_just_converted_is_not_said_to_agree() {
+    let closed = Closed::new(true);
+    let files = SessionFiles::find(closed.dir()).unwrap().remove(0);
+    let guard = files.try_lock().unwrap();
+    let dir = closed.segment().parent().unwrap().to_owned();
+    closed.is_found(&dir, "another process is converting it", "again");
+    drop(guard);
+    verify(closed.dir(), 0);
 }

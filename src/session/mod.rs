@@ -380,3 +380,27 @@ impl SessionBuilder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{DropReason, OFFERED};
+
+    /// A look between the two counts of a dropped record, held still.
+    #[test]
+    fn stats_never_shows_an_end_without_its_begin() {
+        let temp = tempfile::tempdir().unwrap();
+        let session = Session::builder().dir(temp.path()).start().unwrap();
+        let id = Category::named("vpn").unwrap().schema().ids().unwrap();
+        let storage = &session.live.as_ref().unwrap().core.storage;
+        storage.count_shared(id.category, DropReason::NoRing.counter());
+        let torn = session.stats().categories["vpn"];
+        assert_eq!(
+            (torn.offered(), torn.dropped_total(), torn.pending()),
+            (1, 1, 0)
+        );
+        storage.count_shared(id.category, OFFERED);
+        assert_eq!(session.stats().categories["vpn"], torn);
+        assert!(session.close().unwrap().ledger.is_exact());
+    }
+}

@@ -75,8 +75,11 @@ impl Facts {
                 .push("it is still being recorded: checked as far as that is possible".to_owned());
         } else {
             if self.converting {
-                let note = "another process is converting it: its lines are not compared";
-                findings.notes.push(note.to_owned());
+                findings.disagreements.push(format!(
+                    "{}: another process is converting it, so its lines are not compared; verify \
+                     it again when that has ended",
+                    self.session_dir().display()
+                ));
             }
             self.check_ends(&mut findings);
             self.check_lines(&mut findings);

@@ -8,6 +8,7 @@ mod losses;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
@@ -23,7 +24,7 @@ use crate::convert::{ConvertOptions, Progress, convert_lines};
 use crate::error::Error;
 use crate::ledger::{Account, Ledger};
 use crate::segment::figures::Figures;
-use crate::segment::files::{ConversionGuard, Liveness, SessionFiles, is_live};
+use crate::segment::files::{ConversionGuard, Liveness, SegmentFile, SessionFiles, is_live};
 use crate::segment::survey::Survey;
 
 const EXAMPLES: &str = "\
@@ -46,6 +47,9 @@ category), ledger, ledger_from (lines, segments or ledger), disagreements, lost,
 Exit code: 0 all agrees and no Always record was lost, 1 something disagrees or one was lost,
 2 could not run.";
 
+/// How often, and in which steps, the end of a conversion is waited for: 2 s in all.
+const TURN_TRIES: u32 = 40;
+const TURN_PAUSE: Duration = Duration::from_millis(50);
 /// Looks at a session that is removed or closed meanwhile.
 const TRIES: u32 = 3;
 
@@ -157,21 +161,17 @@ fn read_segments(
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(files) = sessions.iter().find(|files| files.session_id == place.id) else {
+    let mut sessions = sessions.into_iter();
+    let Some(mut files) = sessions.find(|files| files.session_id == place.id) else {
         return Ok(None);
     };
-    facts.survey = Some(Survey::new(files, false)?);
     if facts.live {
+        forget_unprepared(dir, &mut files);
+        facts.survey = Some(Survey::new(&files, false)?);
         return Ok(None);
     }
-    // Where directories cannot be locked nobody converts a session that has ended.
-    let guard = match files.try_lock() {
-        Ok(None) => {
-            facts.converting = true;
-            None
-        }
-        other => other.unwrap_or(None),
-    };
+    facts.survey = Some(Survey::new(&files, false)?);
+    let guard = wait_for_turn(&files, facts);
     let none = BTreeMap::new();
     let mut comparison = Comparison::open(if facts.converting {
         &none
@@ -186,7 +186,7 @@ fn read_segments(
         progress: Some(&mut progress),
         ..ConvertOptions::default()
     };
-    let report = convert_lines(files, &mut comparison, options)
+    let report = convert_lines(&files, &mut comparison, options)
         .with_context(|| format!("session {}", place.id))?;
     let counted = report.counted.categories.iter();
     let counted = counted.map(|(name, account)| (name.clone(), account.written()));
@@ -202,6 +202,30 @@ fn read_segments(
         faults: report.faults,
     });
     Ok(guard)
+}
+
+/// Keeps others from converting the session. Where directories cannot be locked nobody converts
+/// one that has ended.
+fn wait_for_turn(files: &SessionFiles, facts: &mut Facts) -> Option<ConversionGuard> {
+    for _ in 0..TURN_TRIES {
+        match files.try_lock() {
+            Ok(None) => std::thread::sleep(TURN_PAUSE),
+            Ok(guard) => return guard,
+            Err(_) => return None,
+        }
+    }
+    facts.converting = true;
+    None
+}
+
+/// A session that runs prepares its next segment: that file is no segment until its two headers
+/// are there.
+fn forget_unprepared(dir: &Path, files: &mut SessionFiles) {
+    let last = files.segments.last().map_or(0, SegmentFile::number);
+    for number in [last, last.saturating_add(1)] {
+        let path = dir.join(format!("{number:06}.seg")).display().to_string();
+        files.faults.retain(|fault| !fault.starts_with(&path));
+    }
 }
 
 fn read_lines(place: &Place, facts: &mut Facts, bar: &ProgressBar) -> anyhow::Result<()> {

@@ -3,17 +3,24 @@
 #![allow(dead_code, reason = "each target uses one of the bodies")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_lines, is_escaped};
+use stormlog::ledger::Account;
 use stormlog::record::{KeepClass, SchemaDef, SchemaIds};
 use stormlog::segment::entry::Entry;
 use stormlog::segment::files::SessionFiles;
+use stormlog::segment::layout::{
+    FILE_HEADER_BYTES, FILE_LEDGER, FILE_RINGS, FileHeader, LEDGER_ENTRIES_MAX, LEDGER_FILE_BYTES,
+    LEDGER_SLOT_BYTES, LEDGER_SLOT_OFFSET, LedgerEntry,
+};
+use stormlog::segment::published::Published;
+use stormlog::segment::rings::{RingFill, Rings};
 use stormlog::segment::survey::Survey;
 
 use crate::session::{self, KINDS, OPTIONS, RESERVED};
-use crate::support::{Head, SegmentBuilder, extras, large_record, record, repair, text};
+use crate::support::{Head, SegmentBuilder, extras, header, large_record, record, repair, text};
 
 /// Any bytes as a segment: as they are, and with their checksums repaired.
 pub fn segment(data: &[u8]) {
@@ -76,6 +83,85 @@ pub fn jsonl(data: &[u8]) {
         let object = json.as_object().map_or(0, serde_json::Map::len);
         assert_eq!(object, 3 + 5 + 5, "no key stands twice");
     }
+}
+
+/// Any bytes as a ledger file and as a ring storage: as they are, and as [`pieces`].
+pub fn figures(data: &[u8]) {
+    read_figures(data);
+    read_figures(&pieces(data, FILE_LEDGER));
+    read_figures(&pieces(data, FILE_RINGS));
+}
+
+/// A file of this kind from pieces (`offset u32, length u16, bytes`), zero elsewhere, with valid
+/// checksums.
+pub fn pieces(data: &[u8], kind: u32) -> Vec<u8> {
+    let mut file = vec![0; LEDGER_FILE_BYTES];
+    let mut rest = data;
+    while let Some((piece, after)) = rest.split_at_checked(6) {
+        let at = u32::from_le_bytes(*piece.first_chunk().expect("6 bytes")) as usize;
+        let length = usize::from(u16::from_le_bytes([piece[4], piece[5]])).min(after.len());
+        let at = at % file.len();
+        let length = length.min(file.len() - at);
+        file[at..at + length].copy_from_slice(&after[..length]);
+        rest = &after[length..];
+    }
+    let head = FileHeader {
+        file_kind: kind,
+        file_bytes: file.len() as u64,
+        ..header(1)
+    };
+    file[..FILE_HEADER_BYTES].copy_from_slice(stormlog::bytemuck::bytes_of(&head.with_crc()));
+    repair_slots(&mut file, kind);
+    file
+}
+
+/// Gives the slots of a ledger file their checksums.
+fn repair_slots(file: &mut [u8], kind: u32) {
+    let slots = file[LEDGER_SLOT_OFFSET..].chunks_exact_mut(LEDGER_SLOT_BYTES);
+    for slot in slots.filter(|_| kind == FILE_LEDGER) {
+        let count = u32::from_le_bytes(*slot[12..].first_chunk().expect("a slot")) as usize;
+        if count <= LEDGER_ENTRIES_MAX {
+            let crc = crc32c::crc32c(&slot[16..32 + count * size_of::<LedgerEntry>()]);
+            slot[8..12].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+}
+
+fn read_figures(bytes: &[u8]) {
+    let path = Path::new("fuzz");
+    if let Ok(published) = Published::read(bytes, path) {
+        let mut ledger = published.ledger();
+        ledger.settle();
+        check_account(&ledger.total());
+        ledger.categories.values().for_each(check_account);
+        let mut names = ledger.categories.keys();
+        assert!(names.all(|name| stormlog::record::is_category_name(name)));
+    }
+    if let Ok(rings) = Rings::read(bytes, path) {
+        assert!(rings.active <= rings.used && rings.accounts.len() == 256);
+        // Each has a header, counters and at least 4,096 bytes of data in the file.
+        assert!(rings.used as usize <= bytes.len() / (256 + 2048 + 4096));
+        assert_eq!(rings.fullest.is_some(), rings.used > 0);
+        let fits = |fill: &RingFill| {
+            fill.waiting_bytes <= fill.capacity_bytes && (0.0..=1.0).contains(&fill.part())
+        };
+        assert!(rings.fullest.is_none_or(|fill| fits(&fill)));
+        for account in &rings.accounts {
+            let mut account = *account;
+            account.settle();
+            check_account(&account);
+        }
+        let registry = rings.registry(bytes, path).expect("memory can be read");
+        let mut names = registry.categories();
+        assert!(names.all(|(_, name)| stormlog::record::is_category_name(name)));
+    }
+}
+
+/// What is settled has no end without a begin.
+fn check_account(account: &Account) {
+    assert!(account.written() <= account.offered());
+    assert!(account.dropped_total() <= account.offered());
+    assert!(account.pending() <= account.offered());
 }
 
 /// Converts one segment and checks every line.

@@ -112,10 +112,8 @@ impl Account {
 
     /// Records dropped for any reason.
     pub fn dropped_total(&self) -> u64 {
-        DROP_REASONS
-            .iter()
-            .map(|reason| self.dropped(*reason))
-            .sum()
+        let counts = DROP_REASONS.iter().map(|reason| self.dropped(*reason));
+        counts.fold(0, u64::saturating_add)
     }
 
     /// Records whose push a kill interrupted.
@@ -133,18 +131,35 @@ impl Account {
         self.offered() == self.accounted()
     }
 
-    /// Adds the counts of `other`.
+    /// Adds the counts of `other`. Sums stop at the largest number: counts come from files too.
     pub fn add(&mut self, other: &Self) {
         for (counter, other) in self.counters.iter_mut().zip(other.counters) {
-            *counter += other;
+            *counter = counter.saturating_add(other);
         }
     }
 
-    fn accounted(&self) -> u64 {
-        self.written() + self.sampled_out() + self.dropped_total() + self.interrupted()
+    /// The larger of both counts, each: the newer one, since counts of a session only grow.
+    pub fn merge_newer(&mut self, other: &Self) {
+        for (counter, other) in self.counters.iter_mut().zip(other.counters) {
+            *counter = (*counter).max(other);
+        }
     }
 
-    fn to_json(self) -> Json {
+    /// Raises `offered` to what is accounted for. A look at counts that grow meanwhile can see
+    /// the end of a record and not yet its begin; a record that has an end was offered.
+    pub fn settle(&mut self) {
+        self.counters[OFFERED] = self.offered().max(self.accounted());
+    }
+
+    /// Offered records that are written, left out, dropped or interrupted.
+    fn accounted(&self) -> u64 {
+        [self.sampled_out(), self.dropped_total(), self.interrupted()]
+            .into_iter()
+            .fold(self.written(), u64::saturating_add)
+    }
+
+    /// `{offered, written, sampled_out, dropped: {reason: n}, pending, interrupted}`.
+    pub fn to_json(self) -> Json {
         let dropped: Map<String, Json> = DROP_REASONS
             .iter()
             .filter(|reason| self.dropped(**reason) > 0)
@@ -197,6 +212,11 @@ impl Ledger {
         self.categories.values().all(Account::is_exact)
     }
 
+    /// [`Account::settle`] for every category.
+    pub fn settle(&mut self) {
+        self.categories.values_mut().for_each(Account::settle);
+    }
+
     /// `{category: {offered, written, sampled_out, dropped: {reason: n}, pending, interrupted}}`,
     /// the same object that `session_end` carries.
     pub fn to_json(&self) -> Json {
@@ -229,6 +249,26 @@ mod tests {
             wrong.counters[index] += 1;
             assert!(!wrong.is_exact(), "counter {index}");
         }
+    }
+
+    #[test]
+    fn a_torn_look_is_settled_and_hostile_counts_do_not_overflow() {
+        let mut account = Account::default();
+        account.counters[OFFERED] = 4;
+        account.counters[WRITTEN] = 4;
+        account.counters[DropReason::RingFull.counter()] = 2;
+        assert!(!account.is_exact());
+        account.settle();
+        assert_eq!((account.offered(), account.pending()), (6, 0));
+        assert!(account.is_exact());
+        let mut hostile = Account {
+            counters: [u64::MAX; COUNTERS],
+        };
+        hostile.add(&account);
+        hostile.settle();
+        assert_eq!((hostile.dropped_total(), hostile.pending()), (u64::MAX, 0));
+        account.merge_newer(&Account::default());
+        assert_eq!(account.offered(), 6);
     }
 
     #[test]

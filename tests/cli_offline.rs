@@ -51,7 +51,9 @@ fn help_has_examples() {
     assert_code(&top, 0);
     assert!(stdout(&top).contains("Quick start:\n  stormlog demo"));
     assert!(stdout(&top).contains("Exit code:"));
-    for command in ["convert", "demo", "inspect", "replay", "sessions"] {
+    for command in [
+        "convert", "demo", "inspect", "replay", "sessions", "stats", "verify",
+    ] {
         let output = stormlog(&[command, "--help"], temp.path());
         assert_code(&output, 0);
         let example = format!("stormlog {command} ");

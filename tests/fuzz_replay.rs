@@ -1,7 +1,8 @@
 //! The fuzz targets on stable: every file of `fuzz/corpus`, and random mutations of them.
 //!
 //! The seed of the mutations is printed; `STORMLOG_SEED=n` repeats a run, `STORMLOG_ROUNDS=n`
-//! makes it longer. `STORMLOG_BLESS=1` writes the seed files of the record target anew.
+//! makes it longer. `STORMLOG_BLESS=1` writes the seed files of the targets record and figures
+//! anew.
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
@@ -10,6 +11,10 @@ mod session;
 mod support;
 
 use std::path::PathBuf;
+
+use stormlog::segment::layout::{FILE_LEDGER, FILE_RINGS};
+use stormlog::segment::published::Published;
+use stormlog::segment::rings::Rings;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -107,6 +112,89 @@ fn record_target() {
 #[test]
 fn jsonl_target() {
     replay("jsonl", bodies::jsonl, 3000);
+}
+
+#[test]
+fn figures_target() {
+    if std::env::var_os("STORMLOG_BLESS").is_some() {
+        write_figures();
+    }
+    replay("figures", bodies::figures, 1500);
+}
+
+/// Seeds of which nothing is read would leave the target without work.
+#[test]
+fn the_seeds_of_figures_are_read() {
+    let path = PathBuf::from("seed");
+    let [ledger, rings] = <[Vec<u8>; 2]>::try_from(corpus("figures")).unwrap();
+    let ledger = bodies::pieces(&ledger, FILE_LEDGER);
+    let published = Published::read(&*ledger, &path).unwrap();
+    assert_eq!(published.sequence, 2);
+    let kinds = published.ledger().categories["kinds"];
+    assert_eq!((kinds.offered(), kinds.pending()), (9, 1));
+    let bytes = bodies::pieces(&rings, FILE_RINGS);
+    let rings = Rings::read(&*bytes, &path).unwrap();
+    assert_eq!(
+        (rings.used, rings.active, rings.waiting_bytes),
+        (2, 2, 1024)
+    );
+    // Shared and those of two rings for the first category; `kinds` is in a page of a ring.
+    assert_eq!(rings.accounts[0].offered(), 27);
+    assert_eq!(rings.accounts[20].offered(), 9);
+    let registry = rings.registry(&*bytes, &path).unwrap();
+    assert_eq!(registry.category(20), Some("kinds"));
+}
+
+/// A ledger file and a ring storage, as pieces.
+fn write_figures() {
+    let piece = |at: usize, bytes: &[u8]| {
+        let length = bytes.len() as u16;
+        [&(at as u32).to_le_bytes()[..], &length.to_le_bytes(), bytes].concat()
+    };
+    let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/figures");
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut entry = [
+        [20_u32, 5].map(u32::to_le_bytes).concat(),
+        b"kinds".to_vec(),
+    ]
+    .concat();
+    entry.resize(72, 0);
+    let counters: Vec<u8> = words(&[9, 1, 5, 1, 0, 0, 1]);
+    let slot = |sequence: u64| {
+        let head: Vec<u8> = words(&[sequence, 1 << 32, 1 << 60, 1]);
+        [head, entry.clone(), counters.clone()].concat()
+    };
+    let ledger = [piece(4096, &slot(1)), piece(45_056, &slot(2))].concat();
+    std::fs::write(dir.join("ledger"), ledger).unwrap();
+    // Shared counters, two counter pages, 1 KiB of registry, two rings of 4 KiB.
+    let (pages, registry, rings) = (36_864, 40_960, 45_056);
+    let parts: Vec<u8> = words(&[pages, 2, registry, 1024, rings, 0, rings, 16_384]);
+    let ring = |index: u32, page: u32| {
+        let magic = 0x474E_5253;
+        let mut head = [magic, index, 4096, 0, index + 1, 1]
+            .map(u32::to_le_bytes)
+            .concat();
+        head.resize(64, 0);
+        head.extend(600_u64.to_le_bytes());
+        head.resize(128, 0);
+        head.extend(88_u64.to_le_bytes());
+        head.resize(196, 0);
+        head.extend(page.to_le_bytes());
+        head.resize(256, 0);
+        [head, counters.clone()].concat()
+    };
+    let category = support::raw_entry(1, 20, 0, b"\x05\0kinds");
+    let second = rings as usize + 2304 + 4096;
+    let storage = [
+        piece(256, &parts),
+        piece(4096, &counters),
+        piece(pages as usize + 512, &counters),
+        piece(registry as usize, &category),
+        piece(rings as usize, &ring(0, 1)),
+        piece(second, &ring(1, 2)),
+    ];
+    std::fs::write(dir.join("rings"), storage.concat()).unwrap();
 }
 
 /// Data blocks of the golden session, each behind a byte that chooses a schema.

@@ -152,12 +152,7 @@ fn still_records(session: &SessionFiles) -> bool {
 }
 
 fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> {
-    let bar = ProgressBar::with_draw_target(None, progress_target());
-    let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar.set_message(session.session_id.clone());
+    let bar = progress_bar(&session.session_id);
     let mut progress = |progress: Progress| {
         bar.set_length(progress.total.max(progress.done));
         bar.set_position(progress.done);
@@ -169,6 +164,17 @@ fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> 
     let result = convert_session(session, out, options);
     bar.finish_and_clear();
     result.with_context(|| format!("session {}", session.session_id))
+}
+
+/// A bar that shows bytes, where standard error is a terminal.
+pub(super) fn progress_bar(session_id: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, progress_target());
+    let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar.set_message(session_id.to_owned());
+    bar
 }
 
 /// Standard error when it is a terminal, else nowhere.

@@ -133,28 +133,42 @@ impl fmt::Display for Table {
 
 /// A ledger as a table: one row per category and the sum.
 pub fn ledger(ledger: &Ledger) -> Table {
-    let mut table = Table::new(&[
+    ledger_table(ledger, false)
+}
+
+/// The ledger of a session that may go on: also with what has no end yet.
+pub fn ledger_with_pending(ledger: &Ledger) -> Table {
+    ledger_table(ledger, true)
+}
+
+fn ledger_table(ledger: &Ledger, pending: bool) -> Table {
+    let heads = [
         "category",
         ">offered",
         ">written",
         ">sampled out",
         ">dropped",
         ">interrupted",
-    ]);
+        ">pending",
+    ];
+    let columns = heads.len() - usize::from(!pending);
+    let mut table = Table::new(&heads[..columns]);
     let total = ledger.total();
     let rows = ledger
         .categories
         .iter()
         .map(|(name, account)| (name.as_str(), account));
     for (name, account) in rows.chain([("all", &total)]) {
-        table.row([
+        let cells = [
             name.to_owned(),
             count(account.offered()),
             count(account.written()),
             count(account.sampled_out()),
             count(account.dropped_total()),
             count(account.interrupted()),
-        ]);
+            count(account.pending()),
+        ];
+        table.row(&cells[..columns]);
     }
     table
 }

@@ -5,8 +5,11 @@ mod demo;
 mod human;
 mod inspect;
 mod output;
+mod places;
 pub mod replay;
 mod sessions;
+mod stats;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,8 @@ enum Command {
     Convert(convert::Args),
     Inspect(inspect::Args),
     Sessions(sessions::Args),
+    Stats(stats::Args),
+    Verify(verify::Args),
 }
 
 /// Runs the tool with the arguments of the process.
@@ -55,6 +60,8 @@ pub fn run() -> ExitCode {
         Command::Convert(args) => convert::run(&args, &mut output),
         Command::Inspect(args) => inspect::run(&args, &mut output),
         Command::Sessions(args) => sessions::run(&args, &mut output),
+        Command::Stats(args) => stats::run(&args, &mut output),
+        Command::Verify(args) => verify::run(&args, &mut output),
     };
     output.finish(result)
 }

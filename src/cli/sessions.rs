@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Output, Status, human};
 use crate::convert::{parse_ledger, rfc3339};
+use crate::ledger::Ledger;
 use crate::record::is_category_name;
 use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles, is_live};
 use crate::segment::header::{SESSION_ID_BYTES, is_session_id};
@@ -54,10 +55,12 @@ pub struct Args {
 
 /// What is known about a session.
 #[derive(Debug, Default)]
-struct Found {
-    state: &'static str,
+pub(super) struct Found {
+    pub(super) state: &'static str,
     started: Option<String>,
     duration_ns: Option<u64>,
+    /// From `session_end` in the JSON Lines.
+    pub(super) ledger: Option<Ledger>,
     records: Option<u64>,
     bytes: u64,
     /// Records by category, where they are known.
@@ -113,7 +116,8 @@ fn from_json_lines(dir: &Path) -> anyhow::Result<BTreeMap<String, Found>> {
     Ok(sessions)
 }
 
-fn split_name(name: &str) -> Option<(&str, &str)> {
+/// Session id and category of a file `{session}_{category}.jsonl`.
+pub(super) fn split_name(name: &str) -> Option<(&str, &str)> {
     let (id, rest) = name
         .strip_suffix(".jsonl")?
         .split_at_checked(SESSION_ID_BYTES)?;
@@ -122,7 +126,7 @@ fn split_name(name: &str) -> Option<(&str, &str)> {
 }
 
 /// Takes start and end from the first and the last lines of a `session` file.
-fn read_markers(path: &Path, session: &mut Found) -> io::Result<()> {
+pub(super) fn read_markers(path: &Path, session: &mut Found) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut first = Vec::new();
     BufReader::new(&file)
@@ -154,6 +158,7 @@ fn read_markers(path: &Path, session: &mut Found) -> io::Result<()> {
                 .categories
                 .insert(category.clone(), Some(account.written()));
         }
+        session.ledger = Some(ledger);
     }
     Ok(())
 }
@@ -194,7 +199,7 @@ fn add_segments(dir: &Path, sessions: &mut BTreeMap<String, Found>) -> anyhow::R
 }
 
 /// The state of a session with a directory; `sealed` is `None` when no segment can be read.
-fn state(sealed: Option<bool>, liveness: Liveness) -> &'static str {
+pub(super) fn state(sealed: Option<bool>, liveness: Liveness) -> &'static str {
     match (liveness, sealed) {
         (Liveness::Live { .. }, _) => "live",
         (_, None) => "damaged",

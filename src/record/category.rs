@@ -13,8 +13,8 @@ pub struct Category {
     schema: &'static SchemaDef,
 }
 
-/// Categories whose open records are never sampled.
-const ALWAYS: [&str; 3] = ["session", "stress", "errors"];
+/// Categories whose open records, and whose built-in record types, are `Always`.
+pub const CATEGORIES_ALWAYS: [&str; 3] = ["session", "stress", "errors"];
 
 static CUSTOM: SchemaDef = SchemaDef::new("custom", "custom", KeepClass::Sampled, &[], 0, None);
 
@@ -36,7 +36,7 @@ impl Category {
         }
         let schema = open.unwrap_or_else(|| {
             let name: &'static str = String::leak(name.to_owned());
-            let always = ALWAYS.contains(&name);
+            let always = CATEGORIES_ALWAYS.contains(&name);
             let keep = if always {
                 KeepClass::Always
             } else {

@@ -24,7 +24,7 @@ mod open;
 mod schema;
 mod symbol;
 
-pub use category::Category;
+pub use category::{CATEGORIES_ALWAYS, Category};
 pub(crate) use encode::ChunkSource;
 pub use encode::{Place, Sink, Variable};
 pub use extra::{EXTRAS_MAX, Extra, Value, kind as value_kind};

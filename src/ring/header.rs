@@ -3,10 +3,10 @@
 
 use crate::ledger::COUNTERS;
 use crate::record::{CATEGORIES_BUILTIN, CATEGORIES_MAX};
+use crate::segment::layout;
 use crate::sync::{AtomicU32, AtomicU64};
 
-/// Magic of a ring header, `SRNG`.
-pub(crate) const RING_MAGIC: u32 = 0x474E_5253;
+pub(crate) use crate::segment::layout::RING_MAGIC;
 /// Bytes of [`RingHeader`] in the storage.
 pub(crate) const RING_HEADER_BYTES: usize = 256;
 /// Categories whose counters lie in one page.
@@ -59,6 +59,15 @@ const _: () = assert!(std::mem::offset_of!(RingHeader, write_pos) == 64);
 #[cfg(not(loom))]
 const _: () = assert!(std::mem::offset_of!(RingHeader, read_pos) == 128);
 const _: () = assert!(CATEGORIES_BUILTIN.len() == PAGE_CATEGORIES);
+// What other processes read.
+#[cfg(not(loom))]
+const _: () = assert!(
+    std::mem::offset_of!(RingHeader, pages) == std::mem::offset_of!(layout::RingHead, pages)
+);
+const _: () = assert!(std::mem::offset_of!(layout::RingHead, write_pos) == 64);
+const _: () = assert!(std::mem::offset_of!(layout::RingHead, read_pos) == 128);
+const _: () = assert!(size_of::<layout::RingHead>() == RING_HEADER_BYTES);
+const _: () = assert!(layout::COUNTER_PAGE_BYTES == COUNTER_PAGE_BYTES);
 
 /// Counters of 16 categories, in the order of FORMAT.md section 8.1. One writer, many readers:
 /// the owner of the ring adds with a plain load and store.

@@ -35,7 +35,7 @@ use super::slot::RingSlot;
 use super::stack::IndexStack;
 use crate::ledger::Account;
 use crate::record::CATEGORIES_MAX;
-use crate::segment::layout::{FILE_HEADER_BYTES, FileHeader};
+use crate::segment::layout::{self, FILE_HEADER_BYTES, FileHeader};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicU32, barrier};
 use crate::sys::map::Region;
@@ -56,6 +56,13 @@ pub(super) const PAGES_PER_RING: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
 const PREFAULT_BYTES: usize = 16 << 10;
 
 const _: () = assert!(LARGE_OFFSET.is_multiple_of(PAGE));
+// What other processes read.
+const _: () = assert!(GEOMETRY_OFFSET == layout::GEOMETRY_OFFSET);
+const _: () = assert!(SHARED_OFFSET == layout::SHARED_COUNTERS_OFFSET);
+const _: () = assert!(
+    std::mem::offset_of!(Geometry, ring_total_bytes)
+        == std::mem::offset_of!(layout::RingGeometry, ring_total_bytes)
+);
 
 /// Where the parts of the storage lie, for whoever finds it; behind the file header.
 #[repr(C)]

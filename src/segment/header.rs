@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::segment::layout::{
-    FILE_HEADER_BYTES, FILE_MAGIC, FILE_SEGMENT, FileHeader, HEADER_COPY_OFFSET, VERSION_MAJOR,
+    FILE_HEADER_BYTES, FILE_MAGIC, FILE_RINGS, FILE_SEGMENT, FileHeader, HEADER_COPY_OFFSET,
+    VERSION_MAJOR,
 };
 
 /// Bytes of a session id.
@@ -27,7 +28,7 @@ pub struct SegmentHeader {
 pub(super) fn parse_headers(head: &[u8], path: &Path) -> Result<SegmentHeader, Error> {
     let copy = |offset: usize| {
         let end = offset.saturating_add(FILE_HEADER_BYTES);
-        parse_header(head.get(offset..end).unwrap_or_default())
+        parse_header(head.get(offset..end).unwrap_or_default(), FILE_SEGMENT)
     };
     let (first, second) = (copy(0), copy(HEADER_COPY_OFFSET));
     let damaged = first.is_err() || second.is_err();
@@ -44,10 +45,19 @@ pub(super) fn parse_headers(head: &[u8], path: &Path) -> Result<SegmentHeader, E
     }
 }
 
+/// What a `file_kind` is called.
+fn kind_name(kind: u32) -> &'static str {
+    match kind {
+        FILE_SEGMENT => "segment",
+        FILE_RINGS => "ring storage",
+        _ => "ledger file",
+    }
+}
+
 /// Checks in the order of FORMAT.md section 2.
-fn parse_header(bytes: &[u8]) -> Result<SegmentHeader, String> {
+pub(super) fn parse_header(bytes: &[u8], kind: u32) -> Result<SegmentHeader, String> {
     let Ok(file) = bytemuck::try_pod_read_unaligned::<FileHeader>(bytes) else {
-        return Err("too short for a segment".to_owned());
+        return Err(format!("too short for a {}", kind_name(kind)));
     };
     if file.magic != FILE_MAGIC {
         return Err("not a stormlog file".to_owned());
@@ -64,12 +74,13 @@ fn parse_header(bytes: &[u8]) -> Result<SegmentHeader, String> {
     if file.expected_crc() != file.crc {
         return Err("the checksum of the header does not match".to_owned());
     }
-    if file.file_kind != FILE_SEGMENT {
-        return Err("a stormlog file, but not a segment".to_owned());
+    if file.file_kind != kind {
+        let name = kind_name(kind);
+        return Err(format!("a stormlog file, but not a {name}"));
     }
     let session_id = session_id(&file.session)
         .ok_or_else(|| "the session id is not YYYYMMDD_HHMMSS".to_owned())?;
-    if file.segment == 0 {
+    if kind == FILE_SEGMENT && file.segment == 0 {
         return Err("a segment number is at least 1".to_owned());
     }
     let program = file.program.split(|byte| *byte == 0).next();

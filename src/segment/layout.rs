@@ -214,3 +214,49 @@ const _: () = assert!(
     size_of::<LedgerSlotHeader>() + LEDGER_ENTRIES_MAX * size_of::<LedgerEntry>()
         <= LEDGER_SLOT_BYTES
 );
+
+/// Offset of [`RingGeometry`] in a ring storage.
+pub const GEOMETRY_OFFSET: usize = FILE_HEADER_BYTES;
+/// Offset of the shared counters of a ring storage: 16 pages.
+pub const SHARED_COUNTERS_OFFSET: usize = 4096;
+/// Bytes of one page of counters in a ring storage: 16 categories.
+pub const COUNTER_PAGE_BYTES: usize = 2048;
+/// Magic of a ring header, `SRNG`.
+pub const RING_MAGIC: u32 = 0x474E_5253;
+
+/// Where the parts of a ring storage lie, FORMAT.md section 7: as much of it as readers need.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct RingGeometry {
+    pub pages_offset: u64,
+    pub pages_count: u64,
+    pub registry_offset: u64,
+    pub registry_bytes: u64,
+    pub large_offset: u64,
+    pub large_bytes: u64,
+    pub rings_offset: u64,
+    pub ring_total_bytes: u64,
+}
+
+/// What stands before the counters and the data of each ring in a ring storage, as bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[expect(missing_docs, reason = "see the header of a ring in the engine")]
+pub struct RingHead {
+    pub magic: u32,
+    pub index: u32,
+    pub capacity: u64,
+    pub ring_id: u32,
+    pub state: u32,
+    pub identity_tail: [u64; 5],
+    pub write_pos: u64,
+    pub write_tail: [u64; 7],
+    pub read_pos: u64,
+    pub read_tail: [u64; 7],
+    /// Index plus one of the counter page of each group of 16 categories; 0 = none.
+    pub pages: [u32; 16],
+}
+
+const _: () = assert!(size_of::<RingHead>() == 256);
+const _: () = assert!(GEOMETRY_OFFSET + size_of::<RingGeometry>() <= SHARED_COUNTERS_OFFSET);

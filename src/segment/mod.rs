@@ -14,6 +14,7 @@
 pub mod clock;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 pub mod entry;
+pub mod figures;
 pub mod files;
 pub mod header;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -22,9 +23,11 @@ pub mod layout;
 pub(crate) mod ledger_file;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 pub(crate) mod prepare;
+pub mod published;
 pub mod reader;
 pub mod records;
 pub mod registry;
+pub mod rings;
 pub mod source;
 pub mod survey;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

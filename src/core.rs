@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::gates::{GATE_OFF, GATE_ON, Gates};
 use crate::ledger::{Account, DropReason, Ledger, OFFERED, WRITTEN};
+use crate::losses::Losses;
 use crate::record::{
     CATEGORIES_MAX, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol, category_name, schema,
     schemas_end,
@@ -38,6 +40,9 @@ pub(crate) struct Core {
     pub(crate) gates: Gates,
     pub(crate) wake: CachePadded<Wake>,
     pub(crate) storage: Storage,
+    pub(crate) losses: Losses,
+    /// How long the push of an `Always` record may wait for room.
+    pub(crate) always_wait_max: Duration,
     /// The same per schema.
     schemas: Box<[AtomicU8]>,
     /// The same per category, without 2.
@@ -46,7 +51,7 @@ pub(crate) struct Core {
     categories_off: Box<[AtomicBool]>,
     off: AtomicBool,
     phase: AtomicU32,
-    /// Threads that count something without a ring right now; close waits for them.
+    /// Threads that push or count without a ring right now; close waits for them.
     counting: AtomicU32,
     /// Things that the registry had no room for.
     registry_full: AtomicU64,
@@ -76,6 +81,7 @@ impl Core {
         storage: Storage,
         clock: Clock,
         record_bytes_max: usize,
+        always_wait_max: Duration,
     ) -> std::io::Result<Self> {
         static UIDS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
@@ -86,6 +92,8 @@ impl Core {
             storage,
             wake: CachePadded::new(Wake::default()),
             record_bytes_max,
+            losses: Losses::default(),
+            always_wait_max,
             symbols: table(SYMBOLS_MAX + 1, || AtomicU8::new(0)),
             schemas: table(SCHEMAS_MAX, || AtomicU8::new(0)),
             categories: table(CATEGORIES_MAX, || AtomicBool::new(false)),
@@ -228,18 +236,25 @@ impl Core {
     /// closing: the record is outside of the ledger then.
     #[cold]
     pub(crate) fn count_dropped(&self, category: u8, reason: DropReason) -> bool {
-        // SeqCst, as the phase: either close waits for us, or we see that it has begun.
-        self.counting.fetch_add(1, SeqCst);
-        let open = self.phase() == phase::RECORDING;
-        if open {
-            self.storage.count_shared(category, OFFERED);
-            self.storage.count_shared(category, reason.counter());
-        }
-        self.counting.fetch_sub(1, SeqCst);
-        open
+        let Some(_inside) = self.enter_without_ring() else {
+            return false;
+        };
+        self.storage.count_shared(category, OFFERED);
+        self.storage.count_shared(category, reason.counter());
+        true
     }
 
-    /// Closer: whether a thread is inside [`count_dropped`](Self::count_dropped).
+    /// Begins something that close has to wait for, on a thread that has no busy flag. `None`
+    /// when the session is closing.
+    #[cold]
+    pub(crate) fn enter_without_ring(&self) -> Option<WithoutRing<'_>> {
+        // SeqCst, as the phase: either close waits for us, or we see that it has begun.
+        self.counting.fetch_add(1, SeqCst);
+        let inside = WithoutRing(self);
+        (self.phase() == phase::RECORDING).then_some(inside)
+    }
+
+    /// Closer: whether a thread is inside [`enter_without_ring`](Self::enter_without_ring).
     pub(crate) fn is_counting(&self) -> bool {
         self.counting.load(SeqCst) > 0
     }
@@ -313,6 +328,17 @@ impl Core {
                 self.dropped_disk[category].load(Relaxed);
         }
         accounts
+    }
+}
+
+/// Proof that close waits for the calling thread; leaves when it is dropped, by a panic too.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct WithoutRing<'a>(&'a Core);
+
+impl Drop for WithoutRing<'_> {
+    fn drop(&mut self) {
+        self.0.counting.fetch_sub(1, SeqCst);
     }
 }
 

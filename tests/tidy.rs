@@ -134,7 +134,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
         &["gates", "ledger", "ring", "segment::entry", "sys", "wake"],
     ),
     ("local", &["core", "ring"]),
-    ("producer", &["core", "gates", "ledger", "local", "ring"]),
+    ("producer", &["core", "gates", "ledger", "local", "ring", "wake"]),
     (
         "writer",
         &["core", "ledger", "ring", "segment", "sys", "wake"],

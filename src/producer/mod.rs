@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "the handle points straight at the gates")]
 
 mod offer;
+mod overflow;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;

@@ -18,8 +18,11 @@ use crate::ring::{LargeChunks, Refused, RingSlot};
 
 /// Counts a record that has no ring to be counted in.
 #[cold]
-fn dropped(core: &Core, category: u8, reason: DropReason) -> Outcome {
+fn dropped(core: &Core, category: u8, keep: KeepClass, reason: DropReason) -> Outcome {
     if core.count_dropped(category, reason) {
+        if keep == KeepClass::Always {
+            core.losses.count_lost(reason, 1);
+        }
         Outcome::Dropped(reason)
     } else {
         Outcome::Closed
@@ -49,7 +52,10 @@ pub(super) fn push_described<R: Record>(
             };
             offer.push_first(core)
         }
-        _ => dropped(core, CATEGORY_CUSTOM, DropReason::RegistryFull),
+        _ => {
+            let reason = DropReason::RegistryFull;
+            dropped(core, CATEGORY_CUSTOM, record.keep(), reason)
+        }
     }
 }
 
@@ -70,7 +76,7 @@ unsafe impl<F: Pod> Pod for Head<F> {}
 const BODY_BYTES_MAX: usize = 1 << 40;
 /// How much the fixed part and the names of extra fields, which are not cut, may add to
 /// `record_bytes_max`; the smallest segment has room for it (`segment_bytes_min`).
-const FIXED_BYTES_SLACK: usize = 768 << 10;
+pub(super) const FIXED_BYTES_SLACK: usize = 768 << 10;
 
 /// A record that was counted as offered and of which nothing else is known yet. If a panic in the
 /// caller's `Record` ends the push, it is counted as interrupted.
@@ -96,9 +102,9 @@ impl Drop for Unfinished<'_> {
 }
 
 /// Chunks of a body that is being written; they go back unless the record is committed.
-struct TakenChunks<'a> {
-    chunks: &'a LargeChunks,
-    first: u32,
+pub(super) struct TakenChunks<'a> {
+    pub(super) chunks: &'a LargeChunks,
+    pub(super) first: u32,
 }
 
 impl Drop for TakenChunks<'_> {
@@ -130,8 +136,10 @@ impl<R: Record> Offer<'_, R> {
     #[cold]
     #[inline(never)]
     pub(super) fn push_first(self, core: &Arc<Core>) -> Outcome {
-        local::with_slot(core, |slot| self.push(core, slot))
-            .unwrap_or_else(|| dropped(core, self.category, DropReason::NoRing))
+        local::with_slot(core, |slot| self.push(core, slot)).unwrap_or_else(|| {
+            self.push_without_ring(core)
+                .unwrap_or_else(|_| self.push_without_symbols(core))
+        })
     }
 
     #[inline(always)]
@@ -166,8 +174,9 @@ impl<R: Record> Offer<'_, R> {
         let ring = slot.ring();
         let wake = || core.wake.wake_if_parked();
         let Ok(place) = slot.side.reserve(ring, bytes, self.record.keep(), wake) else {
+            let outcome = self.full(core, slot, ticks);
             unfinished.finish();
-            return self.full(core, slot);
+            return outcome;
         };
         let out = slot.side.bytes(ring, place);
         // Zeroes the padding; the body overwrites what is not padding.
@@ -190,20 +199,20 @@ impl<R: Record> Offer<'_, R> {
 
     /// Length of the body. A record that claims absurd lengths gets one that fits nowhere.
     #[inline(always)]
-    fn body_bytes(self, cap: usize) -> usize {
+    pub(super) fn body_bytes(self, cap: usize) -> usize {
         (size_of::<R::Fixed>() + extras_bytes(self.extras, cap))
             .saturating_add(self.record.variable_bytes(cap))
             .min(BODY_BYTES_MAX)
     }
 
-    fn write_body(self, cap: usize, out: &mut impl Sink) {
+    pub(super) fn write_body(self, cap: usize, out: &mut impl Sink) {
         out.put(bytemuck::bytes_of(&self.record.fixed(cap)));
         self.record.write_variable(cap, out);
         write_extras(self.extras, cap, out);
     }
 
     #[inline(always)]
-    fn flags(&self, cap: usize) -> u8 {
+    pub(super) fn flags(&self, cap: usize) -> u8 {
         let extra = if self.extras.is_empty() {
             0
         } else {
@@ -215,12 +224,12 @@ impl<R: Record> Offer<'_, R> {
     }
 
     #[inline(always)]
-    fn symbols_known(&self, core: &Core) -> bool {
+    pub(super) fn symbols_known(&self, core: &Core) -> bool {
         self.all_symbols(|symbol| core.knows_symbol(symbol))
     }
 
     #[cold]
-    fn register_symbols(self, core: &Core) -> bool {
+    pub(super) fn register_symbols(self, core: &Core) -> bool {
         self.all_symbols(|symbol| core.register_symbol(symbol))
     }
 
@@ -269,19 +278,20 @@ impl<R: Record> Offer<'_, R> {
     fn refused(self, core: &Core, refused: Refused) -> Outcome {
         match refused {
             Refused::Closed => Outcome::Closed,
-            Refused::Reentrant => dropped(core, self.category, DropReason::Reentrant),
+            Refused::Reentrant => {
+                let keep = self.record.keep();
+                dropped(core, self.category, keep, DropReason::Reentrant)
+            }
         }
     }
 
     #[cold]
-    fn full(self, core: &Core, slot: &RingSlot) -> Outcome {
+    fn full(self, core: &Core, slot: &RingSlot, ticks: u64) -> Outcome {
         let reason = match self.record.keep() {
             KeepClass::Sampled => DropReason::RingFull,
             KeepClass::Always => DropReason::AlwaysBudget,
         };
-        core.wake.wake_if_parked();
-        core.storage.count(slot, self.category, reason.counter());
-        Outcome::Dropped(reason)
+        self.overflow(core, slot, ticks, reason)
     }
 
     /// A record that is too long for the ring: its body goes into a chain of chunks.
@@ -294,10 +304,7 @@ impl<R: Record> Offer<'_, R> {
         let fits = HEADER_BYTES + body <= core.record_bytes_max + FIXED_BYTES_SLACK;
         let chain = if fits { chunks.take(body) } else { None };
         let Some(mut chain) = chain else {
-            core.wake.wake_if_parked();
-            core.storage
-                .count(slot, self.category, DropReason::LargeBudget.counter());
-            return Outcome::Dropped(DropReason::LargeBudget);
+            return self.overflow(core, slot, ticks, DropReason::LargeBudget);
         };
         let chunk = chain.first;
         let taken = TakenChunks {
@@ -312,7 +319,8 @@ impl<R: Record> Offer<'_, R> {
             .side
             .reserve(ring, LARGE_RECORD_BYTES, self.record.keep(), wake)
         else {
-            return self.full(core, slot);
+            drop(taken);
+            return self.full(core, slot, ticks);
         };
         let flags = self.flags(cap) | FLAG_LARGE;
         let header = RecordHeader::new(LARGE_RECORD_BYTES, self.schema, flags, 0, ticks);
@@ -330,7 +338,7 @@ impl<R: Record> Offer<'_, R> {
 
     /// How long each text may be so that the whole record stays within `bytes_max`, and the length
     /// of the body then. Halves the texts until it fits.
-    fn cap(&self, bytes_max: usize, body: usize) -> (usize, usize) {
+    pub(super) fn cap(&self, bytes_max: usize, body: usize) -> (usize, usize) {
         let mut cap = usize::MAX;
         let mut body = body;
         let mut next = bytes_max;

@@ -11,6 +11,10 @@ const RING_BYTES_MAX: usize = 64 << 20;
 pub(crate) const TOTAL_BYTES_MIN: usize = 64 << 10;
 /// The largest total.
 pub(crate) const TOTAL_BYTES_MAX: usize = 4 << 30;
+/// The smallest spill: 8 slots.
+pub(crate) const SPILL_BYTES_MIN: usize = 4096;
+/// The largest spill.
+pub(crate) const SPILL_BYTES_MAX: usize = 256 << 20;
 /// No session has more rings.
 const RINGS_MAX: usize = 4096;
 /// Bytes beside the data of a ring.

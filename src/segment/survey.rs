@@ -39,6 +39,8 @@ pub struct Survey {
     pub registry: Registry,
     /// Records by schema id.
     pub by_schema: BTreeMap<u16, u64>,
+    /// Records that took the spill.
+    pub spilled: u64,
     /// Data blocks with records that cannot be told apart.
     pub damaged_blocks: u64,
     /// Smallest and largest ticks.
@@ -118,6 +120,8 @@ impl Survey {
             let of_schema = self.by_schema.entry(record.header.schema).or_default();
             *of_schema = of_schema.saturating_add(1);
             let ticks = record.header.ticks();
+            let spilled = u64::from(record.header.is_spilled());
+            self.spilled = self.spilled.saturating_add(spilled);
             let (low, high) = self.ticks.unwrap_or((ticks, ticks));
             self.ticks = Some((low.min(ticks), high.max(ticks)));
         }

@@ -110,6 +110,12 @@ pub struct CloseReport {
     pub segment_bytes: u64,
     /// Times a producer had to wake the sleeping writer: the producers' only syscalls.
     pub wakes: u64,
+    /// `Always` records that took the spill, because their ring was full or they had none.
+    pub spilled: u64,
+    /// `Always` records whose push had to wait for room.
+    pub always_waits: u64,
+    /// `Always` records that were lost, for whatever reason; a fault when it is not 0.
+    pub always_lost: u64,
     /// What is not as it should be, as sentences; empty when all is well.
     pub faults: Vec<String>,
 }
@@ -214,6 +220,23 @@ impl Session {
             .ask(request, ASK_LIMIT, || live.core.wake.unpark())
     }
 
+    /// For tests: makes the writer rest between two passes, and returns when it does. Until
+    /// [`resume_writer`](Self::resume_writer) or a close it drains nothing.
+    #[doc(hidden)]
+    pub fn pause_writer(&self) {
+        if let Some(live) = &self.live {
+            live.control.pause(|| live.core.wake.unpark());
+        }
+    }
+
+    /// For tests: ends [`pause_writer`](Self::pause_writer).
+    #[doc(hidden)]
+    pub fn resume_writer(&self) {
+        if let Some(live) = &self.live {
+            live.control.resume(|| live.core.wake.unpark());
+        }
+    }
+
     /// Ends the session: no push begins after this, those that run are waited for (at most 1 s),
     /// everything is drained, `session_end` with the exact ledger is written, segments are sealed
     /// and converted as the settings say.
@@ -293,6 +316,22 @@ impl SessionBuilder {
     #[must_use]
     pub fn large_total_bytes(mut self, bytes: usize) -> Self {
         self.settings.large_total_bytes = bytes;
+        self
+    }
+
+    /// Memory for `Always` records that find their ring full, or have none; default 1 MiB. Each
+    /// takes 512 bytes of it.
+    #[must_use]
+    pub fn spill_total_bytes(mut self, bytes: usize) -> Self {
+        self.settings.spill_total_bytes = bytes;
+        self
+    }
+
+    /// How long the push of an `Always` record waits when its ring and the spill are full, default
+    /// 1 ms, at most 100 ms; 0 = not at all. After that the record is dropped and counted.
+    #[must_use]
+    pub fn always_wait_max(mut self, wait: Duration) -> Self {
+        self.settings.always_wait_max = wait;
         self
     }
 

@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::record::{Category, Record, cut_text};
-use crate::ring::{Backend, Storage};
+use crate::ring::{Backend, Storage, StorageSizes};
 use crate::segment::entry::ClockPoint;
 use crate::segment::layout::{
     FILE_HEADER_BYTES, FILE_MAGIC, FILE_RINGS, FileHeader, VERSION_MAJOR, VERSION_MINOR,
@@ -77,8 +77,13 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
     let point = clock.point();
     let header = file_header(&claimed.id, clock, rate, point);
     let storage = make_storage(dir, settings, &header)?;
-    let core = Core::new(storage, clock, settings.record_bytes_max)
-        .io_context("cannot map memory for session", path)?;
+    let core = Core::new(
+        storage,
+        clock,
+        settings.record_bytes_max,
+        settings.always_wait_max,
+    )
+    .io_context("cannot map memory for session", path)?;
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;
@@ -194,12 +199,17 @@ impl WriterRun {
 
     fn end(&self, ledger: &Ledger, write: &mut dyn FnMut(&dyn OwnRecord)) {
         let json = ledger.to_json().to_string();
+        let fault = self.core.losses.sentence();
         write(&SessionEnd {
             event: "session_end",
             reason: self.control.reason(),
             duration_ms: self.started.elapsed(),
             wakes: self.core.wake.wakes(),
             ledger: Some(&json),
+            spilled: self.core.storage.spill.spilled(),
+            always_waits: self.core.losses.waits(),
+            always_lost: self.core.losses.lost(),
+            fault: fault.as_deref(),
         });
     }
 }
@@ -209,13 +219,17 @@ fn make_storage(dir: &Dir, settings: &Settings, header: &FileHeader) -> Result<S
         file_kind: FILE_RINGS,
         ..*header
     };
-    let (rings, large) = (settings.ring_total_bytes, settings.large_total_bytes);
+    let sizes = StorageSizes {
+        ring_total_bytes: settings.ring_total_bytes,
+        large_total_bytes: settings.large_total_bytes,
+        spill_total_bytes: settings.spill_total_bytes,
+    };
     match settings.ring_storage {
-        RingStorage::Anonymous => Storage::new(&Backend::Anonymous, &header, rings, large)
+        RingStorage::Anonymous => Storage::new(&Backend::Anonymous, &header, sizes)
             .io_context("cannot map rings for session", dir.path()),
         RingStorage::SessionDir => {
             let file = dir.create_file(RINGS_NAME)?;
-            Storage::new(&Backend::File(&file), &header, rings, large)
+            Storage::new(&Backend::File(&file), &header, sizes)
                 .io_context("cannot make rings", dir.path_of(RINGS_NAME))
         }
     }

@@ -166,6 +166,20 @@ impl Spill {
         right.then_some(header)
     }
 
+    /// Looks at a slot as recovery will: its record, when it is committed.
+    #[cfg(all(test, loom))]
+    pub(super) fn find(&self, index: u32) -> Option<Vec<u8>> {
+        // Acquire: as in `header`, before any other byte is looked at.
+        if self.commit_word(index).load(order::load_spill_commit()) == 0 {
+            return None;
+        }
+        // SAFETY: committed, and in the model nobody gives it back.
+        let header = unsafe { self.header(index) }.expect("a committed slot is whole");
+        let offset = Self::header_offset(index) + SLOT_HEADER_BYTES;
+        // SAFETY: as above.
+        Some(unsafe { self.memory.slice(offset, header.bytes as usize) }.to_vec())
+    }
+
     /// Writer: the slot belongs to nobody any more.
     fn give_back(&self, index: u32) {
         // Relaxed: published by the push below to the next owner. A kill between the copy in the

@@ -222,12 +222,14 @@ fn threads_without_a_ring_keep_what_must_be_kept() {
                         let outcome = normal(&log, thread, number);
                         assert_eq!(outcome, Outcome::Dropped(DropReason::NoRing));
                     }
-                    let long = "long".repeat(5_000);
-                    assert_eq!(keep(&log, thread, 10, &long), Outcome::Kept);
+                    let outcome = keep(&log, thread, 10, &"long".repeat(5_000));
+                    assert_eq!(outcome, Outcome::Kept);
                 })
             })
             .collect();
-        extra.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in extra {
+            thread.join().unwrap();
+        }
         session.flush().unwrap();
         assert_eq!(session.stats().categories["errors"].written(), 44);
         done.wait();
@@ -241,10 +243,11 @@ fn threads_without_a_ring_keep_what_must_be_kept() {
     for (thread, numbers) in numbers(&report, "errors") {
         assert_eq!(numbers, (0..=10).collect::<Vec<u64>>(), "thread {thread}");
     }
-    let long = lines(&report, "errors");
-    let long = long.iter().filter(|line| line["number"] == 10);
-    assert!(long.clone().count() == EXTRA);
-    long.for_each(|line| assert_eq!(line["text"], "long".repeat(5_000)));
+    let found = lines(&report, "errors");
+    let whole = found
+        .iter()
+        .filter(|line| line["text"] == "long".repeat(5_000));
+    assert_eq!(whole.count(), EXTRA);
 }
 
 /// Threads end and leave spilled records behind; their rings go to others, who spill too.
@@ -259,7 +262,9 @@ fn spilled_records_of_threads_that_have_ended_keep_their_place() {
             let log = session.log();
             let pushing = std::thread::spawn(move || {
                 // Rings come back with a position somewhere in their lap.
-                (0..200 + thread).for_each(|number| drop(normal(&log, thread, number.into())));
+                for number in 0..200 + u64::from(thread) {
+                    normal(&log, thread, number);
+                }
                 // More than the headroom holds, and never more than the slots do.
                 for number in 0..80 {
                     assert_eq!(keep(&log, thread, number, "place"), Outcome::Kept);

@@ -69,7 +69,7 @@ impl<R: Record> Offer<'_, R> {
         let kept = keep == KeepClass::Always
             && self.form(core, SLOT_RECORD_BYTES).is_some()
             && (self.spill(core, origin, ticks)
-                || self.wait(core, || {
+                || wait(core, || {
                     self.into_ring(core, slot, ticks) || self.spill(core, origin, ticks)
                 }));
         if kept {
@@ -101,7 +101,7 @@ impl<R: Record> Offer<'_, R> {
         let unfinished = Unfinished { core, category };
         let ticks = core.clock.ticks();
         let spill = || self.spill(core, Origin::NO_RING, ticks);
-        let kept = spill() || self.wait(core, spill);
+        let kept = spill() || wait(core, spill);
         std::mem::forget(unfinished);
         // Nobody else would: this thread has no busy flag by which the writer asks to be woken.
         core.wake.wake_if_parked();
@@ -122,29 +122,6 @@ impl<R: Record> Offer<'_, R> {
         }
     }
 
-    /// Calls `retry` until it succeeds, for `always_wait_max` at most. Not where the writer cannot
-    /// make room meanwhile: in a forked child there is none, and on its own thread it would wait
-    /// for itself.
-    fn wait(&self, core: &Core, retry: impl Fn() -> bool) -> bool {
-        let limit = core.always_wait_max;
-        if limit.is_zero() || core.gates.is_forked() || wake::is_writer() {
-            return false;
-        }
-        core.losses.count_wait();
-        let start = Instant::now();
-        loop {
-            core.wake.wake_if_parked();
-            let left = limit.saturating_sub(start.elapsed());
-            std::thread::sleep(left.min(WAIT_STEP));
-            if retry() {
-                return true;
-            }
-            if left.is_zero() {
-                return false;
-            }
-        }
-    }
-
     /// Puts the record into a slot of the spill. False when there is none, or no chunks.
     fn spill(self, core: &Core, origin: Origin, ticks: u64) -> bool {
         let Some(mut slot) = core.storage.spill.take() else {
@@ -154,7 +131,7 @@ impl<R: Record> Offer<'_, R> {
             return false;
         };
         let out = &mut slot.record()[..form.bytes()];
-        let Some(chunks) = self.write(core, form, ticks, FLAG_SPILLED, out) else {
+        let Ok(chunks) = self.write(core, form, ticks, FLAG_SPILLED, out) else {
             return false;
         };
         slot.commit(origin, form.bytes());
@@ -175,7 +152,7 @@ impl<R: Record> Offer<'_, R> {
             return false;
         };
         let out = slot.side.bytes(ring, place);
-        let Some(chunks) = self.write(core, form, ticks, 0, out) else {
+        let Ok(chunks) = self.write(core, form, ticks, 0, out) else {
             return false;
         };
         slot.side.commit(ring, place);
@@ -198,8 +175,8 @@ impl<R: Record> Offer<'_, R> {
         fits.then_some(Form { body, cap, large })
     }
 
-    /// Writes the record into `out`, `form.bytes()` bytes. `None` when there are no chunks for its
-    /// body; otherwise what holds them until the record is committed.
+    /// Writes the record into `out`, `form.bytes()` bytes. Returns what holds the chunks of its
+    /// body until the record is committed.
     fn write<'a>(
         self,
         core: &'a Core,
@@ -207,7 +184,7 @@ impl<R: Record> Offer<'_, R> {
         ticks: u64,
         flags: u8,
         out: &mut [u8],
-    ) -> Option<Option<TakenChunks<'a>>> {
+    ) -> Result<Option<TakenChunks<'a>>, NoChunks> {
         let flags = self.flags(form.cap) | flags | if form.large { FLAG_LARGE } else { 0 };
         let header = RecordHeader::new(form.bytes(), self.schema, flags, 0, ticks);
         // Zeroes the padding; the body overwrites what is not padding.
@@ -218,10 +195,10 @@ impl<R: Record> Offer<'_, R> {
         out.put(bytemuck::bytes_of(&header));
         if !form.large {
             self.write_body(form.cap, &mut out);
-            return Some(None);
+            return Ok(None);
         }
         let chunks = &core.storage.large;
-        let mut chain = chunks.take(form.body)?;
+        let mut chain = chunks.take(form.body).ok_or(NoChunks)?;
         let first = chain.first;
         let taken = TakenChunks { chunks, first };
         self.write_body(form.cap, &mut Variable::chained(&mut chain));
@@ -229,9 +206,35 @@ impl<R: Record> Offer<'_, R> {
             body_bytes: form.body as u32,
             chunk: first,
         }));
-        Some(Some(taken))
+        Ok(Some(taken))
     }
 }
+
+/// Calls `retry` until it succeeds, for `always_wait_max` at most. Not where the writer cannot
+/// make room meanwhile: in a forked child there is none, and on its own thread it would wait
+/// for itself.
+fn wait(core: &Core, retry: impl Fn() -> bool) -> bool {
+    let limit = core.always_wait_max;
+    if limit.is_zero() || core.gates.is_forked() || wake::is_writer() {
+        return false;
+    }
+    core.losses.count_wait();
+    let start = Instant::now();
+    loop {
+        core.wake.wake_if_parked();
+        let left = limit.saturating_sub(start.elapsed());
+        std::thread::sleep(left.min(WAIT_STEP));
+        if retry() {
+            return true;
+        }
+        if left.is_zero() {
+            return false;
+        }
+    }
+}
+
+/// The chunks have no room for the body.
+struct NoChunks;
 
 /// The registry has no room for the symbols of the record; nothing was counted.
 pub(super) struct MissingSymbols;

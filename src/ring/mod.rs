@@ -21,9 +21,11 @@ mod storage;
 
 pub(crate) use busy::Refused;
 pub(crate) use large::LargeChunks;
-pub(crate) use plan::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
+pub(crate) use plan::{
+    SPILL_BYTES_MAX, SPILL_BYTES_MIN, StorageSizes, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN,
+};
 pub(crate) use registry::RegistryCursor;
 pub(crate) use slot::RingSlot;
 pub(crate) use spill::{NO_RING, Origin, SLOT_RECORD_BYTES, SpillReader};
 pub(crate) use spsc::Consumer;
-pub(crate) use storage::{Backend, REGISTRY_BYTES, Storage, StorageSizes};
+pub(crate) use storage::{Backend, REGISTRY_BYTES, Storage};

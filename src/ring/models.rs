@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicUsize as StdUsize;
 use std::sync::atomic::Ordering::Relaxed as StdRelaxed;
 use std::sync::{Mutex, PoisonError};
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -22,7 +21,6 @@ use super::busy::BusyFlag;
 use super::header::RingHeader;
 use super::registry::{Memory, Registry, RegistryCursor};
 use super::spsc::{Consumer, Full, ProducerSide, Ring};
-use super::stack::IndexStack;
 use crate::record::{HEADER_BYTES, KeepClass, SCHEMA_PADDING};
 use crate::segment::entry::Entry;
 use crate::sync::Ordering::Relaxed;
@@ -350,34 +348,6 @@ fn loom_flush() {
         });
         producer.join().unwrap();
         flusher.join().unwrap();
-    });
-}
-
-/// Two threads take numbers from a stack and put them back: nobody holds one that another holds.
-#[test]
-fn loom_stack() {
-    check(100, &["store_head", "load_head"], || {
-        let stack = Arc::new(IndexStack::new(2));
-        let held: Arc<Vec<UnsafeCell<u32>>> =
-            Arc::new((0..2).map(|_| UnsafeCell::new(0)).collect());
-        stack.push(0);
-        stack.push(1);
-        let worker = || {
-            let (stack, held) = (Arc::clone(&stack), Arc::clone(&held));
-            thread::spawn(move || {
-                for _ in 0..2 {
-                    if let Some(index) = stack.pop() {
-                        // loom notices two owners, and one that does not see the former's work.
-                        held[index as usize].with_mut(|_| ());
-                        stack.push(index);
-                    }
-                }
-            })
-        };
-        let (a, b) = (worker(), worker());
-        a.join().unwrap();
-        b.join().unwrap();
-        assert!(stack.pop().is_some() && stack.pop().is_some() && stack.pop().is_none());
     });
 }
 

@@ -25,11 +25,9 @@
 use std::fs::File;
 use std::io;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::header::{COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES, RING_MAGIC, state};
 use super::large::LargeChunks;
-use super::plan::{RING_OVERHEAD, ring_capacities};
+use super::plan::{Geometry, RING_OVERHEAD, StorageSizes, ring_capacities};
 use super::registry::{Memory, Registry};
 use super::slot::RingSlot;
 use super::spill::{SLOT_BYTES, Spill};
@@ -57,31 +55,6 @@ pub(super) const PAGES_PER_RING: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
 const PREFAULT_BYTES: usize = 16 << 10;
 
 const _: () = assert!(LARGE_OFFSET.is_multiple_of(PAGE));
-
-/// Where the parts of the storage lie, for whoever finds it; behind the file header.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-struct Geometry {
-    pages_offset: u64,
-    pages_count: u64,
-    registry_offset: u64,
-    registry_bytes: u64,
-    large_offset: u64,
-    large_bytes: u64,
-    rings_offset: u64,
-    ring_total_bytes: u64,
-    spill_offset: u64,
-    spill_bytes: u64,
-    spill_slot_bytes: u64,
-}
-
-/// How large the parts are that settings decide.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StorageSizes {
-    pub(crate) ring_total_bytes: usize,
-    pub(crate) large_total_bytes: usize,
-    pub(crate) spill_total_bytes: usize,
-}
 
 /// Where the storage lives.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod close;
 mod dirs;
+mod hooks;
 mod markers;
 mod start;
 
@@ -218,23 +219,6 @@ impl Session {
         barrier::heavy();
         live.control
             .ask(request, ASK_LIMIT, || live.core.wake.unpark())
-    }
-
-    /// For tests: makes the writer rest between two passes, and returns when it does. Until
-    /// [`resume_writer`](Self::resume_writer) or a close it drains nothing.
-    #[doc(hidden)]
-    pub fn pause_writer(&self) {
-        if let Some(live) = &self.live {
-            live.control.pause(|| live.core.wake.unpark());
-        }
-    }
-
-    /// For tests: ends [`pause_writer`](Self::pause_writer).
-    #[doc(hidden)]
-    pub fn resume_writer(&self) {
-        if let Some(live) = &self.live {
-            live.control.resume(|| live.core.wake.unpark());
-        }
     }
 
     /// Ends the session: no push begins after this, those that run are waited for (at most 1 s),

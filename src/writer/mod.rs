@@ -301,7 +301,8 @@ impl Writer {
         }
     }
 
-    /// The last drain: everything in the rings and the spill, the last clock point, the last record, the seal.
+    /// The last drain: everything in the rings and the spill, the last clock point, the last
+    /// record, the seal.
     fn finish(mut self, end: EndRecord<'_>) -> WriterEnd {
         let mut deadline = Instant::now() + LAST_WAIT;
         while self.has_work(&Arc::clone(&self.core)) && Instant::now() < deadline {

@@ -28,6 +28,12 @@ stormlog::record! {
     }
 }
 
+stormlog::record! {
+    struct Tiny in "errors" keep Always {
+        number: u8,
+    }
+}
+
 /// Bytes of a normal record, and of an `Always` one without text: header and fixed part.
 const NORMAL_BYTES: u64 = 16 + 12;
 const KEPT_BYTES: u64 = 16 + 16;
@@ -158,6 +164,28 @@ fn a_session_that_lost_nothing_says_so() {
         (&0.into(), &0.into())
     );
     assert_eq!(end["fault"], Json::Null);
+}
+
+/// One pass of the writer: ring, spill, a shorter record that the ring still holds, spill.
+#[test]
+fn spilled_records_stand_between_records_of_their_ring() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path(), 8).start().unwrap();
+    let log = session.log();
+    session.pause_writer();
+    let (_, first) = fill(&log, 0);
+    assert_eq!(keep(&log, 0, first, ""), Outcome::Kept);
+    let number = u8::try_from(first + 1).unwrap();
+    assert_eq!(log.push(&Tiny { number }), Outcome::Kept);
+    assert_eq!(keep(&log, 0, first + 2, ""), Outcome::Kept);
+    let report = session.close().unwrap();
+    assert_eq!((report.spilled, report.faults.len()), (2, 0));
+    let lines = lines(&report, "errors");
+    let found: Vec<u64> = lines
+        .iter()
+        .map(|line| line["number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(found, (0..=first + 2).collect::<Vec<u64>>());
 }
 
 /// Long bodies go into chunks; several spilled records and one of the ring share a position.

@@ -399,8 +399,8 @@ mod tests {
     fn a_slot_that_was_overwritten_is_counted_and_goes_back() {
         let mut words = vec![0; SLOT_BYTES / 8];
         let spill = spill(&mut words);
-        // Commit word, length in the slot, length and schema of the record.
-        for (offset, value) in [(0, 99_u32), (28, 484), (28, 12), (32, 5 | 1 << 16), (32, 4)] {
+        // Sequence and length in the slot, length and schema of the record.
+        for (offset, value) in [(8, 99_u32), (28, 484), (28, 12), (32, 5 | 1 << 16), (32, 4)] {
             put(&spill, 1, 0, 1);
             // SAFETY: this thread is the only one.
             let bytes = unsafe { spill.memory.slice_mut(offset, 4) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::record::is_category_name;
-use crate::ring::{TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
+use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) dir: PathBuf,
     pub(crate) ring_total_bytes: usize,
     pub(crate) large_total_bytes: usize,
+    pub(crate) spill_total_bytes: usize,
+    pub(crate) always_wait_max: Duration,
     pub(crate) segment_bytes: usize,
     pub(crate) record_bytes_max: usize,
     pub(crate) ring_storage: RingStorage,
@@ -80,6 +82,8 @@ impl Default for Settings {
             dir: PathBuf::from("./debug_logs"),
             ring_total_bytes: 16 << 20,
             large_total_bytes: 4 << 20,
+            spill_total_bytes: 1 << 20,
+            always_wait_max: Duration::from_millis(1),
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
             ring_storage: RingStorage::default(),
@@ -103,6 +107,8 @@ const RECORD_BYTES_MAX_MAX: usize = 16 << 20;
 const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// Largest budget for large records.
 const LARGE_BYTES_MAX: usize = 1 << 30;
+/// Longest wait that can be asked of a caller: far less than what `close()` waits for callers.
+const ALWAYS_WAIT_MAX_MAX: Duration = Duration::from_millis(100);
 
 impl Settings {
     /// Defaults, overridden by the environment. Recording is off unless `DEBUG_MODE` says so.
@@ -136,6 +142,12 @@ impl Settings {
         match name {
             "STORMLOG_RING_TOTAL_BYTES" => self.ring_total_bytes = parse_bytes(name, value)?,
             "STORMLOG_LARGE_TOTAL_BYTES" => self.large_total_bytes = parse_bytes(name, value)?,
+            "STORMLOG_SPILL_TOTAL_BYTES" => self.spill_total_bytes = parse_bytes(name, value)?,
+            "STORMLOG_ALWAYS_WAIT_MAX_US" => {
+                let remedy = "give a number of microseconds, such as 1000";
+                let us = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
+                self.always_wait_max = Duration::from_micros(us);
+            }
             "STORMLOG_SEGMENT_BYTES" => self.segment_bytes = parse_bytes(name, value)?,
             "STORMLOG_RECORD_BYTES_MAX" => self.record_bytes_max = parse_bytes(name, value)?,
             "STORMLOG_RING_STORAGE" => self.ring_storage = parse_ring_storage(name, value)?,
@@ -206,6 +218,17 @@ impl Settings {
             least,
             LARGE_BYTES_MAX,
         )?;
+        check_range(
+            "spill_total_bytes",
+            self.spill_total_bytes,
+            SPILL_BYTES_MIN,
+            SPILL_BYTES_MAX,
+        )?;
+        if self.always_wait_max > ALWAYS_WAIT_MAX_MAX {
+            let value = format!("{} us", self.always_wait_max.as_micros());
+            let remedy = format!("give 0 to {} us", ALWAYS_WAIT_MAX_MAX.as_micros());
+            return Err(bad("always_wait_max", &value, &remedy));
+        }
         let least = segment_bytes_min(self.record_bytes_max);
         check_range(
             "segment_bytes",
@@ -238,6 +261,8 @@ impl Settings {
         serde_json::json!({
             "ring_total_bytes": self.ring_total_bytes,
             "large_total_bytes": self.large_total_bytes,
+            "spill_total_bytes": self.spill_total_bytes,
+            "always_wait_max_us": self.always_wait_max.as_micros() as u64,
             "segment_bytes": self.segment_bytes,
             "record_bytes_max": self.record_bytes_max,
             "ring_storage": match self.ring_storage {
@@ -404,6 +429,8 @@ mod tests {
             ("DEBUG_LOG_DIR", "/var/log/x"),
             ("STORMLOG_RING_TOTAL_BYTES", "1MiB"),
             ("STORMLOG_LARGE_TOTAL_BYTES", "2MiB"),
+            ("STORMLOG_SPILL_TOTAL_BYTES", "8KiB"),
+            ("STORMLOG_ALWAYS_WAIT_MAX_US", "250"),
             ("STORMLOG_SEGMENT_BYTES", "8MiB"),
             ("STORMLOG_RECORD_BYTES_MAX", "64KiB"),
             ("STORMLOG_RING_STORAGE", "session_dir"),
@@ -430,6 +457,8 @@ mod tests {
             dir: PathBuf::from("/var/log/x"),
             ring_total_bytes: 1 << 20,
             large_total_bytes: 2 << 20,
+            spill_total_bytes: 8 << 10,
+            always_wait_max: Duration::from_micros(250),
             segment_bytes: 8 << 20,
             record_bytes_max: 64 << 10,
             ring_storage: RingStorage::SessionDir,
@@ -485,6 +514,19 @@ mod tests {
             large_total_bytes: usize::MAX,
             ..defaults()
         });
+        let error = wrong(Settings {
+            spill_total_bytes: 4095,
+            ..defaults()
+        });
+        assert_eq!(
+            error,
+            "spill_total_bytes=4095: give 4096 to 268435456 bytes"
+        );
+        let error = wrong(Settings {
+            always_wait_max: Duration::from_millis(101),
+            ..defaults()
+        });
+        assert_eq!(error, "always_wait_max=101000 us: give 0 to 100000 us");
         wrong(Settings {
             categories_off: vec!["a/b".to_owned()],
             ..defaults()

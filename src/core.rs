@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::gates::{GATE_K, GATE_OFF, GATE_ON, GATE_POLICY, Gates};
 use crate::ledger::{Account, DropReason, Ledger, OFFERED, WRITTEN};
+use crate::losses::Losses;
 use crate::policy::Policies;
 use crate::record::{
     CATEGORIES_MAX, KeepClass, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol,
@@ -39,6 +41,9 @@ pub(crate) struct Core {
     pub(crate) gates: Gates,
     pub(crate) wake: CachePadded<Wake>,
     pub(crate) storage: Storage,
+    pub(crate) losses: Losses,
+    /// How long the push of an `Always` record may wait for room.
+    pub(crate) always_wait_max: Duration,
     /// The same per schema.
     schemas: Box<[AtomicU8]>,
     /// The same per category, without 2.
@@ -56,7 +61,7 @@ pub(crate) struct Core {
     /// Whether rings may sample by their own fill.
     pub(crate) sampling: bool,
     phase: AtomicU32,
-    /// Threads that count something without a ring right now; close waits for them.
+    /// Threads that push or count without a ring right now; close waits for them.
     counting: AtomicU32,
     /// Things that the registry had no room for.
     registry_full: AtomicU64,
@@ -104,6 +109,7 @@ impl Core {
         policies: Policies,
         sampling: bool,
         salt: u64,
+        always_wait_max: Duration,
     ) -> std::io::Result<Self> {
         static UIDS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
@@ -114,6 +120,8 @@ impl Core {
             storage,
             wake: CachePadded::new(Wake::default()),
             record_bytes_max,
+            losses: Losses::default(),
+            always_wait_max,
             symbols: table(SYMBOLS_MAX + 1, || AtomicU8::new(0)),
             schemas: table(SCHEMAS_MAX, || AtomicU8::new(0)),
             categories: table(CATEGORIES_MAX, || AtomicBool::new(false)),
@@ -307,18 +315,25 @@ impl Core {
     /// closing: the record is outside of the ledger then.
     #[cold]
     pub(crate) fn count_dropped(&self, category: u8, reason: DropReason) -> bool {
-        // SeqCst, as the phase: either close waits for us, or we see that it has begun.
-        self.counting.fetch_add(1, SeqCst);
-        let open = self.phase() == phase::RECORDING;
-        if open {
-            self.storage.count_shared(category, OFFERED);
-            self.storage.count_shared(category, reason.counter());
-        }
-        self.counting.fetch_sub(1, SeqCst);
-        open
+        let Some(_inside) = self.enter_without_ring() else {
+            return false;
+        };
+        self.storage.count_shared(category, OFFERED);
+        self.storage.count_shared(category, reason.counter());
+        true
     }
 
-    /// Closer: whether a thread is inside [`count_dropped`](Self::count_dropped).
+    /// Begins something that close has to wait for, on a thread that has no busy flag. `None`
+    /// when the session is closing.
+    #[cold]
+    pub(crate) fn enter_without_ring(&self) -> Option<WithoutRing<'_>> {
+        // SeqCst, as the phase: either close waits for us, or we see that it has begun.
+        self.counting.fetch_add(1, SeqCst);
+        let inside = WithoutRing(self);
+        (self.phase() == phase::RECORDING).then_some(inside)
+    }
+
+    /// Closer: whether a thread is inside [`enter_without_ring`](Self::enter_without_ring).
     pub(crate) fn is_counting(&self) -> bool {
         self.counting.load(SeqCst) > 0
     }
@@ -392,6 +407,17 @@ impl Core {
                 self.dropped_disk[category].load(Relaxed);
         }
         accounts
+    }
+}
+
+/// Proof that close waits for the calling thread; leaves when it is dropped, by a panic too.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct WithoutRing<'a>(&'a Core);
+
+impl Drop for WithoutRing<'_> {
+    fn drop(&mut self) {
+        self.0.counting.fetch_sub(1, SeqCst);
     }
 }
 

@@ -62,6 +62,7 @@ pub mod error;
 mod gates;
 pub mod ledger;
 mod local;
+mod losses;
 mod policy;
 mod producer;
 pub mod record;

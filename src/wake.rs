@@ -1,9 +1,25 @@
 //! Waking the writer.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::Thread;
+
+thread_local! {
+    /// The thread is the writer of some session.
+    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Writer: the calling thread is one.
+pub(crate) fn become_writer() {
+    IS_WRITER.set(true);
+}
+
+/// Whether the calling thread is a writer, which must not wait for itself.
+pub(crate) fn is_writer() -> bool {
+    IS_WRITER.get()
+}
 
 /// How producers wake a sleeping writer.
 #[derive(Debug, Default)]

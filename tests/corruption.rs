@@ -8,11 +8,11 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use session::session;
+use session::{numbered, registry, session, spilled_session};
 use stormlog::convert::{ConvertOptions, ConvertReport, convert_lines};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::layout::BLOCKS_OFFSET;
-use support::repair;
+use support::{SegmentBuilder, repair};
 
 type Lines = BTreeMap<String, Vec<u8>>;
 
@@ -90,6 +90,66 @@ fn every_flipped_bit_costs_lines_at_most() {
                 assert!(readable, "{what}: the rest of the session can be read");
             }
         }
+    }
+}
+
+/// The numbers of the lines of `names`.
+fn lines_numbered(lines: &Lines) -> Vec<u64> {
+    let text = String::from_utf8(lines.get("names").cloned().unwrap_or_default()).unwrap();
+    let number = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["type"].as_u64().unwrap()
+    };
+    text.lines().map(number).collect()
+}
+
+#[test]
+fn spilled_records_stand_where_their_ring_was() {
+    let (lines, report) = convert(&[spilled_session()]).unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+    assert_eq!(lines_numbered(&lines), (1..=9).collect::<Vec<u64>>());
+}
+
+#[test]
+fn every_flipped_bit_and_truncation_of_spilled_blocks_costs_lines_at_most() {
+    let segment = spilled_session();
+    let (whole, _) = convert(std::slice::from_ref(&segment)).unwrap();
+    for offset in BLOCKS_OFFSET..segment.len() {
+        for bit in [0, 3, 4, 7] {
+            let mut damaged = segment.clone();
+            damaged[offset] ^= 1 << bit;
+            assert_part(&[damaged], &whole, &format!("byte {offset} bit {bit}"));
+        }
+        let what = format!("cut to {offset}");
+        assert_part(&[segment[..offset].to_vec()], &whole, &what);
+    }
+}
+
+#[test]
+fn the_flag_of_spilled_records_must_agree_with_their_block() {
+    let flagged = |number| {
+        let (category, mut bytes) = numbered(number, 0.2);
+        bytes[4] |= stormlog::record::FLAG_SPILLED;
+        (category, bytes)
+    };
+    let plain = |number| numbered(number, 0.2);
+    // Outside of a block for them, and in one without the flag.
+    let mut first = SegmentBuilder::new(1, 0);
+    registry(&mut first);
+    first.data(1, &[plain(1), flagged(2)]);
+    let mut second = SegmentBuilder::new(1, 0);
+    registry(&mut second);
+    second.spilled(1, &[plain(1), flagged(2)]);
+    let mut second = second.seal(true);
+    let flag = second.iter().rposition(|byte| *byte == 0x10).unwrap();
+    second[flag] = 0;
+    repair(&mut second);
+    for segment in [first.seal(true), second] {
+        let (lines, report) = convert(&[segment]).unwrap();
+        assert_eq!(lines_numbered(&lines), Vec::<u64>::new());
+        let said = |fault: &String| fault.contains("mixes spilled records with others: 2 records");
+        assert!(report.faults.iter().any(said), "{:?}", report.faults);
+        assert_eq!(report.damaged_unknown, 2);
     }
 }
 

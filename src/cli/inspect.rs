@@ -81,6 +81,9 @@ fn print(output: &mut Output, session: &SessionFiles, survey: &Survey) -> anyhow
             header.clock_kind
         )?;
     }
+    if survey.spilled > 0 {
+        writeln!(output, "  spilled      {}", human::count(survey.spilled))?;
+    }
     if let Some((_, first, last)) = survey.span() {
         let (from, to) = (first.elapsed_ns as f64 / 1e9, last.elapsed_ns as f64 / 1e9);
         writeln!(output, "  records      from {from:.3} s to {to:.3} s")?;
@@ -250,6 +253,7 @@ fn to_json(session: &SessionFiles, survey: &Survey, blocks: bool) -> Json {
         "producers": registry.producers.iter().map(|(ring, producer)| {
             json!({"ring": ring, "thread": producer.thread, "name": producer.name})
         }).collect::<Json>(),
+        "spilled": survey.spilled,
         "damaged_blocks": survey.damaged_blocks,
         "faults": survey.faults,
     });

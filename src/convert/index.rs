@@ -3,9 +3,10 @@
 //! What stays in memory is the registry and 24 bytes per data block; everything that is wrong
 //! with the session becomes a sentence in `faults`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::control::Control;
+use super::large::{LargeBlocks, LargeRef};
 use crate::error::Error;
 use crate::record::{INLINE_BYTES_MAX, SCHEMAS_MAX};
 use crate::segment::files::{SegmentFile, SessionFiles};
@@ -41,21 +42,12 @@ pub(super) struct RingBlocks {
     gaps: u64,
 }
 
-/// Where the body of a LARGE record is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LargeRef {
-    pub segment: u32,
-    pub payload_bytes: u32,
-    pub offset: u64,
-}
-
 /// What the first pass found.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub registry: Registry,
     pub rings: BTreeMap<u32, RingBlocks>,
-    /// By ring and position.
-    pub large: HashMap<(u32, u64), LargeRef>,
+    pub large: LargeBlocks,
     pub faults: Faults,
     pub blocks: u64,
     pub records: u64,
@@ -176,6 +168,8 @@ impl Index {
             control.advance(block.header.payload_bytes.into())?;
             self.block(number, file, &block, &mut counts);
         }
+        let twice = self.large.end_segment();
+        self.large_twice(file, twice);
         self.blocks += counts.blocks;
         self.records += counts.records;
         let end = reader.end().cloned();
@@ -197,6 +191,8 @@ impl Index {
     ) {
         let (path, offset) = (file.path.display(), block.offset);
         let header = &block.header;
+        let twice = self.large.next_block(segment, offset, header);
+        self.large_twice(file, twice);
         match header.kind {
             BLOCK_REGISTRY => {
                 let entries = self.registry.add_block(block.payload);
@@ -214,15 +210,19 @@ impl Index {
                     payload_bytes: header.payload_bytes,
                     offset,
                 };
-                let known = self.large.insert((header.ring, header.first_pos), large);
-                if known.is_some() {
-                    self.faults.add(format!(
-                        "{path}: the large block at byte {offset} is the second for its record"
-                    ));
-                }
+                self.large.add(header, large);
             }
             BLOCK_DATA => self.data_block(segment, file, block, counts),
             _ => {}
+        }
+    }
+
+    fn large_twice(&mut self, file: &SegmentFile, twice: Option<LargeRef>) {
+        if let Some(LargeRef { offset, .. }) = twice {
+            let path = file.path.display();
+            self.faults.add(format!(
+                "{path}: the large block at byte {offset} is the second for its record"
+            ));
         }
     }
 
@@ -244,9 +244,11 @@ impl Index {
         ring.next_pos = header.next_pos;
         let mut records = Records::new(block.payload);
         let mut count = 0;
+        let mut misplaced = 0;
         let mut first_ticks = None;
         for record in records.by_ref() {
             count += 1;
+            misplaced += u64::from(record.header.is_spilled() != header.is_spilled());
             let ticks = record.header.ticks();
             ring.ticks = ring.ticks.max(ticks);
             first_ticks.get_or_insert(ring.ticks);
@@ -270,6 +272,15 @@ impl Index {
                 "{path}: the block at byte {offset} says it has {said} records, it has {count}"
             );
             self.faults.add(fault);
+        }
+        if misplaced > 0 {
+            // Where its records belong cannot be known.
+            self.damaged += count;
+            self.faults.add(format!(
+                "{path}: the block at byte {offset} mixes spilled records with others: {count} \
+                 records are left out"
+            ));
+            return;
         }
         if let Some(first_ticks) = first_ticks {
             self.data_bytes += u64::from(header.payload_bytes);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::control::Control;
-use super::index::{BlockRef, Index, LargeRef};
+use super::index::{BlockRef, Index};
 use super::render::{Batch, BatchRecord};
 use crate::error::{Error, IoContext};
 use crate::record::FLAG_LARGE;
@@ -215,11 +215,11 @@ fn load_bodies(
     if last.payload != loaded.in_batch {
         return Ok(0);
     }
-    let position = loaded.first_pos.wrapping_add(last.offset.into());
-    let before = |large: &&LargeRef| {
-        (large.segment, large.offset) < (loaded.block.segment, loaded.block.offset)
-    };
-    let large = index.large.get(&(cursor.ring, position)).filter(before);
+    let stream = (cursor.ring, loaded.first_pos);
+    let header = &record.header;
+    let large = index
+        .large
+        .of_record(stream, &loaded.block, last.offset, header);
     let (Some(large), Ok(body_bytes)) = (large, record.large_body_bytes()) else {
         return Ok(0);
     };

@@ -15,6 +15,7 @@ mod control;
 mod index;
 mod json;
 mod json_text;
+mod large;
 mod merge;
 mod output;
 mod plan;

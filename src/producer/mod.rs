@@ -3,6 +3,7 @@
 
 mod decide;
 mod offer;
+mod overflow;
 mod quick;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use offer::{Offer, push_described};
 /// What became of an offered record, as far as the caller's thread knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in the ring; the writer takes it from there.
+    /// It is in the ring or the spill; the writer takes it from there.
     Kept,
     /// Left out by sampling; counted.
     SampledOut,
@@ -36,7 +37,9 @@ pub enum Outcome {
 /// Cheap handle for producers; clone it freely, send it anywhere.
 ///
 /// For normal records a push never waits, locks, allocates or enters the kernel, except for a
-/// counted wake of a sleeping writer. It never panics and never returns an error: see [`Outcome`].
+/// counted wake of a sleeping writer. An `Always` record may wait for room, when its ring and the
+/// spill are full, for `always_wait_max` at most. It never panics and never returns an error: see
+/// [`Outcome`].
 #[derive(Clone)]
 pub struct Log {
     /// One gate per schema: those of `core`, or the page of the disabled handle.

@@ -20,8 +20,11 @@ use crate::sampling::KeyHash;
 
 /// Counts a record that has no ring to be counted in.
 #[cold]
-fn dropped(core: &Core, category: u8, reason: DropReason) -> Outcome {
+fn dropped(core: &Core, category: u8, keep: KeepClass, reason: DropReason) -> Outcome {
     if core.count_dropped(category, reason) {
+        if keep == KeepClass::Always {
+            core.losses.count_lost(reason, 1);
+        }
         Outcome::Dropped(reason)
     } else {
         Outcome::Closed
@@ -45,7 +48,10 @@ pub(super) fn push_described<R: Record>(
             offer.flags = FLAG_EXTRA;
             offer.push_any(core)
         }
-        _ => dropped(core, CATEGORY_CUSTOM, DropReason::RegistryFull),
+        _ => {
+            let reason = DropReason::RegistryFull;
+            dropped(core, CATEGORY_CUSTOM, record.keep(), reason)
+        }
     }
 }
 
@@ -69,7 +75,7 @@ unsafe impl<F: Pod> Pod for Head<F> {}
 const BODY_BYTES_MAX: usize = 1 << 40;
 /// How much the fixed part and the names of extra fields, which are not cut, may add to
 /// `record_bytes_max`; the smallest segment has room for it (`segment_bytes_min`).
-const FIXED_BYTES_SLACK: usize = 768 << 10;
+pub(super) const FIXED_BYTES_SLACK: usize = 768 << 10;
 
 /// A record of which it is not known yet what becomes of it. If a panic in the caller's `Record`
 /// ends the push, it is counted as interrupted.
@@ -122,9 +128,9 @@ fn interrupted(core: &Core, slot: &RingSlot, category: u8, offered: bool) {
 }
 
 /// Chunks of a body that is being written; they go back unless the record is committed.
-struct TakenChunks<'a> {
-    chunks: &'a LargeChunks,
-    first: u32,
+pub(super) struct TakenChunks<'a> {
+    pub(super) chunks: &'a LargeChunks,
+    pub(super) first: u32,
 }
 
 impl Drop for TakenChunks<'_> {
@@ -205,8 +211,10 @@ impl<'a, R: Record> Offer<'a, R> {
     pub(super) fn push_any(self, core: &Arc<Core>) -> Outcome {
         match local::fast_slot(core) {
             Some(slot) => self.push(core, slot),
-            None => local::with_slot(core, |slot| self.push(core, slot))
-                .unwrap_or_else(|| dropped(core, self.category, DropReason::NoRing)),
+            None => local::with_slot(core, |slot| self.push(core, slot)).unwrap_or_else(|| {
+                self.push_without_ring(core)
+                    .unwrap_or_else(|_| self.push_without_symbols(core))
+            }),
         }
     }
 
@@ -256,8 +264,9 @@ impl<'a, R: Record> Offer<'a, R> {
             .reserve(slot.ring(), bytes, self.class(core), wake);
         look_at_fill(core, slot);
         let Ok(place) = reserved else {
+            let outcome = self.full(core, slot, ticks);
             unfinished.finish();
-            return self.full(core, slot);
+            return outcome;
         };
         self.write(slot, place, flags, ticks, UNCAPPED);
         unfinished.finish();
@@ -265,18 +274,18 @@ impl<'a, R: Record> Offer<'a, R> {
         Outcome::Kept
     }
 
-    fn class(&self, core: &Core) -> KeepClass {
+    pub(super) fn class(&self, core: &Core) -> KeepClass {
         core.keep_class(self.category, self.record.keep())
     }
 
     /// Length of the body. A record that claims absurd lengths gets one that fits nowhere.
-    fn body_bytes(self, cap: usize) -> usize {
+    pub(super) fn body_bytes(self, cap: usize) -> usize {
         (size_of::<R::Fixed>() + extras_bytes(self.extras, cap))
             .saturating_add(self.record.variable_bytes(cap))
             .min(BODY_BYTES_MAX)
     }
 
-    fn write_body(self, cap: usize, out: &mut impl Sink) {
+    pub(super) fn write_body(self, cap: usize, out: &mut impl Sink) {
         out.put(bytemuck::bytes_of(&self.record.fixed(cap)));
         self.record.write_variable(cap, out);
         write_extras(self.extras, cap, out);
@@ -291,18 +300,18 @@ impl<'a, R: Record> Offer<'a, R> {
         }
     }
 
-    fn flags(&self, cap: usize) -> u8 {
+    pub(super) fn flags(&self, cap: usize) -> u8 {
         let cut =
             self.record.is_cut(cap) || (!self.extras.is_empty() && extras_cut(self.extras, cap));
         self.flags | self.extra_flag() | if cut { FLAG_CUT } else { 0 }
     }
 
-    fn symbols_known(&self, core: &Core) -> bool {
+    pub(super) fn symbols_known(&self, core: &Core) -> bool {
         self.all_symbols(|symbol| core.knows_symbol(symbol))
     }
 
     #[cold]
-    fn register_symbols(self, core: &Core) -> bool {
+    pub(super) fn register_symbols(self, core: &Core) -> bool {
         self.all_symbols(|symbol| core.register_symbol(symbol))
     }
 
@@ -340,19 +349,20 @@ impl<'a, R: Record> Offer<'a, R> {
     fn refused(self, core: &Core, refused: Refused) -> Outcome {
         match refused {
             Refused::Closed => Outcome::Closed,
-            Refused::Reentrant => dropped(core, self.category, DropReason::Reentrant),
+            Refused::Reentrant => {
+                let keep = self.record.keep();
+                dropped(core, self.category, keep, DropReason::Reentrant)
+            }
         }
     }
 
     #[cold]
-    fn full(self, core: &Core, slot: &RingSlot) -> Outcome {
+    fn full(self, core: &Core, slot: &RingSlot, ticks: u64) -> Outcome {
         let reason = match self.class(core) {
             KeepClass::Sampled => DropReason::RingFull,
             KeepClass::Always => DropReason::AlwaysBudget,
         };
-        core.wake.wake_if_parked();
-        core.storage.count(slot, self.category, reason.counter());
-        Outcome::Dropped(reason)
+        self.overflow(core, slot, ticks, reason)
     }
 
     /// A record that is too long for the ring: its body goes into a chain of chunks.
@@ -365,10 +375,7 @@ impl<'a, R: Record> Offer<'a, R> {
         let fits = HEADER_BYTES + body <= core.record_bytes_max + FIXED_BYTES_SLACK;
         let chain = if fits { chunks.take(body) } else { None };
         let Some(mut chain) = chain else {
-            core.wake.wake_if_parked();
-            core.storage
-                .count(slot, self.category, DropReason::LargeBudget.counter());
-            return Outcome::Dropped(DropReason::LargeBudget);
+            return self.overflow(core, slot, ticks, DropReason::LargeBudget);
         };
         let chunk = chain.first;
         let taken = TakenChunks {
@@ -383,7 +390,8 @@ impl<'a, R: Record> Offer<'a, R> {
             .side
             .reserve(ring, LARGE_RECORD_BYTES, self.class(core), wake)
         else {
-            return self.full(core, slot);
+            drop(taken);
+            return self.full(core, slot, ticks);
         };
         let flags = self.flags(cap) | FLAG_LARGE;
         let header = RecordHeader::new(LARGE_RECORD_BYTES, self.schema, flags, self.weight, ticks);
@@ -401,7 +409,7 @@ impl<'a, R: Record> Offer<'a, R> {
 
     /// How long each text may be so that the whole record stays within `bytes_max`, and the length
     /// of the body then. Halves the texts until it fits.
-    fn cap(&self, bytes_max: usize, body: usize) -> (usize, usize) {
+    pub(super) fn cap(&self, bytes_max: usize, body: usize) -> (usize, usize) {
         let mut cap = UNCAPPED;
         let mut body = body;
         let mut next = bytes_max;

@@ -21,12 +21,12 @@ pub const FLAG_CUT: u8 = 1 << 1;
 pub const FLAG_LARGE: u8 = 1 << 2;
 /// A context area (ids) lies between the variable area and the extra area.
 pub const FLAG_CONTEXT: u8 = 1 << 3;
-/// The record took the spill instead of its ring.
+/// The record took the spill instead of its ring; only in blocks that say so.
 pub const FLAG_SPILLED: u8 = 1 << 4;
 /// A stress rule fired on this record; it was kept with weight 1.
 pub const FLAG_RULE: u8 = 1 << 5;
 /// Flags that a version 1.0 reader understands.
-pub const FLAGS_KNOWN: u8 = FLAG_EXTRA | FLAG_CUT | FLAG_LARGE | FLAG_RULE;
+pub const FLAGS_KNOWN: u8 = FLAG_EXTRA | FLAG_CUT | FLAG_LARGE | FLAG_SPILLED | FLAG_RULE;
 
 /// The first 16 bytes of a record.
 ///
@@ -68,6 +68,13 @@ impl RecordHeader {
             | (self.schema as u64) << 16
             | (self.flags as u64) << 32
             | (self.weight as u64) << 40
+            | (self.spare as u64) << 48
+    }
+
+    /// Whether the record took the spill.
+    #[inline]
+    pub const fn is_spilled(&self) -> bool {
+        self.flags & FLAG_SPILLED != 0
     }
 
     /// Length of the record in bytes, with header and padding.

@@ -6,10 +6,13 @@ mod header;
 mod large;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, loom))]
+mod models_spill;
 mod order;
 mod plan;
 mod registry;
 mod slot;
+mod spill;
 mod spsc;
 #[cfg(all(test, not(loom)))]
 mod spsc_tests;
@@ -18,8 +21,12 @@ mod storage;
 
 pub(crate) use busy::{BusyGuard, Refused};
 pub(crate) use large::LargeChunks;
-pub(crate) use plan::{RING_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
+pub(crate) use plan::{
+    RING_BYTES_MIN, SPILL_BYTES_MAX, SPILL_BYTES_MIN, StorageSizes, TOTAL_BYTES_MAX,
+    TOTAL_BYTES_MIN,
+};
 pub(crate) use registry::RegistryCursor;
 pub(crate) use slot::RingSlot;
+pub(crate) use spill::{NO_RING, Origin, SLOT_RECORD_BYTES, SpillReader};
 pub(crate) use spsc::{Consumer, Place};
 pub(crate) use storage::{Backend, REGISTRY_BYTES, Storage, count_own};

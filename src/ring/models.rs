@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicUsize as StdUsize;
 use std::sync::atomic::Ordering::Relaxed as StdRelaxed;
 use std::sync::{Mutex, PoisonError};
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -22,22 +21,21 @@ use super::busy::{BusyFlag, BusyGuard, Refused};
 use super::header::RingHeader;
 use super::registry::{Memory, Registry, RegistryCursor};
 use super::spsc::{Consumer, Full, ProducerSide, Ring};
-use super::stack::IndexStack;
 use crate::record::{HEADER_BYTES, KeepClass, SCHEMA_PADDING};
 use crate::segment::entry::Entry;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU32, WEAKENED, barrier};
 
 /// Bytes of the model's ring: the longest record is a quarter of it.
-const CAPACITY: u64 = 128;
+pub(super) const CAPACITY: u64 = 128;
 /// Two of these leave 72 bytes, four leave a rest that has to be padded.
-const RECORD_BYTES: usize = 28;
+pub(super) const RECORD_BYTES: usize = 28;
 
 /// Models share the weakened order, so they run one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs a model, and then once for each order in `weaker`, where it must fail.
-fn check(iterations_min: usize, weaker: &[&str], model: fn()) {
+pub(super) fn check(iterations_min: usize, weaker: &[&str], model: fn()) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let set = |name: Option<&str>| {
         *WEAKENED.lock().unwrap_or_else(PoisonError::into_inner) = name.map(str::to_owned);
@@ -71,10 +69,10 @@ fn builder() -> loom::model::Builder {
 }
 
 /// A ring with both its sides' state.
-struct Model {
+pub(super) struct Model {
     header: RingHeader,
     buffer: Buffer,
-    side: ProducerSide,
+    pub(super) side: ProducerSide,
     busy: BusyFlag,
     /// Keeps the bytes of `buffer`.
     _data: Vec<u64>,
@@ -87,7 +85,7 @@ unsafe impl Send for Model {}
 unsafe impl Sync for Model {}
 
 impl Model {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         let mut data = vec![0_u64; CAPACITY as usize / 8];
         // SAFETY: `CAPACITY` bytes, a power of two, that live as long as the model.
         let buffer = unsafe { Buffer::new(data.as_mut_ptr().cast(), CAPACITY) };
@@ -103,7 +101,7 @@ impl Model {
         Arc::new(model)
     }
 
-    fn ring(&self) -> Ring<'_> {
+    pub(super) fn ring(&self) -> Ring<'_> {
         Ring {
             header: &self.header,
             buffer: &self.buffer,
@@ -118,38 +116,55 @@ impl Model {
 
     /// Pushes a record that holds `number`.
     fn push(&self, number: u32) -> Result<(), Full> {
-        let place = self
-            .side
-            .reserve(self.ring(), RECORD_BYTES, KeepClass::Always, || ())?;
-        let bytes = self.side.bytes(self.ring(), place);
-        bytes.fill(0);
-        bytes[0] = (RECORD_BYTES / 4) as u8;
-        bytes[2] = 1;
-        bytes[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&number.to_le_bytes());
+        self.push_as(number, KeepClass::Always)
+    }
+
+    /// As `push`, for a record of this keep class.
+    pub(super) fn push_as(&self, number: u32, keep: KeepClass) -> Result<(), Full> {
+        let place = self.side.reserve(self.ring(), RECORD_BYTES, keep, || ())?;
+        write(self.side.bytes(self.ring(), place), number);
         self.side.commit(self.ring(), place);
         Ok(())
     }
 
     /// Drains what is committed and checks that the numbers go on from `next`.
-    fn drain(&self, consumer: &mut Consumer, next: &mut u32) {
+    pub(super) fn drain(&self, consumer: &mut Consumer, next: &mut u32) {
         let end = consumer.committed(self.ring());
+        self.drain_to(consumer, end, next);
+    }
+
+    /// Drains up to `end`, which is committed.
+    pub(super) fn drain_to(&self, consumer: &mut Consumer, end: u64, next: &mut u32) {
         while consumer.read_pos() < end {
             let run = consumer.run(self.ring(), end);
-            let mut at = 0;
-            while at < run.len() {
-                let words = usize::from(u16::from_le_bytes([run[at], run[at + 1]]));
-                let schema = u16::from_le_bytes([run[at + 2], run[at + 3]]);
-                assert!(words > 0, "a torn record");
-                if schema != SCHEMA_PADDING {
-                    let number = &run[at + HEADER_BYTES..at + HEADER_BYTES + 4];
-                    assert_eq!(number, next.to_le_bytes(), "lost, torn or out of order");
-                    *next += 1;
-                }
-                at += words * 4;
-            }
+            check_numbers(run, next);
             let position = consumer.read_pos() + run.len() as u64;
             consumer.free(self.ring(), position);
         }
+    }
+}
+
+/// Writes a record that holds `number`.
+pub(super) fn write(bytes: &mut [u8], number: u32) {
+    bytes.fill(0);
+    bytes[0] = (RECORD_BYTES / 4) as u8;
+    bytes[2] = 1;
+    bytes[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&number.to_le_bytes());
+}
+
+/// Checks that the numbers of the records in `run` go on from `next`.
+pub(super) fn check_numbers(run: &[u8], next: &mut u32) {
+    let mut at = 0;
+    while at < run.len() {
+        let words = usize::from(u16::from_le_bytes([run[at], run[at + 1]]));
+        let schema = u16::from_le_bytes([run[at + 2], run[at + 3]]);
+        assert!(words > 0, "a torn record");
+        if schema != SCHEMA_PADDING {
+            let number = &run[at + HEADER_BYTES..at + HEADER_BYTES + 4];
+            assert_eq!(number, next.to_le_bytes(), "lost, torn or out of order");
+            *next += 1;
+        }
+        at += words * 4;
     }
 }
 
@@ -337,34 +352,6 @@ fn loom_flush() {
         });
         producer.join().unwrap();
         flusher.join().unwrap();
-    });
-}
-
-/// Two threads take numbers from a stack and put them back: nobody holds one that another holds.
-#[test]
-fn loom_stack() {
-    check(100, &["store_head", "load_head"], || {
-        let stack = Arc::new(IndexStack::new(2));
-        let held: Arc<Vec<UnsafeCell<u32>>> =
-            Arc::new((0..2).map(|_| UnsafeCell::new(0)).collect());
-        stack.push(0);
-        stack.push(1);
-        let worker = || {
-            let (stack, held) = (Arc::clone(&stack), Arc::clone(&held));
-            thread::spawn(move || {
-                for _ in 0..2 {
-                    if let Some(index) = stack.pop() {
-                        // loom notices two owners, and one that does not see the former's work.
-                        held[index as usize].with_mut(|_| ());
-                        stack.push(index);
-                    }
-                }
-            })
-        };
-        let (a, b) = (worker(), worker());
-        a.join().unwrap();
-        b.join().unwrap();
-        assert!(stack.pop().is_some() && stack.pop().is_some() && stack.pop().is_none());
     });
 }
 

@@ -28,4 +28,5 @@ orders! {
     store_entry_crc Release, load_entry_crc Acquire,
     store_state Release, load_state Acquire,
     store_head Release, load_head Acquire,
+    store_spill_commit Release, load_spill_commit Acquire,
 }

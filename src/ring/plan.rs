@@ -1,5 +1,8 @@
-//! How `ring_total_bytes` is divided into rings: few large ones for the threads that come first,
-//! small ones for the many that may follow. The total is a hard bound.
+//! The parts of the ring storage, and how `ring_total_bytes` is divided into rings: few large ones
+//! for the threads that come first, small ones for the many that may follow. The total is a hard
+//! bound.
+
+use bytemuck::{Pod, Zeroable};
 
 use super::header::{COUNTER_PAGE_BYTES, RING_HEADER_BYTES};
 
@@ -11,6 +14,10 @@ const RING_BYTES_MAX: usize = 64 << 20;
 pub(crate) const TOTAL_BYTES_MIN: usize = 64 << 10;
 /// The largest total.
 pub(crate) const TOTAL_BYTES_MAX: usize = 4 << 30;
+/// The smallest spill: 8 slots.
+pub(crate) const SPILL_BYTES_MIN: usize = 4096;
+/// The largest spill.
+pub(crate) const SPILL_BYTES_MAX: usize = 256 << 20;
 /// No session has more rings.
 const RINGS_MAX: usize = 4096;
 /// Bytes beside the data of a ring.
@@ -18,6 +25,35 @@ pub(crate) const RING_OVERHEAD: usize = RING_HEADER_BYTES + COUNTER_PAGE_BYTES;
 
 /// (rings up to this one, each the total divided by this).
 const TIERS: [(usize, usize); 4] = [(8, 32), (64, 256), (288, 1024), (RINGS_MAX, 2048)];
+
+/// Where the parts of the storage lie, for whoever finds it; behind the file header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(super) struct Geometry {
+    pub(super) pages_offset: u64,
+    pub(super) pages_count: u64,
+    pub(super) registry_offset: u64,
+    pub(super) registry_bytes: u64,
+    pub(super) large_offset: u64,
+    pub(super) large_bytes: u64,
+    pub(super) rings_offset: u64,
+    pub(super) ring_total_bytes: u64,
+    pub(super) spill_offset: u64,
+    pub(super) spill_bytes: u64,
+    pub(super) spill_slot_bytes: u64,
+}
+
+/// How large the parts are that settings decide.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names of the settings, unit last"
+)]
+pub(crate) struct StorageSizes {
+    pub(crate) ring_total_bytes: usize,
+    pub(crate) large_total_bytes: usize,
+    pub(crate) spill_total_bytes: usize,
+}
 
 /// Data bytes of each ring, in the order in which threads get them. Sum with overhead is at most
 /// `total`.

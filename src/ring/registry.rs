@@ -162,7 +162,7 @@ pub(crate) use memory::Memory;
 
 #[cfg(not(loom))]
 mod memory {
-    use super::AtomicU32;
+    use super::{AtomicU32, AtomicU64};
 
     /// A part of the ring storage.
     #[derive(Debug)]
@@ -190,6 +190,15 @@ mod memory {
             // SAFETY: aligned to 4, initialised; the first two words of an entry are only ever
             // accessed as atomics while the entry is not committed.
             unsafe { AtomicU32::from_ptr(word.cast()) }
+        }
+
+        pub(crate) fn long(&self, offset: usize) -> &AtomicU64 {
+            assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes);
+            // SAFETY: inside the region by the assertion.
+            let long = unsafe { self.start.add(offset) };
+            // SAFETY: aligned to 8, initialised; the commit word of a slot of the spill is only
+            // ever accessed as an atomic.
+            unsafe { AtomicU64::from_ptr(long.cast()) }
         }
 
         /// # Safety
@@ -220,13 +229,14 @@ mod memory {
 
 #[cfg(loom)]
 mod memory {
-    use super::AtomicU32;
+    use super::{AtomicU32, AtomicU64};
     use loom::cell::UnsafeCell;
 
     /// The registry of a model: one loom atomic per word, one loom cell per 8 bytes.
     #[derive(Debug)]
     pub(crate) struct Memory {
         words: Vec<AtomicU32>,
+        longs: Vec<AtomicU64>,
         cells: Vec<UnsafeCell<()>>,
         data: *mut u8,
         bytes: usize,
@@ -236,6 +246,7 @@ mod memory {
         pub(crate) unsafe fn new(start: *mut u8, bytes: usize) -> Self {
             Self {
                 words: (0..bytes / 4).map(|_| AtomicU32::new(0)).collect(),
+                longs: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
                 cells: (0..bytes / 8).map(|_| UnsafeCell::new(())).collect(),
                 data: start,
                 bytes,
@@ -248,6 +259,10 @@ mod memory {
 
         pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
             &self.words[offset / 4]
+        }
+
+        pub(crate) fn long(&self, offset: usize) -> &AtomicU64 {
+            &self.longs[offset / 8]
         }
 
         pub(crate) unsafe fn slice_mut(&self, offset: usize, bytes: usize) -> &mut [u8] {

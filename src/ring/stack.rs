@@ -46,6 +46,12 @@ impl IndexStack {
         }
     }
 
+    /// Whether the stack looks empty; one load.
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: a hint; `pop` decides.
+        self.head.load(Relaxed) as u32 == 0
+    }
+
     /// Takes a number; `None` when the stack is empty.
     pub(crate) fn pop(&self) -> Option<u32> {
         // Acquire: pairs with the Release in `push`. The exchange below keeps the release sequence

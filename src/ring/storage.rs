@@ -6,6 +6,7 @@
 //!   36,864   counter pages for categories from 16 on (handed out to rings)
 //!            registry
 //!            chunks for large records
+//!            slots of the spill
 //!            rings: header, counters of categories 0..16, data; ...
 //! ```
 //!
@@ -25,13 +26,12 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::header::{COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES, RING_MAGIC, state};
 use super::large::LargeChunks;
-use super::plan::{RING_OVERHEAD, ring_capacities};
+use super::plan::{Geometry, RING_OVERHEAD, StorageSizes, ring_capacities};
 use super::registry::{Memory, Registry};
 use super::slot::RingSlot;
+use super::spill::{SLOT_BYTES, Spill};
 use super::stack::IndexStack;
 use crate::ledger::Account;
 use crate::record::CATEGORIES_MAX;
@@ -64,20 +64,6 @@ const _: () = assert!(
         == std::mem::offset_of!(layout::RingGeometry, ring_total_bytes)
 );
 
-/// Where the parts of the storage lie, for whoever finds it; behind the file header.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-struct Geometry {
-    pages_offset: u64,
-    pages_count: u64,
-    registry_offset: u64,
-    registry_bytes: u64,
-    large_offset: u64,
-    large_bytes: u64,
-    rings_offset: u64,
-    ring_total_bytes: u64,
-}
-
 /// Where the storage lives.
 #[derive(Debug)]
 pub(crate) enum Backend<'a> {
@@ -101,6 +87,7 @@ pub(crate) struct Storage {
     seed: u64,
     pub(crate) registry: Registry,
     pub(crate) large: LargeChunks,
+    pub(crate) spill: Spill,
 }
 
 // SAFETY: the raw pointers lead into `region`, which lives as long as the storage; what lies there
@@ -132,11 +119,13 @@ impl Storage {
     pub(crate) fn new(
         backend: &Backend<'_>,
         header: &FileHeader,
-        ring_total_bytes: usize,
-        large_total_bytes: usize,
+        sizes: StorageSizes,
     ) -> io::Result<Self> {
-        let large_bytes = large_total_bytes.next_multiple_of(PAGE);
-        let rings_offset = LARGE_OFFSET + large_bytes;
+        let ring_total_bytes = sizes.ring_total_bytes;
+        let large_bytes = sizes.large_total_bytes.next_multiple_of(PAGE);
+        let spill_offset = LARGE_OFFSET + large_bytes;
+        let spill_bytes = sizes.spill_total_bytes.next_multiple_of(PAGE);
+        let rings_offset = spill_offset + spill_bytes;
         let bytes = (rings_offset + ring_total_bytes).next_multiple_of(PAGE);
         let region = match backend {
             Backend::Anonymous => Region::anonymous(bytes)?,
@@ -161,6 +150,9 @@ impl Storage {
             large_bytes: large_bytes as u64,
             rings_offset: rings_offset as u64,
             ring_total_bytes: ring_total_bytes as u64,
+            spill_offset: spill_offset as u64,
+            spill_bytes: spill_bytes as u64,
+            spill_slot_bytes: SLOT_BYTES as u64,
         };
         region.write(GEOMETRY_OFFSET, bytemuck::bytes_of(&geometry));
         let capacities = ring_capacities(ring_total_bytes);
@@ -180,6 +172,10 @@ impl Storage {
         let chunks = unsafe { region.ptr().add(LARGE_OFFSET) };
         // SAFETY: `large_bytes` of the region, page-aligned; only the chunks use them.
         let large = unsafe { LargeChunks::new(chunks, large_bytes) };
+        // SAFETY: inside the region, which is longer.
+        let slots_start = unsafe { region.ptr().add(spill_offset) };
+        // SAFETY: `spill_bytes` of the region, page-aligned; only the spill uses them.
+        let spill = Spill::new(unsafe { Memory::new(slots_start, spill_bytes) });
         Ok(Self {
             recycled: IndexStack::new(slots.len()),
             slots,
@@ -189,6 +185,7 @@ impl Storage {
             seed: u64::from_le_bytes(*header.nonce.first_chunk().unwrap_or(&[0; 8])),
             registry: Registry::new(memory),
             large,
+            spill,
             region,
         })
     }

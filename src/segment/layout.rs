@@ -137,6 +137,11 @@ const _: () = assert!(BLOCK_HEADER_BYTES.is_multiple_of(BLOCK_ALIGN));
 const _: () = assert!(crate::record::INLINE_BYTES_MAX <= DATA_BYTES_MAX);
 
 impl BlockHeader {
+    /// Whether this is a data block of spilled records, which stand between two positions.
+    pub const fn is_spilled(&self) -> bool {
+        self.kind == BLOCK_DATA && self.payload_bytes > 0 && self.first_pos == self.next_pos
+    }
+
     /// The CRC of a block with this header: over nonce, segment number, the header from its
     /// `payload_bytes` on, and the payload.
     pub fn expected_crc(&self, nonce: &[u8; 16], segment: u64, payload: &[u8]) -> u32 {

@@ -43,6 +43,8 @@ pub struct Survey {
     beyond: BTreeMap<u16, f64>,
     /// Records with a weight id that the registry does not know.
     unknown_weights: u64,
+    /// Records that took the spill.
+    pub spilled: u64,
     /// Data blocks with records that cannot be told apart.
     pub damaged_blocks: u64,
     /// Smallest and largest ticks.
@@ -130,6 +132,8 @@ impl Survey {
                 self.weight(record.header.schema, record.header.weight);
             }
             let ticks = record.header.ticks();
+            let spilled = u64::from(record.header.is_spilled());
+            self.spilled = self.spilled.saturating_add(spilled);
             let (low, high) = self.ticks.unwrap_or((ticks, ticks));
             self.ticks = Some((low.min(ticks), high.max(ticks)));
         }

@@ -62,6 +62,22 @@ impl SessionBuilder {
         self
     }
 
+    /// Memory for `Always` records that find their ring full, or have none; default 1 MiB. Each
+    /// takes 512 bytes of it.
+    #[must_use]
+    pub fn spill_total_bytes(mut self, bytes: usize) -> Self {
+        self.settings.spill_total_bytes = bytes;
+        self
+    }
+
+    /// How long the push of an `Always` record waits when its ring and the spill are full, default
+    /// 1 ms, at most 100 ms; 0 = not at all. After that the record is dropped and counted.
+    #[must_use]
+    pub fn always_wait_max(mut self, wait: Duration) -> Self {
+        self.settings.always_wait_max = wait;
+        self
+    }
+
     /// Largest segment, a multiple of 2 MiB, default 64 MiB. Sessions start with small ones.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: usize) -> Self {

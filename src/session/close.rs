@@ -60,6 +60,9 @@ impl Live {
         report.ledger = end.ledger;
         report.segment_bytes = end.segment_bytes;
         report.wakes = self.core.wake.wakes();
+        report.spilled = self.core.storage.spill.spilled();
+        report.always_waits = self.core.losses.waits();
+        report.always_lost = self.core.losses.lost();
         report.faults.extend(end.faults);
         let (faults, mut ledger_file) = threads
             .helper
@@ -74,6 +77,7 @@ impl Live {
                 .faults
                 .push("the ledger does not add up: this is a defect".to_owned());
         }
+        report.faults.extend(self.core.losses.sentence());
         let registry_full = self.core.registry_full();
         if registry_full > 0 {
             report.faults.push(format!(

@@ -35,6 +35,14 @@ crate::record! {
         wakes: u64,
         /// The exact ledger, this record included.
         ledger: Option<Json>,
+        /// `Always` records that took the spill.
+        spilled: u64,
+        /// `Always` records whose push had to wait.
+        always_waits: u64,
+        /// `Always` records that were lost.
+        always_lost: u64,
+        /// What that means, as a sentence; null when none was lost.
+        fault: Option<Text>,
     }
 }
 

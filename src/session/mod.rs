@@ -3,6 +3,7 @@
 mod builder;
 mod close;
 mod dirs;
+mod hooks;
 mod markers;
 mod start;
 
@@ -107,6 +108,12 @@ pub struct CloseReport {
     pub segment_bytes: u64,
     /// Times a producer had to wake the sleeping writer: the producers' only syscalls.
     pub wakes: u64,
+    /// `Always` records that took the spill, because their ring was full or they had none.
+    pub spilled: u64,
+    /// `Always` records whose push had to wait for room.
+    pub always_waits: u64,
+    /// `Always` records that were lost, for whatever reason; a fault when it is not 0.
+    pub always_lost: u64,
     /// What is not as it should be, as sentences; empty when all is well.
     pub faults: Vec<String>,
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
 use crate::record::{Category, Record, cut_text};
-use crate::ring::{Backend, Storage};
+use crate::ring::{Backend, Storage, StorageSizes};
 use crate::segment::entry::{ClockPoint, Entry};
 use crate::segment::layout::{
     FILE_HEADER_BYTES, FILE_MAGIC, FILE_RINGS, FileHeader, VERSION_MAJOR, VERSION_MINOR,
@@ -88,6 +88,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         policies,
         settings.sampling,
         settings.sampling_salt,
+        settings.always_wait_max,
     )
     .io_context("cannot map memory for session", path)?;
     let core = Arc::new(core);
@@ -220,12 +221,17 @@ impl WriterRun {
 
     fn end(&self, ledger: &Ledger, write: &mut dyn FnMut(&dyn OwnRecord)) {
         let json = ledger.to_json().to_string();
+        let fault = self.core.losses.sentence();
         write(&SessionEnd {
             event: "session_end",
             reason: self.control.reason(),
             duration_ms: self.started.elapsed(),
             wakes: self.core.wake.wakes(),
             ledger: Some(&json),
+            spilled: self.core.storage.spill.spilled(),
+            always_waits: self.core.losses.waits(),
+            always_lost: self.core.losses.lost(),
+            fault: fault.as_deref(),
         });
     }
 }
@@ -235,13 +241,17 @@ fn make_storage(dir: &Dir, settings: &Settings, header: &FileHeader) -> Result<S
         file_kind: FILE_RINGS,
         ..*header
     };
-    let (rings, large) = (settings.ring_total_bytes, settings.large_total_bytes);
+    let sizes = StorageSizes {
+        ring_total_bytes: settings.ring_total_bytes,
+        large_total_bytes: settings.large_total_bytes,
+        spill_total_bytes: settings.spill_total_bytes,
+    };
     match settings.ring_storage {
-        RingStorage::Anonymous => Storage::new(&Backend::Anonymous, &header, rings, large)
+        RingStorage::Anonymous => Storage::new(&Backend::Anonymous, &header, sizes)
             .io_context("cannot map rings for session", dir.path()),
         RingStorage::SessionDir => {
             let file = dir.create_file(RINGS_NAME)?;
-            Storage::new(&Backend::File(&file), &header, rings, large)
+            Storage::new(&Backend::File(&file), &header, sizes)
                 .io_context("cannot make rings", dir.path_of(RINGS_NAME))
         }
     }

@@ -16,6 +16,9 @@ pub(crate) enum Request {
     Sync,
 }
 
+/// How often a pause looks again.
+const PAUSE_STEP: Duration = Duration::from_micros(200);
+
 /// Shared by callers, the writer and the helper. Producers never touch it.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
@@ -26,6 +29,9 @@ pub(crate) struct Control {
     reason: OnceLock<&'static str>,
     /// Producers that did not leave their push before the last drain.
     stuck: AtomicUsize,
+    /// A test wants the writer to rest; it does.
+    pause: AtomicBool,
+    paused: AtomicBool,
     answers: Mutex<Answers>,
     answered: Condvar,
 }
@@ -107,6 +113,33 @@ impl Control {
         self.stuck.store(stuck, SeqCst);
         self.reason.get_or_init(|| reason);
         self.stop.store(true, SeqCst);
+    }
+
+    /// Test: the writer is to rest; returns when it does, or has ended. `wake` ends its sleep.
+    pub(crate) fn pause(&self, wake: impl Fn()) {
+        self.pause.store(true, SeqCst);
+        while !self.paused.load(SeqCst) && !self.answers().ended {
+            wake();
+            std::thread::sleep(PAUSE_STEP);
+        }
+    }
+
+    /// Test: the writer is to go on; returns when it does, or has ended.
+    pub(crate) fn resume(&self, wake: impl Fn()) {
+        self.pause.store(false, SeqCst);
+        while self.paused.load(SeqCst) && !self.answers().ended {
+            wake();
+            std::thread::sleep(PAUSE_STEP);
+        }
+    }
+
+    /// Writer, between two passes: rests while a test wants it to, but not beyond a stop.
+    pub(crate) fn rest(&self) {
+        while self.pause.load(SeqCst) && !self.stop.load(SeqCst) {
+            self.paused.store(true, SeqCst);
+            std::thread::park_timeout(PAUSE_STEP);
+        }
+        self.paused.store(false, SeqCst);
     }
 
     /// Writer: producers that are still inside a push that began before close.

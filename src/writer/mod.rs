@@ -2,6 +2,7 @@
 
 mod balance;
 mod control;
+mod drain;
 mod helper;
 mod idle;
 mod notice;
@@ -10,6 +11,7 @@ mod scan;
 mod segments;
 mod space;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -21,12 +23,12 @@ use crate::record::{
     LargeReference, Record, RecordHeader, SchemaDef, SchemaIds, Variable, align_record,
     category_name,
 };
-use crate::ring::Consumer;
+use crate::ring::{Consumer, SpillReader};
 use crate::segment::entry::ClockPoint;
-use crate::segment::layout::{
-    BLOCK_DATA, BLOCK_LARGE, DATA_BYTES_MAX, PAYLOAD_BYTES_MAX, block_bytes,
-};
+use crate::segment::layout::{BLOCK_DATA, block_bytes};
 use crate::segment::writer::BlockInfo;
+use crate::sys::report::say;
+use crate::wake::become_writer;
 
 pub(crate) use control::{Control, Request, Seen};
 pub(crate) use helper::{Helper, HelperHandle, space};
@@ -34,9 +36,9 @@ pub(crate) use segments::{Segments, segment_bytes_min};
 pub(crate) use space::SpaceBounds;
 
 use balance::Balance;
-use helper::{Task, note};
+use helper::note;
 use idle::Idle;
-use scan::{Scan, Scanner};
+use scan::Scanner;
 
 /// Clock points come this often while records are written.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +60,14 @@ pub(crate) struct Writer {
     /// One per ring that was ever used.
     consumers: Vec<Consumer>,
     scanner: Scanner,
+    /// Spilled records that were collected and not written yet.
+    spilled: SpillReader,
+    /// Records of threads without a ring that were written: the position of their stream.
+    no_ring_pos: u64,
+    /// Where spilled records are put together for a block.
+    batch: Vec<u8>,
+    /// Standard error was told that `Always` records were lost.
+    told_loss: bool,
     /// Position in the stream of the writer's own records, ring 0.
     own_pos: u64,
     /// Ticks of the writer's last own record.
@@ -68,6 +78,8 @@ pub(crate) struct Writer {
     answered: Seen,
     /// Bytes in a ring were no records.
     damaged: bool,
+    /// Ids of rings whose next block comes after records that were shed.
+    shed_rings: BTreeSet<u32>,
     clock: ClockSchedule,
     balance: Balance,
     faults: Vec<String>,
@@ -140,11 +152,16 @@ impl Writer {
             segments,
             consumers: Vec::new(),
             scanner,
+            spilled: SpillReader::default(),
+            no_ring_pos: 0,
+            batch: Vec::new(),
+            told_loss: false,
             own_pos: 0,
             own_ticks: 0,
             stalled: false,
             answered: Seen::default(),
             damaged: false,
+            shed_rings: BTreeSet::new(),
             clock,
             faults: Vec::new(),
         }
@@ -152,13 +169,16 @@ impl Writer {
 
     /// Drains until it is told to stop, then writes what is left and the last record.
     pub(crate) fn run(mut self, start: &dyn OwnRecord, end: EndRecord<'_>) -> WriterEnd {
+        become_writer();
         self.write_own(start);
         let mut idle = Idle::new();
         loop {
+            self.control.rest();
             let seen = self.control.seen();
             self.stalled = false;
             let drained = self.drain_all();
             self.balance();
+            self.tell_loss();
             self.clock_due();
             self.answer(seen);
             if seen.stop {
@@ -187,7 +207,12 @@ impl Writer {
                 self.balance.ring(waiting, ring.buffer.capacity());
             }
         }
-        self.balance.tick(&mut self.scanner, self.stalled, 0);
+        let space = &self.core.space;
+        space.recorded.store(self.scanner.recorded, Relaxed);
+        space.lines.store(self.scanner.lines, Relaxed);
+        let disk = space.pressure.load(Relaxed);
+        self.balance.tick(&mut self.scanner, self.stalled, disk);
+        self.segments.relieve();
         if self.balance.has_news() && !self.stalled {
             self.write_news();
         }
@@ -207,11 +232,24 @@ impl Writer {
     }
 
     fn has_work(&self, core: &Core) -> bool {
+        if !self.spilled.is_empty() || core.storage.spill.has_committed() {
+            return true;
+        }
         let rings = (0..core.storage.used()).map(|index| core.storage.slot(index).ring());
         rings.enumerate().any(|(index, ring)| {
             let read_pos = self.consumers.get(index).map_or(0, Consumer::read_pos);
             ring.header.write_pos.load(Relaxed) != read_pos
         })
+    }
+
+    /// Says once that records which must always be kept are being lost.
+    fn tell_loss(&mut self) {
+        if self.told_loss || self.core.losses.lost() == 0 {
+            return;
+        }
+        self.told_loss = true;
+        let what = self.core.losses.sentence().unwrap_or_default();
+        say(&format!("{what} so far; session_end counts them all"));
     }
 
     /// Answers requests that came since the last answer.
@@ -237,141 +275,6 @@ impl Writer {
         });
         self.answered = seen;
         self.control.answer(seen, sync);
-    }
-
-    /// Takes everything that is committed now from every ring. Returns the bytes taken.
-    fn drain_all(&mut self) -> usize {
-        let core = Arc::clone(&self.core);
-        let used = core.storage.used();
-        if self.consumers.len() < used as usize {
-            self.consumers.resize_with(used as usize, Consumer::new);
-            self.segments.tell_helper(Task::Rings);
-        }
-        let start = Instant::now();
-        let mut drained = 0;
-        for index in 0..used {
-            drained += self.drain_ring(&core, index);
-            if self.stalled {
-                // Each further ring would wait for the segment anew.
-                break;
-            }
-        }
-        self.balance.pass(start.elapsed());
-        drained
-    }
-
-    fn drain_ring(&mut self, core: &Core, index: u32) -> usize {
-        let ring = core.storage.slot(index).ring();
-        let given_up = ring.is_given_up();
-        let mut consumer = std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
-        let start = consumer.read_pos();
-        let end = consumer.committed(ring);
-        self.balance.ring(end - start, ring.buffer.capacity());
-        // Relaxed: stored before the records that `committed` acquired.
-        let ring_id = ring.header.ring_id.load(Relaxed);
-        while consumer.read_pos() < end {
-            let run = consumer.run(ring, end);
-            let Some(scan) = self.write_run(core, ring_id, consumer.read_pos(), run) else {
-                self.stalled = true;
-                break;
-            };
-            let chunk = scan.large.map(|large| large.chunk);
-            let next = if scan.damaged && scan.covered == 0 {
-                self.damaged(ring_id, run.len());
-                consumer.read_pos() + run.len() as u64
-            } else {
-                consumer.read_pos() + scan.covered as u64
-            };
-            consumer.free(ring, next);
-            if let Some(chunk) = chunk {
-                core.storage.large.give_back(chunk);
-            }
-        }
-        if given_up && consumer.read_pos() == end {
-            core.storage.recycle(index);
-        }
-        let drained = (consumer.read_pos() - start) as usize;
-        self.consumers[index as usize] = consumer;
-        drained
-    }
-
-    /// Writes the start of a run as one block. `None` when there is no segment to write to.
-    fn write_run(&mut self, core: &Core, ring: u32, position: u64, run: &[u8]) -> Option<Scan> {
-        let room = block_bytes(run.len().min(DATA_BYTES_MAX));
-        if !self.segments.ensure(room) {
-            return None;
-        }
-        let scan = self.scanner.scan(run);
-        if let Some(large) = scan.large {
-            let bytes = align_record(large.body_bytes as usize);
-            let whole = block_bytes(bytes) + room;
-            debug_assert!(
-                bytes <= PAYLOAD_BYTES_MAX,
-                "the producer refuses longer ones"
-            );
-            if !self.segments.ensure(whole) {
-                self.scanner.take_counts(|_, _| ());
-                return None;
-            }
-            self.write_large(ring, position, &scan, large, |put| {
-                core.storage
-                    .large
-                    .read(large.chunk, large.body_bytes as usize, put);
-            });
-        }
-        if scan.records > 0 {
-            let info = BlockInfo {
-                kind: BLOCK_DATA,
-                ring,
-                records: scan.records,
-                first_pos: position,
-                next_pos: position + scan.covered as u64,
-                min_ticks: scan.min_ticks,
-                max_ticks: scan.max_ticks,
-                ..BlockInfo::default()
-            };
-            self.segments
-                .append(info, scan.payload, |put| put(&run[..scan.payload]));
-            self.count_written();
-            self.clock.used = true;
-        }
-        Some(scan)
-    }
-
-    fn write_large(
-        &mut self,
-        ring: u32,
-        position: u64,
-        scan: &Scan,
-        large: LargeReference,
-        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) {
-        let info = BlockInfo {
-            kind: BLOCK_LARGE,
-            ring,
-            records: 1,
-            first_pos: position,
-            next_pos: position,
-            min_ticks: scan.min_ticks,
-            max_ticks: scan.min_ticks,
-            ..BlockInfo::default()
-        };
-        self.segments
-            .append(info, align_record(large.body_bytes as usize), fill);
-    }
-
-    fn count_written(&mut self) {
-        let (core, segments) = (&self.core, &mut self.segments);
-        self.scanner.take_counts(|category, records| {
-            core.add_written(category, records);
-            segments.count(category, records);
-        });
-    }
-
-    fn damaged(&mut self, ring: u32, bytes: usize) {
-        self.damaged = true;
-        let what = format!("{bytes} bytes in ring {ring} are no records: memory was overwritten");
-        note(&mut self.faults, what);
     }
 
     /// Writes a record of the session itself, which no ring carries. Counted like any other.
@@ -406,6 +309,7 @@ impl Writer {
         let room = block_bytes(bytes) + block_bytes(align_record(body.len()));
         if !self.segments.ensure(room) {
             self.core.add_dropped_disk(ids.category, 1);
+            self.core.losses.count_lost(DropReason::Disk, 1);
             return;
         }
         let scan = self.scanner.scan(&payload);
@@ -452,7 +356,8 @@ impl Writer {
         }
     }
 
-    /// The last drain: everything in the rings, the last clock point, the last record, the seal.
+    /// The last drain: everything in the rings and the spill, the last clock point, the last
+    /// record, the seal.
     fn finish(mut self, end: EndRecord<'_>) -> WriterEnd {
         let mut deadline = Instant::now() + LAST_WAIT;
         while self.has_work(&Arc::clone(&self.core)) && Instant::now() < deadline {
@@ -463,9 +368,11 @@ impl Writer {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        self.segments.begin_end();
         self.abandon_rest();
         self.balance.end();
         self.write_news();
+        self.tell_loss();
         if self.damaged {
             self.core.count_missing_as(DropReason::Damaged.counter());
         } else if self.control.stuck() > 0 {
@@ -489,38 +396,6 @@ impl Writer {
             ledger,
             segment_bytes,
             faults,
-        }
-    }
-
-    /// Counts what is still in the rings because there is no segment for it.
-    fn abandon_rest(&mut self) {
-        let core = Arc::clone(&self.core);
-        let mut lost = 0;
-        for index in 0..self.consumers.len() as u32 {
-            let ring = core.storage.slot(index).ring();
-            let consumer = &mut self.consumers[index as usize];
-            let end = consumer.committed(ring);
-            while consumer.read_pos() < end {
-                let run = consumer.run(ring, end);
-                let scan = self.scanner.scan(run);
-                let covered = if scan.covered == 0 {
-                    run.len()
-                } else {
-                    scan.covered
-                };
-                consumer.free(ring, consumer.read_pos() + covered as u64);
-            }
-        }
-        self.scanner.take_counts(|category, records| {
-            core.add_dropped_disk(category, records);
-            lost += records;
-        });
-        if lost > 0 {
-            let reason = DropReason::Disk.name();
-            note(
-                &mut self.faults,
-                format!("{lost} records were dropped ({reason})"),
-            );
         }
     }
 }

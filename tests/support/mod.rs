@@ -156,6 +156,24 @@ impl SegmentBuilder {
         self.block(block, payload);
     }
 
+    /// A data block between two positions: what stood in the spill. Sets the flag of its records.
+    pub fn spilled(&mut self, ring: u32, records: &[(u32, Vec<u8>)]) {
+        let position = *self.positions.entry(ring).or_default();
+        let records: Vec<_> = records.iter().cloned().map(spill_record).collect();
+        self.data(ring, &records);
+        self.positions.insert(ring, position);
+        // Where `data` has put its header.
+        let payload: usize = records.iter().map(|(_, bytes)| bytes.len()).sum();
+        let start = self.blocks.len() - block_bytes(payload);
+        let header = &mut self.blocks[start..start + BLOCK_HEADER_BYTES];
+        let mut block: BlockHeader = stormlog::bytemuck::pod_read_unaligned(header);
+        block.next_pos = block.first_pos;
+        header.copy_from_slice(bytemuck_bytes(&block));
+        let payload = &self.blocks[start + BLOCK_HEADER_BYTES..][..payload];
+        block.crc = block.expected_crc(&self.header.nonce, self.header.segment, payload);
+        self.blocks[start..start + BLOCK_HEADER_BYTES].copy_from_slice(bytemuck_bytes(&block));
+    }
+
     /// The body of the LARGE record at `position`.
     pub fn large(&mut self, ring: u32, position: u64, body: &[u8]) {
         self.count += 1;
@@ -213,6 +231,11 @@ impl SegmentBuilder {
 
 fn bytemuck_bytes<T: stormlog::bytemuck::NoUninit>(value: &T) -> &[u8] {
     stormlog::bytemuck::bytes_of(value)
+}
+
+fn spill_record((category, mut bytes): (u32, Vec<u8>)) -> (u32, Vec<u8>) {
+    bytes[4] |= stormlog::record::FLAG_SPILLED;
+    (category, bytes)
 }
 
 /// What a record carries beside its fields.

@@ -270,6 +270,54 @@ pub fn session() -> [Vec<u8>; 2] {
     [first.seal(false), second.seal(true)]
 }
 
+/// A record whose line has this number, of category 21.
+pub fn numbered(number: u8, second: f64) -> (u32, Vec<u8>) {
+    let plain = Reserved {
+        r#type: number,
+        ..Reserved::default()
+    };
+    (21, record(&plain, at(RESERVED, second)))
+}
+
+/// The same with its body in a large block, which it returns first.
+pub fn numbered_large(number: u8, second: f64) -> (Vec<u8>, (u32, Vec<u8>)) {
+    let plain = Reserved {
+        r#type: number,
+        ..Reserved::default()
+    };
+    let body = body(&plain, &[]);
+    let reference = large_record(body.len(), at(RESERVED, second));
+    (body, (21, reference))
+}
+
+/// A segment in which producer 1 spilled records, two of them large, whose position a large record
+/// of its ring shares, and in which a thread had no ring. Its lines are numbered 1 to 9.
+pub fn spilled_session() -> Vec<u8> {
+    let mut segment = SegmentBuilder::new(1, 0);
+    registry(&mut segment);
+    segment.data(1, &[numbered(1, 0.1)]);
+    // Ticks that step back show that the order is that of the blocks.
+    segment.spilled(1, &[numbered(2, 0.2), numbered(3, 0.15)]);
+    for number in [4, 5] {
+        let (body, reference) = numbered_large(number, 0.2);
+        segment.large(1, segment.positions[&1], &body);
+        segment.spilled(1, &[reference]);
+    }
+    let (body, reference) = numbered_large(6, 0.3);
+    segment.large(1, segment.positions[&1], &body);
+    segment.data(1, &[reference, numbered(7, 0.3)]);
+    segment.spilled(u32::MAX, &[numbered(8, 0.4)]);
+    segment.spilled(u32::MAX, &[numbered(9, 0.5)]);
+    let ledger =
+        "{\"names\":{\"offered\":9,\"written\":9},\"session\":{\"offered\":1,\"written\":1}}";
+    let end = SessionEnd {
+        event: Name::Text("session_end"),
+        ledger: Some(ledger),
+    };
+    segment.data(2, &[(0, record(&end, at(END, 1.0)))]);
+    segment.seal(true)
+}
+
 /// Zero bytes behind the body of a record that is `kinds()`.
 fn padding(record_body: &[u8]) -> usize {
     record_body.len() - body(&kinds(), &[]).len()

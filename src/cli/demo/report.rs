@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::event::Side;
 use super::record::{Recorded, Run};
+use crate::CloseReport;
 use crate::cli::human;
 use crate::cli::output::{Status, files_json};
 
@@ -100,6 +101,19 @@ impl Report<'_> {
             "Syscalls made by pushes: {}, to wake the sleeping writer.",
             human::count(wakes)
         )?;
+        let sum = |count: fn(&CloseReport) -> u64| -> u64 {
+            self.run.sides.iter().map(|side| count(&side.closed)).sum()
+        };
+        let spilled = sum(|closed| closed.spilled);
+        if spilled > 0 {
+            writeln!(
+                out,
+                "{} found a full ring and took the spill; {} of them, or of those that were lost, \
+                 waited.",
+                human::counted(spilled, "record"),
+                human::count(sum(|closed| closed.always_waits)),
+            )?;
+        }
         if self.slept {
             writeln!(
                 out,
@@ -209,6 +223,9 @@ fn session_json(side: &Recorded) -> Json {
         "segments": closed.segments.as_ref().map(|path| path.display().to_string()),
         "segment_bytes": closed.segment_bytes,
         "wakes": closed.wakes,
+        "spilled": closed.spilled,
+        "always_waits": closed.always_waits,
+        "always_lost": closed.always_lost,
         "faults": closed.faults,
     })
 }

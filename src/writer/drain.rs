@@ -1,0 +1,342 @@
+//! Draining: from rings and spill into blocks.
+//!
+//! A record that a thread spilled when its ring ended at P is written exactly when the ring has
+//! been drained up to P, so the blocks of a producer hold its records in their order.
+
+use std::time::Instant;
+
+use super::helper::{Task, note};
+use super::scan::Scan;
+use super::{Consumer, Core, Writer};
+use crate::ledger::DropReason;
+use crate::record::{KeepClass, LargeReference, SchemaDef, align_record, schema};
+use crate::ring::NO_RING;
+use crate::segment::layout::{
+    BLOCK_DATA, BLOCK_FLAG_SHED, BLOCK_LARGE, DATA_BYTES_MAX, PAYLOAD_BYTES_MAX, block_bytes,
+};
+use crate::segment::records::Records;
+use crate::segment::writer::BlockInfo;
+
+/// Where the bytes of a block come from.
+#[derive(Clone, Copy)]
+struct From {
+    /// Id of the producer.
+    ring: u32,
+    /// Position of the first byte in its stream.
+    position: u64,
+    /// The bytes come from the spill: they stand between two bytes of the stream.
+    spilled: bool,
+}
+
+impl Writer {
+    /// Takes everything that is committed now from every ring and the spill. Returns the bytes
+    /// taken.
+    pub(super) fn drain_all(&mut self) -> usize {
+        let core = std::sync::Arc::clone(&self.core);
+        let used = core.storage.used();
+        if self.consumers.len() < used as usize {
+            self.consumers.resize_with(used as usize, Consumer::new);
+            self.segments.tell_helper(Task::Rings);
+        }
+        let start = Instant::now();
+        let mut drained = 0;
+        for index in 0..used {
+            drained += self.drain_ring(&core, index);
+            if self.stalled {
+                // Each further ring would wait for the segment anew.
+                break;
+            }
+        }
+        if !self.stalled {
+            self.collect_spilled(&core);
+            drained += self.write_spilled(&core, NO_RING, u64::MAX);
+        }
+        self.balance.pass(start.elapsed());
+        drained
+    }
+
+    fn drain_ring(&mut self, core: &Core, index: u32) -> usize {
+        let ring = core.storage.slot(index).ring();
+        let given_up = ring.is_given_up();
+        let mut consumer = std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
+        let start = consumer.read_pos();
+        let end = consumer.committed(ring);
+        self.balance.ring(end - start, ring.buffer.capacity());
+        // After `committed`: what comes before a record up to `end` is among it.
+        self.collect_spilled(core);
+        // Relaxed: stored before the records that `committed` and `collect` acquired.
+        let ring_id = ring
+            .header
+            .ring_id
+            .load(std::sync::atomic::Ordering::Relaxed);
+        let mut spilled = 0;
+        loop {
+            spilled += self.write_spilled(core, ring_id, consumer.read_pos());
+            if self.stalled || consumer.read_pos() >= end {
+                break;
+            }
+            let until = self.spilled.next(ring_id).map_or(end, |next| next.min(end));
+            let mut run = consumer.run(ring, until);
+            if self.segments.is_shedding() {
+                let (bytes, class) = self.scanner.same_class(run);
+                run = &run[..bytes];
+                if class == KeepClass::Sampled {
+                    self.shed(core, run);
+                    self.shed_rings.insert(ring_id);
+                    consumer.free(ring, consumer.read_pos() + bytes as u64);
+                    continue;
+                }
+            }
+            let from = From {
+                ring: ring_id,
+                position: consumer.read_pos(),
+                spilled: false,
+            };
+            let Some(scan) = self.write_run(core, from, run) else {
+                self.stalled = true;
+                break;
+            };
+            let chunk = scan.large.map(|large| large.chunk);
+            let next = if scan.damaged && scan.covered == 0 {
+                self.damaged(ring_id, run.len());
+                consumer.read_pos() + run.len() as u64
+            } else {
+                consumer.read_pos() + scan.covered as u64
+            };
+            consumer.free(ring, next);
+            if let Some(chunk) = chunk {
+                core.storage.large.give_back(chunk);
+            }
+        }
+        if given_up && consumer.read_pos() == end && !self.stalled {
+            debug_assert!(self.spilled.next(ring_id).is_none(), "the thread has ended");
+            core.storage.recycle(index);
+        }
+        let drained = (consumer.read_pos() - start) as usize;
+        self.consumers[index as usize] = consumer;
+        drained + spilled
+    }
+
+    /// Takes over what was spilled up to now.
+    fn collect_spilled(&mut self, core: &Core) {
+        let damaged = self.spilled.collect(&core.storage.spill);
+        if damaged > 0 {
+            self.damaged = true;
+            let what =
+                format!("{damaged} slots of the spill cannot be read: they were overwritten");
+            note(&mut self.faults, what);
+        }
+    }
+
+    /// Writes the spilled records of a producer that come before its position `until` is passed.
+    /// Returns their bytes; `stalled` when some are left because there is no segment.
+    fn write_spilled(&mut self, core: &Core, ring: u32, until: u64) -> usize {
+        let mut written = 0;
+        while let Some(position) = self.spilled.next(ring).filter(|next| *next <= until) {
+            let mut batch = std::mem::take(&mut self.batch);
+            batch.clear();
+            let spill = &core.storage.spill;
+            self.spilled
+                .copy(spill, ring, position, DATA_BYTES_MAX, &mut batch);
+            let from = From {
+                ring,
+                position: if ring == NO_RING {
+                    self.no_ring_pos
+                } else {
+                    position
+                },
+                spilled: true,
+            };
+            let scan = self.write_run(core, from, &batch);
+            self.batch = batch;
+            let Some(scan) = scan else {
+                self.stalled = true;
+                break;
+            };
+            // A record of no known schema costs itself alone: each slot knows its length.
+            let unreadable = usize::from(scan.records == 0);
+            if unreadable > 0 {
+                self.damaged(ring, self.batch.len());
+            }
+            let records = scan.records as usize + unreadable;
+            self.spilled.free(spill, ring, position, records);
+            self.no_ring_pos += if ring == NO_RING { records as u64 } else { 0 };
+            if let Some(large) = scan.large {
+                core.storage.large.give_back(large.chunk);
+            }
+            written += scan.covered;
+        }
+        written
+    }
+
+    /// Drops normal records for which there is no space.
+    fn shed(&mut self, core: &Core, run: &[u8]) {
+        // They will not be lines.
+        let (recorded, lines) = (self.scanner.recorded, self.scanner.lines);
+        let mut at = 0;
+        while at < run.len() {
+            let scan = self.scanner.scan(&run[at..]);
+            if let Some(large) = scan.large {
+                core.storage.large.give_back(large.chunk);
+            }
+            debug_assert!(scan.covered > 0, "the records were looked at before");
+            at += scan.covered.max(1);
+        }
+        (self.scanner.recorded, self.scanner.lines) = (recorded, lines);
+        self.scanner
+            .take_counts(|category, records| core.add_dropped_disk(category, records));
+    }
+
+    /// Writes the start of a run as one block, or nothing of it when normal records are shed from
+    /// now on. `None` when there is no segment to write to.
+    fn write_run(&mut self, core: &Core, from: From, run: &[u8]) -> Option<Scan> {
+        let room = block_bytes(run.len().min(DATA_BYTES_MAX));
+        let shedding = self.segments.is_shedding() || from.spilled;
+        if !self.segments.ensure(room) {
+            return None;
+        }
+        if self.segments.is_shedding() && !shedding {
+            return Some(Scan::default());
+        }
+        let scan = self.scanner.scan(run);
+        if let Some(large) = scan.large {
+            let bytes = align_record(large.body_bytes as usize);
+            let whole = block_bytes(bytes) + room;
+            debug_assert!(
+                bytes <= PAYLOAD_BYTES_MAX,
+                "the producer refuses longer ones"
+            );
+            if !self.segments.ensure(whole) {
+                self.scanner.take_counts(|_, _| ());
+                return None;
+            }
+            if self.segments.is_shedding() && !shedding {
+                self.scanner.take_counts(|_, _| ());
+                return Some(Scan::default());
+            }
+            self.write_large(from.ring, from.position, &scan, large, |put| {
+                core.storage
+                    .large
+                    .read(large.chunk, large.body_bytes as usize, put);
+            });
+        }
+        if scan.records > 0 {
+            let covered = if from.spilled { 0 } else { scan.covered };
+            let flags = if self.shed_rings.remove(&from.ring) {
+                BLOCK_FLAG_SHED
+            } else {
+                0
+            };
+            let info = BlockInfo {
+                kind: BLOCK_DATA,
+                flags,
+                ring: from.ring,
+                records: scan.records,
+                first_pos: from.position,
+                next_pos: from.position + covered as u64,
+                min_ticks: scan.min_ticks,
+                max_ticks: scan.max_ticks,
+            };
+            self.segments
+                .append(info, scan.payload, |put| put(&run[..scan.payload]));
+            self.count_written();
+            self.clock.used = true;
+        }
+        Some(scan)
+    }
+
+    pub(super) fn write_large(
+        &mut self,
+        ring: u32,
+        position: u64,
+        scan: &Scan,
+        large: LargeReference,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) {
+        let info = BlockInfo {
+            kind: BLOCK_LARGE,
+            flags: 0,
+            ring,
+            records: 1,
+            first_pos: position,
+            next_pos: position,
+            min_ticks: scan.min_ticks,
+            max_ticks: scan.min_ticks,
+        };
+        self.segments
+            .append(info, align_record(large.body_bytes as usize), fill);
+    }
+
+    pub(super) fn count_written(&mut self) {
+        let (core, segments) = (&self.core, &mut self.segments);
+        self.scanner.take_counts(|category, records| {
+            core.add_written(category, records);
+            segments.count(category, records);
+        });
+    }
+
+    fn damaged(&mut self, ring: u32, bytes: usize) {
+        self.damaged = true;
+        let what = format!("{bytes} bytes in ring {ring} are no records: memory was overwritten");
+        note(&mut self.faults, what);
+    }
+
+    /// Counts what is still in the rings and the spill because there is no segment for it.
+    pub(super) fn abandon_rest(&mut self) {
+        let core = std::sync::Arc::clone(&self.core);
+        let mut always = 0;
+        for index in 0..self.consumers.len() as u32 {
+            let ring = core.storage.slot(index).ring();
+            let mut consumer =
+                std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
+            let end = consumer.committed(ring);
+            while consumer.read_pos() < end {
+                let run = consumer.run(ring, end);
+                let (covered, kept) = self.abandon(run);
+                always += kept;
+                consumer.free(ring, consumer.read_pos() + covered as u64);
+            }
+            self.consumers[index as usize] = consumer;
+        }
+        self.collect_spilled(&core);
+        let spill = &core.storage.spill;
+        for ring in self.spilled.rings() {
+            while self.spilled.next(ring).is_some() {
+                let mut record = Vec::new();
+                self.spilled.copy(spill, ring, u64::MAX, 0, &mut record);
+                always += self.abandon(&record).1;
+                self.spilled.free(spill, ring, u64::MAX, 1);
+            }
+        }
+        let mut lost = 0;
+        self.scanner.take_counts(|category, records| {
+            core.add_dropped_disk(category, records);
+            lost += records;
+        });
+        core.losses.count_lost(DropReason::Disk, always);
+        if lost > 0 {
+            let reason = DropReason::Disk.name();
+            note(
+                &mut self.faults,
+                format!("{lost} records were dropped ({reason})"),
+            );
+        }
+    }
+
+    /// Counts the records at the start of a run. Returns their bytes, all if there are none, and
+    /// how many of them must always be kept.
+    fn abandon(&mut self, run: &[u8]) -> (usize, u64) {
+        let scan = self.scanner.scan(run);
+        if scan.covered == 0 {
+            return (run.len(), 0);
+        }
+        let core = &self.core;
+        let keep = |id| {
+            let def: &SchemaDef = schema(id)?;
+            Some(core.keep_class(def.ids()?.category, def.keep))
+        };
+        let records = Records::new(&run[..scan.covered]);
+        let always = records.filter(|record| keep(record.header.schema) == Some(KeepClass::Always));
+        (scan.covered, always.count() as u64)
+    }
+}

@@ -279,7 +279,10 @@ impl Settings {
             "categories_off": self.categories_off,
             "sampling": self.sampling,
             "sampling_salt": self.sampling_salt,
-            "rules": self.rules.to_json(),
+            "keep": self.rules.keep_json(),
+            "sample_rates": self.rules.sample_rates_json(),
+            "rate_limits": self.rules.rate_limits_json(),
+            "on_change": self.rules.on_change,
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
         })

@@ -1,5 +1,7 @@
 //! What the handles, the writer and the helper of one session share.
 
+mod books;
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::gates::{GATE_K, GATE_OFF, GATE_ON, GATE_POLICY, Gates};
-use crate::ledger::{Account, DropReason, Ledger, OFFERED, WRITTEN};
+use crate::ledger::{DropReason, OFFERED};
 use crate::losses::Losses;
 use crate::policy::Policies;
 use crate::record::{
@@ -348,66 +350,6 @@ impl Core {
     pub(crate) fn registry_full(&self) -> u64 {
         self.registry_full.load(Relaxed)
     }
-
-    /// Writer: adds to the count of records found in blocks.
-    pub(crate) fn add_written(&self, category: u8, records: u64) {
-        add_own(&self.written[usize::from(category)], records);
-    }
-
-    /// Writer: adds to the count of records that found no disk.
-    pub(crate) fn add_dropped_disk(&self, category: u8, records: u64) {
-        add_own(&self.dropped_disk[usize::from(category)], records);
-    }
-
-    /// Writer: counts a record that it offers itself.
-    pub(crate) fn add_own_offered(&self, category: u8) {
-        add_own(&self.own_offered[usize::from(category)], 1);
-    }
-
-    /// Writer, after the last drain: counts the offered records of which nothing is known under
-    /// `counter`.
-    pub(crate) fn count_missing_as(&self, counter: usize) {
-        for (category, account) in self.accounts().iter().enumerate() {
-            let missing = account.pending();
-            if missing > 0 {
-                self.storage.add_shared(category as u8, counter, missing);
-            }
-        }
-    }
-
-    /// The ledger now: exact after close, else a snapshot that may be torn by pushes meanwhile.
-    pub(crate) fn ledger(&self) -> Ledger {
-        let mut ledger = Ledger::default();
-        for (category, account) in self.accounts().iter().enumerate() {
-            if account.counters.iter().any(|counter| *counter > 0) {
-                let name = category_name(category as u8).unwrap_or("custom");
-                ledger
-                    .categories
-                    .entry(name.to_owned())
-                    .or_default()
-                    .add(account);
-            }
-        }
-        ledger
-    }
-
-    /// Counts per category id.
-    fn accounts(&self) -> Vec<Account> {
-        // Written first: a record that is counted as written was offered before.
-        let written: Vec<u64> = self
-            .written
-            .iter()
-            .map(|count| count.load(Acquire))
-            .collect();
-        let mut accounts = self.storage.accounts();
-        for (category, account) in accounts.iter_mut().enumerate() {
-            account.counters[OFFERED] += self.own_offered[category].load(Relaxed);
-            account.counters[WRITTEN] += written[category];
-            account.counters[DropReason::Disk.counter()] +=
-                self.dropped_disk[category].load(Relaxed);
-        }
-        accounts
-    }
 }
 
 /// Proof that close waits for the calling thread; leaves when it is dropped, by a panic too.
@@ -419,10 +361,4 @@ impl Drop for WithoutRing<'_> {
     fn drop(&mut self) {
         self.0.counting.fetch_sub(1, SeqCst);
     }
-}
-
-/// Adds to a counter that only the calling thread stores.
-fn add_own(counter: &AtomicU64, count: u64) {
-    // Release: pairs with the Acquire in `accounts`.
-    counter.store(counter.load(Relaxed) + count, Release);
 }

@@ -79,7 +79,8 @@ impl Policy {
     }
 }
 
-/// The rate with its weight id: that of a pressure, or one of the rate table, which `rates` becomes.
+/// The rate with its weight id: that of a pressure, or one of the rate table, which `rates`
+/// becomes.
 fn fixed_rate(threshold: Threshold, rates: &mut Vec<Threshold>) -> Rate {
     let weight_id = threshold.pressure().unwrap_or_else(|| {
         let index = rates.iter().position(|other| *other == threshold);

@@ -1,5 +1,7 @@
 //! What the configuration says about single categories: `category:value,category:value`.
 
+use serde_json::Value as Json;
+
 use super::bad;
 use crate::error::Error;
 use crate::record::{KeepClass, is_category_name};
@@ -149,30 +151,31 @@ impl CategoryRules {
         Ok(())
     }
 
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        let keep = self.keep.iter().map(|(name, class)| {
-            let class = match class {
-                KeepClass::Always => "always",
-                KeepClass::Sampled => "sampled",
-            };
-            (name.clone(), class.into())
-        });
-        let rates = self.sample_rates.iter();
-        let rates = rates.map(|(name, rate)| (name.clone(), (*rate).into()));
-        let limits = self.rate_limits.iter().map(|(name, limit)| {
-            let limit = serde_json::json!([limit.per_second, limit.burst]);
-            (name.clone(), limit)
-        });
-        let object = |pairs: &mut dyn Iterator<Item = (String, serde_json::Value)>| {
-            serde_json::Value::Object(pairs.collect())
+    pub(crate) fn keep_json(&self) -> Json {
+        let class = |class| match class {
+            KeepClass::Always => "always".into(),
+            KeepClass::Sampled => "sampled".into(),
         };
-        serde_json::json!({
-            "keep": object(&mut { keep }),
-            "sample_rates": object(&mut { rates }),
-            "rate_limits": object(&mut { limits }),
-            "on_change": self.on_change,
-        })
+        object(&self.keep, class)
     }
+
+    pub(crate) fn sample_rates_json(&self) -> Json {
+        object(&self.sample_rates, Json::from)
+    }
+
+    pub(crate) fn rate_limits_json(&self) -> Json {
+        let limit = |limit: RateLimit| serde_json::json!([limit.per_second, limit.burst]);
+        object(&self.rate_limits, limit)
+    }
+}
+
+fn object<T: Copy>(rules: &[(String, T)], value: impl Fn(T) -> Json) -> Json {
+    let pairs = rules.iter();
+    Json::Object(
+        pairs
+            .map(|(name, rule)| (name.clone(), value(*rule)))
+            .collect(),
+    )
 }
 
 fn last<T: Copy>(rules: &[(String, T)], category: &str) -> Option<T> {

@@ -158,8 +158,8 @@ impl<R: Record> Offer<'_, R> {
         }
     }
 
-    /// Pushes a record that is a change of state, with the number of suppressed repeats in the field
-    /// `repeats`, if there were any and the record has room for one more extra field.
+    /// Pushes a record that is a change of state, with the number of suppressed repeats in the
+    /// field `repeats`, if there were any and the record has room for one more extra field.
     #[cold]
     pub(super) fn push_change(
         self,
@@ -205,7 +205,9 @@ fn fingerprint<R: Record>(record: &R, extras: &[Extra<'_>], schema: u16) -> (u64
         }
         index += 1;
     });
-    extras.iter().for_each(|extra| extra.write(&mut state));
+    for extra in extras {
+        extra.write(&mut state);
+    }
     (name.digest(), state.0.digest())
 }
 

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "the handle points straight at the gates")]
 
 mod decide;
+mod large;
 mod offer;
 mod overflow;
 mod quick;

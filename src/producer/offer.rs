@@ -11,11 +11,11 @@ use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::local;
 use crate::record::{
-    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, FLAG_LARGE, HEADER_BYTES, KeepClass,
-    LARGE_RECORD_BYTES, LargeReference, Name, Place, Record, RecordHeader, Sink, Symbol, UNCAPPED,
-    Variable, align_record, extras_bytes, extras_cut, write_extras,
+    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, HEADER_BYTES, KeepClass, Name, Place,
+    Record, RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes, extras_cut,
+    write_extras,
 };
-use crate::ring::{self, BusyGuard, LargeChunks, Refused, RingSlot};
+use crate::ring::{self, BusyGuard, Refused, RingSlot};
 use crate::sampling::KeyHash;
 
 /// Counts a record that has no ring to be counted in.
@@ -73,10 +73,6 @@ unsafe impl<F: Pod> Pod for Head<F> {}
 
 /// Longer bodies cannot be; keeps sums far from overflow.
 const BODY_BYTES_MAX: usize = 1 << 40;
-/// How much the fixed part and the names of extra fields, which are not cut, may add to
-/// `record_bytes_max`; the smallest segment has room for it (`segment_bytes_min`).
-pub(super) const FIXED_BYTES_SLACK: usize = 768 << 10;
-
 /// A record of which it is not known yet what becomes of it. If a panic in the caller's `Record`
 /// ends the push, it is counted as interrupted.
 pub(super) struct Unfinished<'a> {
@@ -125,18 +121,6 @@ fn interrupted(core: &Core, slot: &RingSlot, category: u8, offered: bool) {
         core.storage.count(slot, category, OFFERED);
     }
     core.storage.count(slot, category, INTERRUPTED);
-}
-
-/// Chunks of a body that is being written; they go back unless the record is committed.
-pub(super) struct TakenChunks<'a> {
-    pub(super) chunks: &'a LargeChunks,
-    pub(super) first: u32,
-}
-
-impl Drop for TakenChunks<'_> {
-    fn drop(&mut self) {
-        self.chunks.give_back(self.first);
-    }
 }
 
 /// A record that passed its gate.
@@ -357,67 +341,11 @@ impl<'a, R: Record> Offer<'a, R> {
     }
 
     #[cold]
-    fn full(self, core: &Core, slot: &RingSlot, ticks: u64) -> Outcome {
+    pub(super) fn full(self, core: &Core, slot: &RingSlot, ticks: u64) -> Outcome {
         let reason = match self.class(core) {
             KeepClass::Sampled => DropReason::RingFull,
             KeepClass::Always => DropReason::AlwaysBudget,
         };
         self.overflow(core, slot, ticks, reason)
-    }
-
-    /// A record that is too long for the ring: its body goes into a chain of chunks.
-    #[cold]
-    #[inline(never)]
-    fn push_large(self, core: &Core, slot: &RingSlot, ticks: u64, body: usize) -> Outcome {
-        let (cap, body) = self.cap(core.record_bytes_max, body);
-        let chunks = &core.storage.large;
-        // Only a record that breaks the promise of `Record` is still too long here.
-        let fits = HEADER_BYTES + body <= core.record_bytes_max + FIXED_BYTES_SLACK;
-        let chain = if fits { chunks.take(body) } else { None };
-        let Some(mut chain) = chain else {
-            return self.overflow(core, slot, ticks, DropReason::LargeBudget);
-        };
-        let chunk = chain.first;
-        let taken = TakenChunks {
-            chunks,
-            first: chunk,
-        };
-        let mut out = Variable::chained(&mut chain);
-        self.write_body(cap, &mut out);
-        let ring = slot.ring();
-        let wake = || core.wake.wake_if_parked();
-        let Ok(place) = slot
-            .side
-            .reserve(ring, LARGE_RECORD_BYTES, self.class(core), wake)
-        else {
-            drop(taken);
-            return self.full(core, slot, ticks);
-        };
-        let flags = self.flags(cap) | FLAG_LARGE;
-        let header = RecordHeader::new(LARGE_RECORD_BYTES, self.schema, flags, self.weight, ticks);
-        let mut out = Variable::new(slot.side.bytes(ring, place));
-        out.put(bytemuck::bytes_of(&header));
-        out.put(bytemuck::bytes_of(&LargeReference {
-            body_bytes: body as u32,
-            chunk,
-        }));
-        slot.side.commit(ring, place);
-        // The writer gives them back.
-        std::mem::forget(taken);
-        Outcome::Kept
-    }
-
-    /// How long each text may be so that the whole record stays within `bytes_max`, and the length
-    /// of the body then. Halves the texts until it fits.
-    pub(super) fn cap(&self, bytes_max: usize, body: usize) -> (usize, usize) {
-        let mut cap = UNCAPPED;
-        let mut body = body;
-        let mut next = bytes_max;
-        while HEADER_BYTES + body > bytes_max && next > 0 {
-            cap = next;
-            body = self.body_bytes(cap);
-            next /= 2;
-        }
-        (cap, body)
     }
 }

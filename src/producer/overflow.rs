@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use super::offer::{FIXED_BYTES_SLACK, Offer, TakenChunks};
+use super::large::{FIXED_BYTES_SLACK, TakenChunks};
+use super::offer::Offer;
 use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::record::{

@@ -56,8 +56,8 @@ pub(crate) fn prepare(
     prepared
 }
 
-/// Reserves and maps space for a segment that is used when there is no other. Its pages are not made
-/// present: few sessions ever need it.
+/// Reserves and maps space for a segment that is used when there is no other. Its pages are not
+/// made present: few sessions ever need it.
 pub(crate) fn prepare_reserve(dir: &Dir, bytes: usize) -> Result<Prepared, Error> {
     let file = dir.create_file(RESERVE_NAME)?;
     let path = || dir.path_of(RESERVE_NAME);

@@ -181,8 +181,8 @@ impl SessionBuilder {
     }
 
     /// Log on change: a record of this category that equals the one before it of the same type and
-    /// key (durations do not count) is `dropped{repeat}`; the next one that differs carries how many
-    /// there were in the field `repeats`.
+    /// key (durations do not count) is `dropped{repeat}`; the next one that differs carries how
+    /// many there were in the field `repeats`.
     #[must_use]
     pub fn on_change(mut self, category: impl Into<String>) -> Self {
         self.settings.rules.on_change.push(category.into());

@@ -6,7 +6,9 @@ mod drain;
 mod helper;
 mod idle;
 mod notice;
+mod own;
 mod pressure;
+mod reserve;
 mod scan;
 mod segments;
 mod space;
@@ -18,20 +20,15 @@ use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
-use crate::record::{
-    CATEGORY_SESSION, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES,
-    LargeReference, Record, RecordHeader, SchemaDef, SchemaIds, Variable, align_record,
-    category_name,
-};
+use crate::record::{CATEGORY_SESSION, SchemaDef, SchemaIds, category_name};
 use crate::ring::{Consumer, SpillReader};
 use crate::segment::entry::ClockPoint;
-use crate::segment::layout::{BLOCK_DATA, block_bytes};
-use crate::segment::writer::BlockInfo;
 use crate::sys::report::say;
 use crate::wake::become_writer;
 
 pub(crate) use control::{Control, Request, Seen};
 pub(crate) use helper::{Helper, HelperHandle, space};
+pub(crate) use own::{EndRecord, OwnRecord};
 pub(crate) use segments::{Segments, segment_bytes_min};
 pub(crate) use space::SpaceBounds;
 
@@ -101,34 +98,6 @@ struct ClockSchedule {
     every: Duration,
     /// Records were written since the last point.
     used: bool,
-}
-
-/// Makes the last record of the session from its final ledger.
-pub(crate) type EndRecord<'a> = &'a dyn Fn(&Ledger, &mut dyn FnMut(&dyn OwnRecord));
-
-/// A record of the writer itself, as bytes.
-pub(crate) trait OwnRecord {
-    /// Schema ids; the schema is in the registry.
-    fn ids(&self, core: &Core) -> Option<SchemaIds>;
-    /// The body.
-    fn body(&self) -> Vec<u8>;
-}
-
-impl<R: Record> OwnRecord for R {
-    fn ids(&self, core: &Core) -> Option<SchemaIds> {
-        let ids = self.schema().ids()?;
-        core.register_schema(ids, self.schema()).then_some(ids)
-    }
-
-    fn body(&self) -> Vec<u8> {
-        let fixed = self.fixed(usize::MAX);
-        let fixed = bytemuck::bytes_of(&fixed);
-        let mut body = vec![0; fixed.len() + self.variable_bytes(usize::MAX)];
-        let mut out = Variable::new(&mut body);
-        out.put(fixed);
-        self.write_variable(usize::MAX, &mut out);
-        body
-    }
 }
 
 impl Writer {
@@ -275,61 +244,6 @@ impl Writer {
         });
         self.answered = seen;
         self.control.answer(seen, sync);
-    }
-
-    /// Writes a record of the session itself, which no ring carries. Counted like any other.
-    fn write_own(&mut self, record: &dyn OwnRecord) {
-        let Some(ids) = record.ids(&self.core) else {
-            note(
-                &mut self.faults,
-                "the registry had no room for the session's record".to_owned(),
-            );
-            return;
-        };
-        self.core.add_own_offered(ids.category);
-        self.own_ticks = self.own_ticks.max(self.core.clock.ticks());
-        let ticks = self.own_ticks;
-        let body = record.body();
-        let whole = align_record(HEADER_BYTES + body.len());
-        let large = whole > INLINE_BYTES_MAX;
-        let bytes = if large { LARGE_RECORD_BYTES } else { whole };
-        let flags = if large { FLAG_LARGE } else { 0 };
-        let header = RecordHeader::new(bytes, ids.schema, flags, 0, ticks);
-        let mut payload = bytemuck::bytes_of(&header).to_vec();
-        let reference = LargeReference {
-            body_bytes: body.len() as u32,
-            chunk: 0,
-        };
-        payload.extend_from_slice(if large {
-            bytemuck::bytes_of(&reference)
-        } else {
-            &body
-        });
-        payload.resize(bytes, 0);
-        let room = block_bytes(bytes) + block_bytes(align_record(body.len()));
-        if !self.segments.ensure(room) {
-            self.core.add_dropped_disk(ids.category, 1);
-            self.core.losses.count_lost(DropReason::Disk, 1);
-            return;
-        }
-        let scan = self.scanner.scan(&payload);
-        debug_assert_eq!(scan.records, 1);
-        if large {
-            self.write_large(0, self.own_pos, &scan, reference, |put| put(&body));
-        }
-        let info = BlockInfo {
-            kind: BLOCK_DATA,
-            ring: 0,
-            records: 1,
-            first_pos: self.own_pos,
-            next_pos: self.own_pos + bytes as u64,
-            min_ticks: ticks,
-            max_ticks: ticks,
-            ..BlockInfo::default()
-        };
-        self.segments.append(info, bytes, |put| put(&payload));
-        self.own_pos += bytes as u64;
-        self.count_written();
     }
 
     /// Writes a clock point when one is due: every second while there are records, when UTC has

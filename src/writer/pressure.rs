@@ -28,7 +28,7 @@ const FILL_LOW: f64 = 0.25;
 const LAG_HIGH_NS: u64 = 20_000_000;
 /// Without a segment this much is overload: nothing flows out. Below it there is time to wait for
 /// one, and a service that says little loses nothing by a slow disk.
-const FILL_STALLED: f64 = 1.0 / 16.0;
+const FILL_STALLED: f64 = 3.0 / 8.0;
 /// Time without overload before the budget is raised by one step.
 const RELIEF_NS: u64 = 50_000_000;
 /// One step: the fourth root of 2.

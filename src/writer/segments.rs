@@ -14,46 +14,41 @@ use crate::segment::layout::{BLOCK_REGISTRY, DATA_BYTES_MAX, FileHeader, block_b
 use crate::segment::prepare::{Prepared, SEGMENT_ALIGN, segment_name};
 use crate::segment::writer::{BlockInfo, SEAL_RESERVE, SegmentWriter};
 use crate::sys::dir::Dir;
-use crate::sys::report::say;
 
 /// A segment that was filled in less than this is followed by larger ones.
 const FAST_FILL: Duration = Duration::from_secs(1);
 /// How long one call waits for a segment that is not ready yet.
 const READY_WAIT: Duration = Duration::from_millis(2);
 /// Pause after a segment could not be prepared.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
-
-/// Bytes of the reserve for the last records of the session: `sampling_ended`, `session_end` with
-/// its ledger, a clock point, block headers.
-const END_RESERVE: usize = 256 << 10;
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// The segments of one session.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    core: Arc<Core>,
-    dir: Arc<Dir>,
-    helper: HelperHandle,
-    header: FileHeader,
+    pub(super) core: Arc<Core>,
+    pub(super) dir: Arc<Dir>,
+    pub(super) helper: HelperHandle,
+    pub(super) header: FileHeader,
     /// `None` after a roll until the next segment is ready.
     current: Option<SegmentWriter>,
     opened: Instant,
     /// Bytes of the segments that are prepared now, and the most they may grow to.
-    bytes: usize,
+    pub(super) bytes: usize,
     bytes_max: usize,
     /// Bytes of the first segment, the smallest.
-    bytes_min: usize,
+    pub(super) bytes_min: usize,
     /// Number of the segment that the helper was asked for last.
-    requested: u64,
+    pub(super) requested: u64,
     /// The first segment that no sync has covered to its end.
     unsynced: u64,
     /// When a failed preparation may be tried again.
-    retry_at: Option<Instant>,
+    pub(super) retry_at: Option<Instant>,
     /// Space for `Always` records and the end of the session when there is none for a segment.
-    reserve: Option<Prepared>,
+    pub(super) reserve: Option<Prepared>,
     /// The current segment is that reserve.
-    shedding: bool,
+    pub(super) shedding: bool,
     /// The session ends: the last part of the reserve may be used.
-    ending: bool,
+    pub(super) ending: bool,
     sequence: u64,
     cursor: RegistryCursor,
     /// Every registry entry so far, and how many of its bytes are in the current segment.
@@ -258,89 +253,12 @@ impl Segments {
         self.faults
     }
 
-    /// Whether only `Always` records are to be written, because there is no space for others.
-    pub(crate) fn is_shedding(&self) -> bool {
-        self.shedding
-    }
-
-    /// The session ends: `session_end` and what belongs to it may use the last of the reserve.
-    pub(crate) fn begin_end(&mut self) {
-        self.ending = true;
-    }
-
-    /// Looks whether there is space again, and goes on in a new segment then.
-    pub(crate) fn relieve(&mut self) -> bool {
-        if !self.shedding {
-            return false;
-        }
-        if self.retry_at.is_some_and(|at| Instant::now() >= at) {
-            self.retry_at = None;
-            let (number, bytes) = (self.requested, self.bytes);
-            self.tell_helper(Task::Prepare { number, bytes });
-        }
-        match self.helper.ready.try_recv() {
-            Ok(Ok(prepared)) => {
-                self.roll();
-                self.shedding = false;
-                self.core.set_shed(false);
-                say("there is space for segments again; all records are written from now on");
-                self.open(prepared);
-                self.ask_for_reserve();
-                true
-            }
-            Ok(Err(error)) => {
-                note(&mut self.faults, error.to_string());
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                false
-            }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => false,
-        }
-    }
-
-    fn ask_for_reserve(&self) {
-        let bytes = self.bytes_min;
-        self.tell_helper(Task::Reserve { bytes });
-    }
-
-    /// Goes on in the reserve. False when there is none.
-    fn open_reserve(&mut self) -> bool {
-        if let Ok(reserve) = self.helper.reserve.try_recv() {
-            self.reserve = Some(reserve);
-        }
-        let Some(reserve) = self.reserve.take() else {
-            return false;
-        };
-        let number = self.requested;
-        match reserve.activate(&self.dir, &self.header, number) {
-            Ok(prepared) => {
-                self.shedding = true;
-                self.core.set_shed(true);
-                self.requested = number + 1;
-                self.use_segment(prepared);
-                true
-            }
-            Err(error) => {
-                note(&mut self.faults, error.to_string());
-                false
-            }
-        }
-    }
-
-    /// Bytes of the reserve that are kept for the end of the session.
-    fn held_back(&self) -> usize {
-        if self.shedding && !self.ending {
-            END_RESERVE
-        } else {
-            0
-        }
-    }
-
     fn room(&self) -> usize {
         // The room is for a payload; a second block needs its header and padding in it.
         self.current.as_ref().map_or(0, SegmentWriter::payload_room)
     }
 
-    fn roll(&mut self) {
+    pub(super) fn roll(&mut self) {
         if let Some(current) = self.current.take() {
             if self.opened.elapsed() < FAST_FILL && !self.shedding {
                 self.bytes = (self.bytes * 2).min(self.bytes_max);
@@ -391,18 +309,7 @@ impl Segments {
         }
     }
 
-    fn have_trouble(&mut self, what: String) {
-        if self.trouble.is_none() {
-            say(&format!(
-                "{what}; until there is space again only records that are always kept are written, \
-                 others are dropped and counted"
-            ));
-        }
-        note(&mut self.faults, what.clone());
-        self.trouble = Some(what);
-    }
-
-    fn open(&mut self, prepared: Prepared) {
+    pub(super) fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
         self.failures = 0;
         self.requested = prepared.number + 1;
@@ -413,7 +320,7 @@ impl Segments {
         self.use_segment(prepared);
     }
 
-    fn use_segment(&mut self, prepared: Prepared) {
+    pub(super) fn use_segment(&mut self, prepared: Prepared) {
         self.opened = Instant::now();
         self.current = Some(SegmentWriter::new(prepared, self.header.nonce));
         self.registry_in_segment = 0;

@@ -1,0 +1,76 @@
+//! The ledger of a running session: what producers, writer and closer have counted.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::Core;
+use crate::ledger::{Account, DropReason, Ledger, OFFERED, WRITTEN};
+use crate::record::category_name;
+
+impl Core {
+    /// Writer: adds to the count of records found in blocks.
+    pub(crate) fn add_written(&self, category: u8, records: u64) {
+        add_own(&self.written[usize::from(category)], records);
+    }
+
+    /// Writer: adds to the count of records that found no disk.
+    pub(crate) fn add_dropped_disk(&self, category: u8, records: u64) {
+        add_own(&self.dropped_disk[usize::from(category)], records);
+    }
+
+    /// Writer: counts a record that it offers itself.
+    pub(crate) fn add_own_offered(&self, category: u8) {
+        add_own(&self.own_offered[usize::from(category)], 1);
+    }
+
+    /// Writer, after the last drain: counts the offered records of which nothing is known under
+    /// `counter`.
+    pub(crate) fn count_missing_as(&self, counter: usize) {
+        for (category, account) in self.accounts().iter().enumerate() {
+            let missing = account.pending();
+            if missing > 0 {
+                self.storage.add_shared(category as u8, counter, missing);
+            }
+        }
+    }
+
+    /// The ledger now: exact after close, else a snapshot that may be torn by pushes meanwhile.
+    pub(crate) fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (category, account) in self.accounts().iter().enumerate() {
+            if account.counters.iter().any(|counter| *counter > 0) {
+                let name = category_name(category as u8).unwrap_or("custom");
+                ledger
+                    .categories
+                    .entry(name.to_owned())
+                    .or_default()
+                    .add(account);
+            }
+        }
+        ledger
+    }
+
+    /// Counts per category id.
+    fn accounts(&self) -> Vec<Account> {
+        // Written first: a record that is counted as written was offered before.
+        let written: Vec<u64> = self
+            .written
+            .iter()
+            .map(|count| count.load(Acquire))
+            .collect();
+        let mut accounts = self.storage.accounts();
+        for (category, account) in accounts.iter_mut().enumerate() {
+            account.counters[OFFERED] += self.own_offered[category].load(Relaxed);
+            account.counters[WRITTEN] += written[category];
+            account.counters[DropReason::Disk.counter()] +=
+                self.dropped_disk[category].load(Relaxed);
+        }
+        accounts
+    }
+}
+
+/// Adds to a counter that only the calling thread stores.
+fn add_own(counter: &AtomicU64, count: u64) {
+    // Release: pairs with the Acquire in `accounts`.
+    counter.store(counter.load(Relaxed) + count, Release);
+}

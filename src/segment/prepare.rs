@@ -2,6 +2,7 @@
 //! writer neither faults nor waits when it rolls.
 
 use std::fs::File;
+use std::io;
 
 use crate::error::{Error, IoContext};
 use crate::segment::layout::{BLOCKS_OFFSET, FILE_SEGMENT, FileHeader, HEADER_COPY_OFFSET};
@@ -80,22 +81,33 @@ pub(crate) fn prepare_reserve(dir: &Dir, bytes: usize) -> Result<Prepared, Error
 }
 
 impl Prepared {
-    /// Makes a reserve segment `number`.
+    /// Makes a reserve segment `number`. On an error it stays a reserve.
     pub(crate) fn activate(
-        self,
+        &mut self,
         dir: &Dir,
         header: &FileHeader,
         number: u64,
-    ) -> Result<Self, Error> {
+    ) -> Result<(), Error> {
         let name = segment_name(number);
+        // Not before: a file system that turned read-only says so here, and not by a signal.
+        make_present(&self.region).io_context("cannot fill segment", dir.path_of(&name))?;
         write_header(&self.region, header, number);
         dir.rename(&self.name, &name)?;
-        Ok(Self {
-            number,
-            name,
-            ..self
-        })
+        self.number = number;
+        self.name = name;
+        Ok(())
     }
+}
+
+/// Makes the pages of a region present whose space is reserved and that nobody else knows.
+fn make_present(region: &Region) -> io::Result<()> {
+    for offset in (0..region.len()).step_by(POPULATE_BYTES) {
+        let piece = POPULATE_BYTES.min(region.len() - offset);
+        if !region.populate(offset, piece)? {
+            region.zero(offset, piece);
+        }
+    }
+    Ok(())
 }
 
 fn write_header(region: &Region, header: &FileHeader, number: u64) {
@@ -124,16 +136,7 @@ fn map(
     let region = Region::file(&file, bytes).io_context("cannot map segment", path())?;
     // Not every file system has large pages; small ones are slower, not wrong.
     drop(region.advise_huge());
-    for offset in (0..bytes).step_by(POPULATE_BYTES) {
-        let piece = POPULATE_BYTES.min(bytes - offset);
-        if !region
-            .populate(offset, piece)
-            .io_context("cannot fill segment", path())?
-        {
-            // Nobody else knows the region yet, and its space is reserved.
-            region.zero(offset, piece);
-        }
-    }
+    make_present(&region).io_context("cannot fill segment", path())?;
     write_header(&region, header, number);
     Ok(Prepared {
         number,

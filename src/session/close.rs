@@ -70,7 +70,11 @@ impl Live {
             .map_err(|_| failed("its helper panicked"))?;
         report.faults.extend(faults);
         if let Err(error) = ledger_file.publish(report.ledger.clone(), CLOSED) {
-            report.faults.push(error.to_string());
+            // The helper may have met the same one.
+            let fault = error.to_string();
+            if !report.faults.contains(&fault) {
+                report.faults.push(fault);
+            }
         }
         if !report.ledger.is_exact() {
             report

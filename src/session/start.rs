@@ -31,7 +31,6 @@ use crate::sys::process::{Identity, host_name};
 use crate::sys::report::say;
 use crate::writer::{
     Control, Helper, HelperHandle, OwnRecord, Segments, SpaceBounds, Writer, segment_bytes_min,
-    space,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -94,12 +93,12 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;
+    let first_bytes = segment_bytes_min(settings.record_bytes_max);
     let bounds = SpaceBounds {
         session_bytes_max: settings.session_bytes_max,
         keep_free_bytes: settings.keep_free_bytes,
+        segment_bytes_min: first_bytes,
     };
-    let first_bytes = segment_bytes_min(settings.record_bytes_max);
-    let tight = bounds.refuses(&space(dir, &core)?, first_bytes);
     let first = prepare(dir, &header, 1, first_bytes)?;
 
     let control = Arc::new(Control::default());
@@ -115,7 +114,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         reserve: helper_reserve,
         ledger: ledger_file,
         bounds,
-        segment_bytes_min: first_bytes,
+        wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
     let helper = spawn("stormlog-helper", path, move || helper.run())?;
@@ -130,7 +129,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         header,
         first,
         settings.segment_bytes,
-        tight,
+        bounds,
     );
     let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments);
     let run = WriterRun::new(claimed, settings, &core, &control, point);

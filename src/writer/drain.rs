@@ -77,11 +77,12 @@ impl Writer {
             }
             let until = self.spilled.next(ring_id).map_or(end, |next| next.min(end));
             let mut run = consumer.run(ring, until);
+            self.segments.look_at_bound(self.scanner.written().lines);
             if self.segments.is_shedding() {
                 let (bytes, class) = self.scanner.same_class(run);
                 run = &run[..bytes];
                 if class == KeepClass::Sampled {
-                    self.shed(core, run);
+                    self.shed(core, ring_id, run);
                     self.shed_rings.insert(ring_id);
                     consumer.free(ring, consumer.read_pos() + bytes as u64);
                     continue;
@@ -110,6 +111,7 @@ impl Writer {
         }
         if given_up && consumer.read_pos() == end && !self.stalled {
             debug_assert!(self.spilled.next(ring_id).is_none(), "the thread has ended");
+            self.shed_rings.remove(&ring_id);
             core.storage.recycle(index);
         }
         let drained = (consumer.read_pos() - start) as usize;
@@ -170,21 +172,21 @@ impl Writer {
     }
 
     /// Drops normal records for which there is no space.
-    fn shed(&mut self, core: &Core, run: &[u8]) {
-        // They will not be lines.
-        let (recorded, lines) = (self.scanner.recorded, self.scanner.lines);
+    fn shed(&mut self, core: &Core, ring: u32, run: &[u8]) {
         let mut at = 0;
         while at < run.len() {
             let scan = self.scanner.scan(&run[at..]);
             if let Some(large) = scan.large {
                 core.storage.large.give_back(large.chunk);
             }
-            debug_assert!(scan.covered > 0, "the records were looked at before");
-            at += scan.covered.max(1);
+            if scan.covered == 0 {
+                self.damaged(ring, run.len() - at);
+                break;
+            }
+            at += scan.covered;
         }
-        (self.scanner.recorded, self.scanner.lines) = (recorded, lines);
         self.scanner
-            .take_counts(|category, records| core.add_dropped_disk(category, records));
+            .take_unwritten(|category, records| core.add_dropped_disk(category, records));
     }
 
     /// Writes the start of a run as one block, or nothing of it when normal records are shed from
@@ -207,11 +209,11 @@ impl Writer {
                 "the producer refuses longer ones"
             );
             if !self.segments.ensure(whole) {
-                self.scanner.take_counts(|_, _| ());
+                self.scanner.take_unwritten(|_, _| ());
                 return None;
             }
             if self.segments.is_shedding() && !shedding {
-                self.scanner.take_counts(|_, _| ());
+                self.scanner.take_unwritten(|_, _| ());
                 return Some(Scan::default());
             }
             self.write_large(from.ring, from.position, &scan, large, |put| {
@@ -309,7 +311,7 @@ impl Writer {
             }
         }
         let mut lost = 0;
-        self.scanner.take_counts(|category, records| {
+        self.scanner.take_unwritten(|category, records| {
             core.add_dropped_disk(category, records);
             lost += records;
         });

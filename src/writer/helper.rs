@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::time::Duration;
 
-use super::space::{Space, SpaceBounds, disk_pressure, segment_bytes};
+use super::space::{Space, SpaceBounds};
 use crate::core::Core;
 use crate::error::Error;
 use crate::segment::layout::FileHeader;
@@ -27,8 +27,6 @@ pub(crate) enum Task {
     Prepare { number: u64, bytes: usize },
     /// Cut a sealed segment to its length.
     Finish(Sealed),
-    /// Reserve a segment of `bytes` bytes for `Always` records.
-    Reserve { bytes: usize },
     /// A thread took a ring.
     Rings,
 }
@@ -44,8 +42,8 @@ pub(crate) struct Helper {
     pub(crate) reserve: SyncSender<Prepared>,
     pub(crate) ledger: LedgerFile,
     pub(crate) bounds: SpaceBounds,
-    /// Bytes of the smallest segment.
-    pub(crate) segment_bytes_min: usize,
+    /// Length of the segment that was asked for last.
+    pub(crate) wanted: usize,
 }
 
 impl Helper {
@@ -57,17 +55,26 @@ impl Helper {
         self.prefault(&mut prefaulted, &mut faults);
         loop {
             match self.tasks.recv_timeout(PUBLISH_EVERY) {
-                Ok(Task::Prepare { number, bytes }) => self.prepare(number, bytes),
-                Ok(Task::Reserve { bytes }) => self.reserve(bytes, &mut faults),
+                Ok(Task::Prepare { number, bytes }) => {
+                    // First: what must be kept has the right of way.
+                    self.reserve();
+                    self.prepare(number, bytes);
+                    self.look_at_space();
+                }
                 Ok(Task::Finish(sealed)) => {
                     let unused = sealed.unused_bytes();
-                    self.core.space.segments.fetch_sub(unused, Relaxed);
-                    if let Err(error) = sealed.finish(&self.dir) {
-                        note(&mut faults, error.to_string());
+                    match sealed.finish(&self.dir) {
+                        Ok(()) => {
+                            self.core.space.segments.fetch_sub(unused, Relaxed);
+                        }
+                        Err(error) => note(&mut faults, error.to_string()),
                     }
                 }
                 Ok(Task::Rings) => self.prefault(&mut prefaulted, &mut faults),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.reserve();
+                    self.look_at_space();
+                }
                 Err(RecvTimeoutError::Disconnected) => return (faults, self.ledger),
             }
             if let Err(error) = self
@@ -79,7 +86,8 @@ impl Helper {
         }
     }
 
-    fn prepare(&self, number: u64, wanted: usize) {
+    fn prepare(&mut self, number: u64, wanted: usize) {
+        self.wanted = wanted;
         let prepared = self.room_for(wanted).and_then(|bytes| {
             let prepared = prepare(&self.dir, &self.header, number, bytes)?;
             self.core.space.segments.fetch_add(bytes as u64, Relaxed);
@@ -89,7 +97,9 @@ impl Helper {
             Ok(()) => {}
             // The writer has ended meanwhile, or has an unused segment: this one is not needed.
             Err(TrySendError::Full(prepared) | TrySendError::Disconnected(prepared)) => {
-                if prepared.is_ok() {
+                if let Ok(prepared) = prepared {
+                    let bytes = prepared.region.len() as u64;
+                    self.core.space.segments.fetch_sub(bytes, Relaxed);
                     // It would stay behind as an empty segment, which readers skip.
                     drop(discard(&self.dir, number));
                 }
@@ -97,32 +107,45 @@ impl Helper {
         }
     }
 
-    /// How long a segment of `wanted` bytes may be; tells the writer when space runs out.
+    /// How long a segment of `wanted` bytes may be.
     fn room_for(&self, wanted: usize) -> Result<usize, Error> {
         let space = space(&self.dir, &self.core)?;
-        let left = self.bounds.left(&space);
-        self.core
-            .space
-            .pressure
-            .store(disk_pressure(left, wanted), Relaxed);
-        segment_bytes(left, wanted, self.segment_bytes_min).ok_or_else(|| Error::NoSpace {
+        let bytes = self.bounds.segment_bytes(&space, wanted);
+        bytes.ok_or_else(|| Error::NoSpace {
             path: self.dir.path().to_owned(),
             what: self.bounds.sentence(&space),
         })
     }
 
-    fn reserve(&self, bytes: usize, faults: &mut Vec<String>) {
-        match prepare_reserve(&self.dir, bytes) {
-            Ok(prepared) => {
-                self.core.space.segments.fetch_add(bytes as u64, Relaxed);
-                if self.reserve.try_send(prepared).is_err() {
-                    // The writer has ended.
-                    if let Err(error) = self.dir.remove_file(RESERVE_NAME) {
-                        note(faults, error.to_string());
-                    }
-                }
-            }
-            Err(error) => note(faults, error.to_string()),
+    /// Tells the writer how much space there is. When nobody can say, the last answer stands.
+    fn look_at_space(&self) {
+        if let Ok(space) = space(&self.dir, &self.core) {
+            let told = &self.core.space;
+            let pressure = self.bounds.pressure(&space, self.wanted);
+            told.pressure.store(pressure, Relaxed);
+            told.lines_max.store(self.bounds.lines_max(&space), Relaxed);
+        }
+    }
+
+    /// Makes a reserve if there is none. What goes wrong here goes wrong for the next segment too,
+    /// and is told there.
+    fn reserve(&self) {
+        let used = &self.core.space;
+        let bytes = self.bounds.segment_bytes_min;
+        if used.reserve.load(Relaxed) > 0
+            || !space(&self.dir, &self.core).is_ok_and(|now| self.bounds.allows_reserve(&now))
+        {
+            return;
+        }
+        let Ok(prepared) = prepare_reserve(&self.dir, bytes) else {
+            return;
+        };
+        // Before it is handed over: the writer takes it back.
+        used.segments.fetch_add(bytes as u64, Relaxed);
+        used.reserve.store(bytes as u64, Relaxed);
+        if self.reserve.try_send(prepared).is_err() {
+            // The writer has ended; a file that stays behind is nobody's segment.
+            drop(self.dir.remove_file(RESERVE_NAME));
         }
     }
 
@@ -142,8 +165,11 @@ pub(crate) fn space(dir: &Dir, core: &Core) -> Result<Space, Error> {
         free,
         total,
         segments: used.segments.load(Relaxed),
+        reserve: used.reserve.load(Relaxed),
         recorded: used.recorded.load(Relaxed),
         lines: used.lines.load(Relaxed),
+        always_recorded: used.always_recorded.load(Relaxed),
+        always_lines: used.always_lines.load(Relaxed),
     })
 }
 

@@ -37,6 +37,11 @@ impl Idle {
         }
     }
 
+    /// There is something to look after: no doze.
+    pub(crate) fn stay_awake(&mut self) {
+        self.last_work = Instant::now();
+    }
+
     /// Waits as long as a pass that drained `bytes` suggests. `has_work` looks at rings and
     /// requests once more after producers were told that the writer sleeps.
     pub(crate) fn wait(&mut self, bytes: usize, core: &Core, has_work: impl Fn() -> bool) {

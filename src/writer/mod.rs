@@ -3,6 +3,7 @@
 mod balance;
 mod control;
 mod drain;
+mod entries;
 mod helper;
 mod idle;
 mod notice;
@@ -45,6 +46,9 @@ const CLOCK_EVERY_IDLE: Duration = Duration::from_secs(60);
 const CLOCK_FIRST: Duration = Duration::from_millis(20);
 /// Pause of a writer that has no segment to write to.
 const STALL_PAUSE: Duration = Duration::from_millis(2);
+/// Room for the news of the session about itself: at most 4,096 changes, and notices with a
+/// ledger.
+const NEWS_BYTES: usize = 384 << 10;
 /// How long the last drain waits for a segment without getting on.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -158,6 +162,10 @@ impl Writer {
                 std::thread::park_timeout(STALL_PAUSE);
                 continue;
             }
+            if self.segments.is_shedding() {
+                // Nobody else notices that there is space again.
+                idle.stay_awake();
+            }
             let (control, core) = (Arc::clone(&self.control), Arc::clone(&self.core));
             let has_work = || control.seen() != seen || self.has_work(&core);
             idle.wait(drained, &core, has_work);
@@ -177,12 +185,17 @@ impl Writer {
             }
         }
         let space = &self.core.space;
-        space.recorded.store(self.scanner.recorded, Relaxed);
-        space.lines.store(self.scanner.lines, Relaxed);
+        let written = self.scanner.written();
+        space.recorded.store(written.recorded, Relaxed);
+        space.lines.store(written.lines, Relaxed);
+        space.always_recorded.store(written.always_recorded, Relaxed);
+        space.always_lines.store(written.always_lines, Relaxed);
         let disk = space.pressure.load(Relaxed);
         self.balance.tick(&mut self.scanner, self.stalled, disk);
         self.segments.relieve();
-        if self.balance.has_news() && !self.stalled {
+        self.segments.look_at_bound(written.lines);
+        // Without room for them they wait: the reserve is not for them.
+        if self.balance.has_news() && !self.stalled && self.segments.ensure(NEWS_BYTES) {
             self.write_news();
         }
     }

@@ -41,9 +41,19 @@ pub(crate) struct Scanner {
     demand: Box<[u64; CATEGORIES_MAX]>,
     /// By schema: about how much longer than the texts of its record a line is.
     line_bytes: Box<[u16]>,
-    /// Bytes of records so far, and about those of their lines.
+    /// Bytes of the records that were written.
+    written: Sizes,
+    /// And of those that were scanned since.
+    scanned: Sizes,
+}
+
+/// Bytes of records, and about those of their lines; both of `Always` records too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
     pub(crate) recorded: u64,
     pub(crate) lines: u64,
+    pub(crate) always_recorded: u64,
+    pub(crate) always_lines: u64,
 }
 
 const NONE: u16 = u16::MAX;
@@ -72,8 +82,8 @@ impl Scanner {
             weights,
             demand: Box::new([0; CATEGORIES_MAX]),
             line_bytes: vec![0; SCHEMAS_MAX].into(),
-            recorded: 0,
-            lines: 0,
+            written: Sizes::default(),
+            scanned: Sizes::default(),
         }
     }
 
@@ -117,12 +127,16 @@ impl Scanner {
                 whole += u64::from(reference.body_bytes);
                 scan.large = Some(reference);
             }
+            let line = line_estimate(&header, whole, self.line_bytes[usize::from(id)]);
             if entry & SAMPLED != 0 {
                 let weight = self.weights[usize::from(header.weight)];
                 self.demand[usize::from(category)] += whole * weight;
+            } else {
+                self.scanned.always_recorded += whole;
+                self.scanned.always_lines += line;
             }
-            self.recorded += whole;
-            self.lines += whole + u64::from(self.line_bytes[usize::from(id)]);
+            self.scanned.recorded += whole;
+            self.scanned.lines += line;
             self.counts[usize::from(category)] += 1;
             self.counts_end = self.counts_end.max(usize::from(category) + 1);
             scan.records += 1;
@@ -168,14 +182,35 @@ impl Scanner {
         }
     }
 
-    /// Calls `visit` with the records per category since the last call.
-    pub(crate) fn take_counts(&mut self, mut visit: impl FnMut(u8, u64)) {
+    /// What was scanned since the last call was written: calls `visit` with the records per
+    /// category.
+    pub(crate) fn take_counts(&mut self, visit: impl FnMut(u8, u64)) {
+        let scanned = std::mem::take(&mut self.scanned);
+        self.written.recorded += scanned.recorded;
+        self.written.lines += scanned.lines;
+        self.written.always_recorded += scanned.always_recorded;
+        self.written.always_lines += scanned.always_lines;
+        self.visit_counts(visit);
+    }
+
+    /// The same for what was not written and will not become lines.
+    pub(crate) fn take_unwritten(&mut self, visit: impl FnMut(u8, u64)) {
+        self.scanned = Sizes::default();
+        self.visit_counts(visit);
+    }
+
+    fn visit_counts(&mut self, mut visit: impl FnMut(u8, u64)) {
         for (category, count) in self.counts[..self.counts_end].iter_mut().enumerate() {
             if *count > 0 {
                 visit(category as u8, u64::from(std::mem::take(count)));
             }
         }
         self.counts_end = 0;
+    }
+
+    /// Bytes of all that was written.
+    pub(crate) fn written(&self) -> Sizes {
+        self.written
     }
 
     /// Bytes of `Sampled` records since [`reset_demand`](Self::reset_demand), times their weight,
@@ -211,6 +246,13 @@ impl Scanner {
         self.line_bytes[usize::from(id)] = line_bytes(def);
         entry
     }
+}
+
+/// About how many bytes the line of a record of `whole` bytes has.
+fn line_estimate(header: &RecordHeader, whole: u64, line_bytes: u16) -> u64 {
+    const WEIGHT: u64 = 24;
+    let weight = if header.weight > 0 { WEIGHT } else { 0 };
+    whole + u64::from(line_bytes) + weight
 }
 
 /// About how many bytes a line has beyond those of its record: the three common fields, names and

@@ -2,15 +2,18 @@
 //! registry in every segment.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use super::helper::{HelperHandle, Task, discard, note};
+use super::SpaceBounds;
+use super::helper::{HelperHandle, Task, discard, note, space};
+use super::reserve::Told;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ring::{REGISTRY_BYTES, RegistryCursor};
-use crate::segment::entry::{ClockPoint, ENTRY_ALIGN, Entry};
-use crate::segment::layout::{BLOCK_REGISTRY, DATA_BYTES_MAX, FileHeader, block_bytes};
+use crate::segment::entry::{ClockPoint, Entry};
+use crate::segment::layout::{FileHeader, block_bytes};
 use crate::segment::prepare::{Prepared, SEGMENT_ALIGN, segment_name};
 use crate::segment::writer::{BlockInfo, SEAL_RESERVE, SegmentWriter};
 use crate::sys::dir::Dir;
@@ -45,15 +48,19 @@ pub(crate) struct Segments {
     pub(super) retry_at: Option<Instant>,
     /// Space for `Always` records and the end of the session when there is none for a segment.
     pub(super) reserve: Option<Prepared>,
-    /// The current segment is that reserve.
-    pub(super) shedding: bool,
+    /// The current segment is a reserve.
+    pub(super) in_reserve: bool,
+    /// There is no space for more lines of normal records.
+    pub(super) over: bool,
+    pub(super) told: Told,
+    pub(super) bounds: SpaceBounds,
     /// The session ends: the last part of the reserve may be used.
     pub(super) ending: bool,
     sequence: u64,
-    cursor: RegistryCursor,
+    pub(super) cursor: RegistryCursor,
     /// Every registry entry so far, and how many of its bytes are in the current segment.
-    registry: Vec<u8>,
-    registry_in_segment: usize,
+    pub(super) registry: Vec<u8>,
+    pub(super) registry_in_segment: usize,
     last_clock: Option<ClockPoint>,
     /// Bytes of the segments that were sealed.
     sealed_bytes: u64,
@@ -65,8 +72,8 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Starts with a segment that is ready, and asks for the next. `tight`: there is no space for
-    /// another one, so the first is the reserve.
+    /// Starts with a segment that is ready, and asks for the next. When there is no space for
+    /// another one, the first is the reserve.
     pub(crate) fn new(
         core: Arc<Core>,
         dir: Arc<Dir>,
@@ -74,23 +81,27 @@ impl Segments {
         header: FileHeader,
         first: Prepared,
         bytes_max: usize,
-        tight: Option<String>,
+        bounds: SpaceBounds,
     ) -> Self {
+        let first_bytes = first.region.len();
         let mut segments = Self {
             core,
             dir,
             helper,
             header,
-            bytes: first.region.len(),
+            bytes: first_bytes,
             bytes_max,
-            bytes_min: first.region.len(),
+            bytes_min: first_bytes,
             requested: first.number,
             unsynced: first.number,
             current: None,
             opened: Instant::now(),
             retry_at: None,
             reserve: None,
-            shedding: false,
+            in_reserve: false,
+            over: false,
+            told: Told::default(),
+            bounds,
             ending: false,
             sequence: 0,
             cursor: RegistryCursor::default(),
@@ -102,14 +113,17 @@ impl Segments {
             trouble: None,
             faults: Vec::new(),
         };
+        let now = space(&segments.dir, &segments.core);
+        let tight = now.ok().and_then(|space| bounds.tight(&space));
+        if tight.is_some() {
+            // Before the helper is asked for anything: it would make another.
+            let reserve = &segments.core.space.reserve;
+            reserve.store(first_bytes as u64, Relaxed);
+        }
         segments.open(first);
-        match tight {
-            None => segments.ask_for_reserve(),
-            Some(what) => {
-                segments.have_trouble(what);
-                segments.shedding = true;
-                segments.core.set_shed(true);
-            }
+        if let Some(what) = tight {
+            segments.have_trouble(format!("{}: {what}", segments.dir.path().display()));
+            segments.enter_reserve(first_bytes);
         }
         segments
     }
@@ -129,10 +143,12 @@ impl Segments {
             if self.current.is_none() && !self.open_next() {
                 return false;
             }
-            if self.write_registry() && self.room() >= bytes + self.held_back() {
+            // At the end only what is in the registry from the start is written still.
+            let known = self.write_registry() || (self.in_reserve && self.ending);
+            if known && self.room() >= bytes + self.held_back() {
                 return true;
             }
-            if !self.shedding {
+            if !self.in_reserve {
                 self.roll();
             } else if !self.relieve() {
                 return false;
@@ -253,14 +269,14 @@ impl Segments {
         self.faults
     }
 
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         // The room is for a payload; a second block needs its header and padding in it.
         self.current.as_ref().map_or(0, SegmentWriter::payload_room)
     }
 
     pub(super) fn roll(&mut self) {
         if let Some(current) = self.current.take() {
-            if self.opened.elapsed() < FAST_FILL && !self.shedding {
+            if self.opened.elapsed() < FAST_FILL && !self.is_shedding() {
                 self.bytes = (self.bytes * 2).min(self.bytes_max);
             }
             let sealed = current.seal(self.sequence, false);
@@ -294,7 +310,7 @@ impl Segments {
                 let pause = if self.failures == 0 {
                     Duration::ZERO
                 } else {
-                    self.have_trouble(error.to_string());
+                    self.have_trouble(reason(&error));
                     RETRY_AFTER
                 };
                 self.failures += 1;
@@ -304,7 +320,7 @@ impl Segments {
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => {
                 self.have_trouble("the helper thread has ended".to_owned());
-                false
+                !self.in_reserve && self.open_reserve()
             }
         }
     }
@@ -312,6 +328,7 @@ impl Segments {
     pub(super) fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
         self.failures = 0;
+        self.leave_reserve();
         self.requested = prepared.number + 1;
         self.tell_helper(Task::Prepare {
             number: self.requested,
@@ -330,57 +347,14 @@ impl Segments {
             self.append_registry_block(&entry, 1);
         }
     }
-
-    fn collect_registry(&mut self) {
-        if !self.cursor.is_current(&self.core.storage.registry) {
-            let all = &mut self.registry;
-            self.cursor.advance(&self.core.storage.registry, |entry| {
-                all.extend_from_slice(entry);
-            });
-        }
-    }
-
-    /// Writes the entries that the current segment does not have yet. False when there is no room.
-    fn write_registry(&mut self) -> bool {
-        while self.registry_in_segment < self.registry.len() {
-            let rest = &self.registry[self.registry_in_segment..];
-            let (bytes, entries) = leading_entries(rest);
-            if block_bytes(bytes) > self.room() {
-                return false;
-            }
-            let block = rest[..bytes].to_vec();
-            self.append_registry_block(&block, entries);
-            self.registry_in_segment += bytes;
-        }
-        true
-    }
-
-    fn append_registry_block(&mut self, entries: &[u8], count: u32) {
-        let info = BlockInfo {
-            kind: BLOCK_REGISTRY,
-            records: count,
-            ..BlockInfo::default()
-        };
-        self.append(info, entries.len(), |put| put(entries));
-    }
 }
 
-/// Length and number of the whole entries at the start of `entries` that fit into one block; one
-/// at least.
-fn leading_entries(entries: &[u8]) -> (usize, u32) {
-    let (mut bytes, mut count) = (0, 0);
-    while let Some(length) = entries
-        .get(bytes..)
-        .and_then(|rest| rest.first_chunk::<4>())
-    {
-        let length = (u32::from_le_bytes(*length) as usize).max(ENTRY_ALIGN);
-        if count > 0 && bytes + length > DATA_BYTES_MAX {
-            break;
-        }
-        bytes += length;
-        count += 1;
+/// Why there is no segment. Lack of space is told in the words of the bound.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::NoSpace { path, what } => format!("{}: {what}", path.display()),
+        other => other.to_string(),
     }
-    (bytes, count)
 }
 
 /// What a record may exceed `record_bytes_max` by (768 KiB, see the producer), the data block that
@@ -392,25 +366,4 @@ const RECORD_SLACK: usize = 1 << 20;
 pub(crate) const fn segment_bytes_min(record_bytes_max: usize) -> usize {
     let needed = REGISTRY_BYTES + record_bytes_max + RECORD_SLACK;
     needed.next_multiple_of(SEGMENT_ALIGN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn registry_is_cut_into_blocks_between_entries() {
-        let mut entries = Vec::new();
-        for id in 0..3000 {
-            Entry::Symbol(id, "a symbol of some length").append(&mut entries);
-        }
-        let (mut at, mut count) = (0, 0);
-        while at < entries.len() {
-            let (bytes, some) = leading_entries(&entries[at..]);
-            assert!(bytes <= DATA_BYTES_MAX && some > 0);
-            at += bytes;
-            count += some;
-        }
-        assert_eq!((at, count), (entries.len(), 3000));
-    }
 }

@@ -434,6 +434,50 @@ fn long_records_that_are_shed_give_their_chunks_back() {
     verify(&dir, &report, 0);
 }
 
+/// The reserve is full, the registry grows, and the disk stays full until after the close.
+#[test]
+fn a_session_that_closes_on_a_full_disk_has_its_end() {
+    let Some(mount) = Mount::new(Kind::Tmpfs) else {
+        return;
+    };
+    let dir = mount.path().join("logs");
+    let session = builder(&dir)
+        .keep_free_bytes(0)
+        .ring_total_bytes(64 << 10)
+        .spill_total_bytes(8 << 10)
+        .sampling(false)
+        .start()
+        .unwrap();
+    let log = session.log();
+    assert_eq!(alarm(&log, 0, 0, ""), Outcome::Kept);
+    session.flush().unwrap();
+    let filler = mount.fill();
+    wait_until("shedding", || {
+        call(&log, 0, 0) == Outcome::Dropped(DropReason::Disk)
+    });
+    let text = "x".repeat(3000);
+    let (mut number, mut lost) = (1, 0);
+    while lost < 100 {
+        lost += u64::from(alarm(&log, 0, number, &text) != Outcome::Kept);
+        number += 1;
+    }
+    for index in 0..100 {
+        let category = format!("{}{index}", "a_long_name_".repeat(4));
+        let category = stormlog::record::Category::named(&category).unwrap();
+        log.event(category, &[]);
+    }
+    assert!(session.flush().is_err(), "what waits cannot be written");
+    let report = session.close().unwrap();
+    assert!(report.ledger.is_exact());
+    assert!(report.always_lost >= lost);
+    assert!(report.segments.is_some(), "there is no space for lines");
+    assert_few(&report.faults);
+    drop(filler);
+    let output = stormlog(&["convert"], &dir);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    verify(&dir, &report, 1);
+}
+
 #[test]
 fn a_removed_directory_is_counted() {
     let temp = tempfile::tempdir().unwrap();

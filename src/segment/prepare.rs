@@ -145,3 +145,28 @@ fn map(
         region,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::layout::FILE_HEADER_BYTES;
+
+    #[test]
+    fn a_reserve_that_cannot_be_a_segment_stays_a_reserve() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let header: FileHeader = bytemuck::Zeroable::zeroed();
+        let mut reserve = prepare_reserve(&dir, SEGMENT_ALIGN).unwrap();
+        // A directory in its place.
+        dir.create_dir("000002.seg").unwrap();
+        assert!(reserve.activate(&dir, &header, 2).is_err());
+        assert_eq!((reserve.number, reserve.name.as_str()), (0, RESERVE_NAME));
+        assert!(dir.exists(RESERVE_NAME).unwrap());
+        reserve.activate(&dir, &header, 3).unwrap();
+        assert!(!dir.exists(RESERVE_NAME).unwrap());
+        let bytes = std::fs::read(temp.path().join("000003.seg")).unwrap();
+        assert_eq!(bytes.len(), SEGMENT_ALIGN);
+        let found: FileHeader = bytemuck::pod_read_unaligned(&bytes[..FILE_HEADER_BYTES]);
+        assert_eq!((found.segment, found.file_kind), (3, FILE_SEGMENT));
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Session;
 use crate::producer::Log;
 use crate::record::catalog::{orchestrator, proxy};
-use crate::record::{Category, Extra, LongText, ShortText, Symbol, Value};
+use crate::record::{Category, Extra, LongText, Name, ShortText, Symbol, Value};
 
 crate::record! {
     /// Record A of the benchmarks.
@@ -22,6 +22,10 @@ crate::record! {
     struct Long in "line_test_long" keep Sampled {
         text: LongText,
     }
+}
+
+fn symbol(text: &str) -> Name<'static> {
+    Symbol::intern(text).unwrap().into()
 }
 
 type Push = Box<dyn Fn(&Log, u64)>;
@@ -56,6 +60,7 @@ fn estimate(push: impl Fn(&Log, u64)) -> f64 {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
     let traceback =
         "Traceback (most recent call last):\n  File \"x.py\", line 7, in run\n".repeat(20);
@@ -65,7 +70,7 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "record A",
             Box::new(|log, number| {
                 log.push(&RecordA {
-                    operation: crate::symbol!("bench_operation"),
+                    operation: symbol("bench_operation"),
                     id: "0123456789ab",
                     port: number as u16,
                     value: number as f64 / 7.0,
@@ -77,7 +82,7 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "autoscaler",
             Box::new(|log, number| {
                 log.push(&orchestrator::Autoscaler {
-                    operation: crate::symbol!("scale_up"),
+                    operation: symbol("scale_up"),
                     current_replicas: number as i64,
                     target_replicas: Some(number as i64 + 1),
                 });
@@ -87,9 +92,9 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "health",
             Box::new(|log, number| {
                 log.push(&orchestrator::Health {
-                    component: crate::symbol!("engine"),
+                    component: symbol("engine"),
                     container_id: Some("3f9a0c7b12de"),
-                    status: crate::symbol!("healthy"),
+                    status: symbol("healthy"),
                     duration_ms: Some(Duration::from_nanos(number * 12_345)),
                     error: None,
                 });
@@ -99,7 +104,7 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "provisioning",
             Box::new(|log, number| {
                 log.push(&orchestrator::Provisioning {
-                    operation: crate::symbol!("start_container"),
+                    operation: symbol("start_container"),
                     container_id: Some("3f9a0c7b12de"),
                     duration_ms: Some(Duration::from_nanos(number * 12_345)),
                     success: false,
@@ -111,9 +116,9 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "failure",
             Box::new(move |log, _| {
                 log.push(&orchestrator::Failure {
-                    component: crate::symbol!("monitor"),
+                    component: symbol("monitor"),
                     operation: None,
-                    error_type: crate::symbol!("ValueError"),
+                    error_type: symbol("ValueError"),
                     error_message: "not enough values to unpack",
                     traceback: Some(&traceback),
                 });
@@ -123,7 +128,7 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "request",
             Box::new(|log, number| {
                 log.push(&proxy::Request {
-                    method: crate::symbol!("GET"),
+                    method: symbol("GET"),
                     path: "/ace/getstream",
                     duration_ms: Duration::from_millis(number),
                     status_code: 200,
@@ -135,7 +140,7 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "orchestrator health",
             Box::new(|log, number| {
                 log.push(&proxy::OrchestratorHealth {
-                    status: crate::symbol!("healthy"),
+                    status: symbol("healthy"),
                     can_provision: true,
                     recovery_eta_seconds: 0,
                     vpn_connected: true,
@@ -150,7 +155,7 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
             "stream",
             Box::new(|log, number| {
                 log.push(&proxy::StreamEvent {
-                    event_type: crate::symbol!("stream_started"),
+                    event_type: symbol("stream_started"),
                     stream_id: "dd1e67078381739d14beca697356ab76d49d1a2d",
                     engine_id: "engine-17",
                     duration_ms: Duration::from_millis(number),
@@ -170,21 +175,12 @@ fn estimate_of_lines_is_an_upper_one_and_not_more_than_twice() {
                 log.event(
                     open,
                     &[
-                        extra(
-                            crate::symbol!("number_of_streams").into(),
-                            Value::U64(number),
-                        ),
-                        extra(crate::symbol!("success").into(), Value::Bool(true)),
-                        extra(crate::symbol!("is_forwarded").into(), Value::Bool(false)),
-                        extra(crate::symbol!("last_error").into(), Value::Null),
-                        extra(
-                            crate::symbol!("mean_duration").into(),
-                            Value::F64(number as f64 / 7.0),
-                        ),
-                        extra(
-                            crate::symbol!("container").into(),
-                            Value::Text("3f9a0c7b12de"),
-                        ),
+                        extra(symbol("number_of_streams"), Value::U64(number)),
+                        extra(symbol("success"), Value::Bool(true)),
+                        extra(symbol("is_forwarded"), Value::Bool(false)),
+                        extra(symbol("last_error"), Value::Null),
+                        extra(symbol("mean_duration"), Value::F64(number as f64 / 7.0)),
+                        extra(symbol("container"), Value::Text("3f9a0c7b12de")),
                     ],
                 );
             }),

@@ -88,6 +88,8 @@ pub(crate) struct SpaceUse {
     pub(crate) lines: AtomicU64,
     /// Pressure that the disk asks for; stored by the helper.
     pub(crate) pressure: AtomicU8,
+    /// A test holds new segments back.
+    pub(crate) held: AtomicBool,
 }
 
 // Not derived: it would print every table.

@@ -15,7 +15,7 @@ use crate::gates::{GATE_K, GATE_POLICY};
 use crate::ledger::{DropReason, OFFERED, SAMPLED_OUT};
 use crate::policy::{Changed, LastStates};
 use crate::record::{Extra, FieldKind, KeepClass, Record, Sink};
-use crate::ring::{BusyGuard, RingSlot};
+use crate::ring::{BusyGuard, RingSlot, count_own};
 use crate::sampling::{KeyHash, Threshold, effective};
 
 /// Extra fields that a record may have so that the number of repeats still finds room.
@@ -43,6 +43,30 @@ pub(super) fn keeps_keyless(
     }
     left_out(core, slot, category);
     Verdict::LeaveOut
+}
+
+/// Leaves out a record of a category under pressure `k` alone and counts it, if that is all there
+/// is to it: nobody has a wish (close, doze, a ring half full), and the key, or the run of a record
+/// without one, says so. Otherwise false, and nothing has happened.
+///
+/// Inlined into the program: a call would take longer than what it does.
+#[inline(always)]
+pub(super) fn leave_out_quick(slot: &RingSlot, category: u8, k: u8, key: Option<KeyHash>) -> bool {
+    let Some(mut guard) = slot.busy.enter_quick() else {
+        return false;
+    };
+    let Some(counters) = slot.counters(category) else {
+        return false;
+    };
+    let leaves_out = match key {
+        None => slot.gaps(&mut guard).leave_out(k),
+        Some(key) => !Threshold::of_pressure(k).keeps(key.r()),
+    };
+    if leaves_out {
+        count_own(&counters[OFFERED]);
+        count_own(&counters[SAMPLED_OUT]);
+    }
+    leaves_out
 }
 
 /// Counts a record that is left out.

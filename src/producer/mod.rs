@@ -17,7 +17,7 @@ use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
 use crate::sampling::{KeyHash, Threshold};
-use decide::{keeps_keyless, left_out};
+use decide::{keeps_keyless, leave_out_quick, left_out};
 use offer::{Offer, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
@@ -121,12 +121,16 @@ impl Log {
             }
         } else if gate == GATE_OFF {
             return Outcome::Disabled;
-        } else if !R::KEYED && is_pressure(gate) {
-            return match self.verdict(ids, gate, None) {
-                Verdict::LeaveOut => Outcome::SampledOut,
-                Verdict::Keep(weight) => self.push_decided(record, extras, weight),
-                Verdict::Unknown => self.push_slow(record, extras, None),
+        } else if is_pressure(gate) {
+            let key = if R::KEYED {
+                self.key_hash(record.key_bytes())
+            } else {
+                None
             };
+            if self.leave_out(ids, gate, key) {
+                return Outcome::SampledOut;
+            }
+            return self.push_pressed(record, extras, gate, key);
         }
         self.push_slow(record, extras, None)
     }
@@ -145,17 +149,17 @@ impl Log {
             return Outcome::Disabled;
         }
         if is_pressure(gate) {
-            match self.verdict(ids, gate, Some(key)) {
-                Verdict::LeaveOut => return Outcome::SampledOut,
-                Verdict::Keep(weight) => return self.push_decided(record, &[], weight),
-                Verdict::Unknown => {}
+            if self.leave_out(ids, gate, Some(key)) {
+                return Outcome::SampledOut;
             }
+            return self.push_pressed(record, &[], gate, Some(key));
         }
         self.push_slow(record, &[], Some(key))
     }
 
     /// The hash of a correlation key in this session, for [`push_keyed`](Self::push_keyed).
     /// `None` for an empty key.
+    #[inline(never)]
     pub fn key_hash(&self, key: &[u8]) -> Option<KeyHash> {
         KeyHash::new(key, self.core.as_ref().map_or(0, |core| core.salt))
     }
@@ -172,6 +176,9 @@ impl Log {
             return Outcome::Disabled;
         }
         if !R::KEYED && is_pressure(gate) {
+            if self.leave_out(ids, gate, None) {
+                return Outcome::SampledOut;
+            }
             match self.verdict(ids, gate, None) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
                 Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
@@ -209,8 +216,38 @@ impl Log {
         gates[ids as usize % SCHEMAS_MAX].load(Acquire)
     }
 
-    /// Decides about a record of a category that is under pressure and has no policy: one that is
-    /// left out costs no more than this. One copy for all record types.
+    /// Leaves out a record of a category that is under pressure and has no policy, and counts it:
+    /// it costs no more than this. False: [`verdict`](Self::verdict) decides.
+    #[inline(always)]
+    fn leave_out(&self, ids: u32, gate: u8, key: Option<KeyHash>) -> bool {
+        if let Some(core) = &self.core
+            && let Some(slot) = local::fast_slot(core)
+        {
+            return leave_out_quick(slot, (ids >> 16) as u8, gate & GATE_K, key);
+        }
+        false
+    }
+
+    /// A record under pressure that was not left out at once.
+    #[cold]
+    #[inline(never)]
+    fn push_pressed<R: Record>(
+        &self,
+        record: R,
+        extras: &[Extra<'_>],
+        gate: u8,
+        key: Option<KeyHash>,
+    ) -> Outcome {
+        match self.verdict(record.schema().packed_ids(), gate, key) {
+            Verdict::LeaveOut => Outcome::SampledOut,
+            Verdict::Keep(weight) => self.push_decided(record, extras, weight),
+            Verdict::Unknown => self.push_slow(record, extras, key),
+        }
+    }
+
+    /// Decides about a record of a category that was under pressure and had no policy a moment ago.
+    /// One copy for all record types.
+    #[cold]
     #[inline(never)]
     fn verdict(&self, ids: u32, gate: u8, key: Option<KeyHash>) -> Verdict {
         let k = gate & GATE_K;

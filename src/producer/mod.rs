@@ -16,9 +16,10 @@ use crate::gates::{GATE_K, GATE_OFF, GATE_ON};
 use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
+use crate::ring::Observation;
 use crate::sampling::{KeyHash, Threshold};
 use decide::{keeps_keyless, left_out};
-use offer::{Offer, push_described};
+use offer::{Offer, observation_of, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl Log {
         } else if gate == GATE_OFF {
             return Outcome::Disabled;
         } else if !R::KEYED && is_pressure(gate) {
-            return match self.verdict(ids, gate, None) {
+            return match self.verdict_of(&record, ids, gate, None) {
                 Verdict::LeaveOut => Outcome::SampledOut,
                 Verdict::Keep(weight) => self.push_decided(record, extras, weight),
                 Verdict::Unknown => self.push_slow(record, extras, None),
@@ -145,7 +146,7 @@ impl Log {
             return Outcome::Disabled;
         }
         if is_pressure(gate) {
-            match self.verdict(ids, gate, Some(key)) {
+            match self.verdict_of(&record, ids, gate, Some(key)) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
                 Verdict::Keep(weight) => return self.push_decided(record, &[], weight),
                 Verdict::Unknown => {}
@@ -162,7 +163,7 @@ impl Log {
 
     /// Offers the record that `make` returns. While recording or the category is switched off,
     /// `make` is not called: the record costs one load, not its arguments. Nor is it for a record
-    /// without a key that pressure leaves out. (It is called for the first record of its type,
+    /// without a key and without a duration that pressure leaves out. (It is called for the first record of its type,
     /// after close and in a forked child.)
     #[inline(always)]
     pub fn push_lazy<R: Record + Declared>(&self, make: impl FnOnce() -> R) -> Outcome {
@@ -171,7 +172,7 @@ impl Log {
         if gate == GATE_OFF {
             return Outcome::Disabled;
         }
-        if !R::KEYED && is_pressure(gate) {
+        if !R::KEYED && !R::OBSERVED && is_pressure(gate) {
             match self.verdict(ids, gate, None) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
                 Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
@@ -210,9 +211,47 @@ impl Log {
     }
 
     /// Decides about a record of a category that is under pressure and has no policy: one that is
-    /// left out costs no more than this. One copy for all record types.
+    /// left out costs no more than this.
+    #[inline(always)]
+    fn verdict_of<R: Record>(
+        &self,
+        record: &R,
+        ids: u32,
+        gate: u8,
+        key: Option<KeyHash>,
+    ) -> Verdict {
+        match observation_of(record, ids as u16) {
+            None => self.verdict(ids, gate, key),
+            Some(observation) => self.verdict_observed(ids, gate, key, observation),
+        }
+    }
+
+    /// One copy for all record types without a duration.
     #[inline(never)]
     fn verdict(&self, ids: u32, gate: u8, key: Option<KeyHash>) -> Verdict {
+        self.judge(ids, gate, key, None)
+    }
+
+    /// One copy for all others.
+    #[inline(never)]
+    fn verdict_observed(
+        &self,
+        ids: u32,
+        gate: u8,
+        key: Option<KeyHash>,
+        observation: Observation,
+    ) -> Verdict {
+        self.judge(ids, gate, key, Some(observation))
+    }
+
+    #[inline(always)]
+    fn judge(
+        &self,
+        ids: u32,
+        gate: u8,
+        key: Option<KeyHash>,
+        observation: Option<Observation>,
+    ) -> Verdict {
         let k = gate & GATE_K;
         let Some(core) = &self.core else {
             return Verdict::Unknown;
@@ -225,10 +264,10 @@ impl Log {
         };
         let category = (ids >> 16) as u8;
         match key {
-            None => keeps_keyless(core, slot, &mut guard, category, k),
+            None => keeps_keyless(core, slot, &mut guard, category, k, observation),
             Some(key) if Threshold::of_pressure(k).keeps(key.r()) => Verdict::Keep(k),
             Some(_) => {
-                left_out(core, slot, category);
+                left_out(core, slot, category, observation);
                 Verdict::LeaveOut
             }
         }

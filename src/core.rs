@@ -1,6 +1,7 @@
 //! What the handles, the writer and the helper of one session share.
 
 mod books;
+mod operations;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
@@ -16,7 +17,7 @@ use crate::record::{
     CATEGORIES_MAX, KeepClass, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol,
     category_name, schema, schemas_end,
 };
-use crate::ring::Storage;
+use crate::ring::{Observation, Storage};
 use crate::segment::entry::Entry;
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
@@ -318,12 +319,20 @@ impl Core {
     /// Counts a record that was offered and dropped without a ring. False when the session is
     /// closing: the record is outside of the ledger then.
     #[cold]
-    pub(crate) fn count_dropped(&self, category: u8, reason: DropReason) -> bool {
+    pub(crate) fn count_dropped(
+        &self,
+        category: u8,
+        reason: DropReason,
+        observation: Option<Observation>,
+    ) -> bool {
         let Some(_inside) = self.enter_without_ring() else {
             return false;
         };
         self.storage.count_shared(category, OFFERED);
         self.storage.count_shared(category, reason.counter());
+        if let Some(observation) = observation {
+            self.storage.aggregates.observe_shared(observation);
+        }
         true
     }
 

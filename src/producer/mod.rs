@@ -16,9 +16,10 @@ use crate::gates::{GATE_K, GATE_OFF, GATE_ON};
 use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
+use crate::ring::Observation;
 use crate::sampling::{KeyHash, Threshold};
 use decide::{keeps_keyless, leave_out_quick, left_out};
-use offer::{Offer, push_described};
+use offer::{Offer, observation_of, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +128,8 @@ impl Log {
             } else {
                 None
             };
-            if self.leave_out(ids, gate, key) {
+            let observation = observation_of(&record, ids as u16);
+            if self.leave_out(ids, gate, key, observation) {
                 return Outcome::SampledOut;
             }
             return self.push_pressed(record, extras, gate, key);
@@ -149,7 +151,8 @@ impl Log {
             return Outcome::Disabled;
         }
         if is_pressure(gate) {
-            if self.leave_out(ids, gate, Some(key)) {
+            let observation = observation_of(&record, ids as u16);
+            if self.leave_out(ids, gate, Some(key), observation) {
                 return Outcome::SampledOut;
             }
             return self.push_pressed(record, &[], gate, Some(key));
@@ -166,8 +169,8 @@ impl Log {
 
     /// Offers the record that `make` returns. While recording or the category is switched off,
     /// `make` is not called: the record costs one load, not its arguments. Nor is it for a record
-    /// without a key that pressure leaves out. (It is called for the first record of its type,
-    /// after close and in a forked child.)
+    /// without a key and without a duration that pressure leaves out. (It is called for the first
+    /// record of its type, after close and in a forked child.)
     #[inline(always)]
     pub fn push_lazy<R: Record + Declared>(&self, make: impl FnOnce() -> R) -> Outcome {
         let ids = R::declared().packed_ids();
@@ -175,11 +178,11 @@ impl Log {
         if gate == GATE_OFF {
             return Outcome::Disabled;
         }
-        if !R::KEYED && is_pressure(gate) {
-            if self.leave_out(ids, gate, None) {
+        if !R::KEYED && !R::OBSERVED && is_pressure(gate) {
+            if self.leave_out(ids, gate, None, None) {
                 return Outcome::SampledOut;
             }
-            match self.verdict(ids, gate, None) {
+            match self.verdict(ids, gate, None, None) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
                 Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
                 Verdict::Unknown => {}
@@ -219,11 +222,18 @@ impl Log {
     /// Leaves out a record of a category that is under pressure and has no policy, and counts it:
     /// it costs no more than this. False: [`verdict`](Self::verdict) decides.
     #[inline(always)]
-    fn leave_out(&self, ids: u32, gate: u8, key: Option<KeyHash>) -> bool {
+    fn leave_out(
+        &self,
+        ids: u32,
+        gate: u8,
+        key: Option<KeyHash>,
+        observation: Option<Observation>,
+    ) -> bool {
         if let Some(core) = &self.core
             && let Some(slot) = local::fast_slot(core)
         {
-            return leave_out_quick(slot, (ids >> 16) as u8, gate & GATE_K, key);
+            let (category, k) = ((ids >> 16) as u8, gate & GATE_K);
+            return leave_out_quick(core, slot, category, k, key, observation);
         }
         false
     }
@@ -238,7 +248,9 @@ impl Log {
         gate: u8,
         key: Option<KeyHash>,
     ) -> Outcome {
-        match self.verdict(record.schema().packed_ids(), gate, key) {
+        let ids = record.schema().packed_ids();
+        let observation = observation_of(&record, ids as u16);
+        match self.verdict(ids, gate, key, observation) {
             Verdict::LeaveOut => Outcome::SampledOut,
             Verdict::Keep(weight) => self.push_decided(record, extras, weight),
             Verdict::Unknown => self.push_slow(record, extras, key),
@@ -249,7 +261,13 @@ impl Log {
     /// One copy for all record types.
     #[cold]
     #[inline(never)]
-    fn verdict(&self, ids: u32, gate: u8, key: Option<KeyHash>) -> Verdict {
+    fn verdict(
+        &self,
+        ids: u32,
+        gate: u8,
+        key: Option<KeyHash>,
+        observation: Option<Observation>,
+    ) -> Verdict {
         let k = gate & GATE_K;
         let Some(core) = &self.core else {
             return Verdict::Unknown;
@@ -262,10 +280,10 @@ impl Log {
         };
         let category = (ids >> 16) as u8;
         match key {
-            None => keeps_keyless(core, slot, &mut guard, category, k),
+            None => keeps_keyless(core, slot, &mut guard, category, k, observation),
             Some(key) if Threshold::of_pressure(k).keeps(key.r()) => Verdict::Keep(k),
             Some(_) => {
-                left_out(core, slot, category);
+                left_out(core, slot, category, observation);
                 Verdict::LeaveOut
             }
         }

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group};
-use stormlog::record::{Category, Extra, ShortText, Symbol};
+use stormlog::record::{Category, DurationMs, Extra, ShortText, Symbol};
 use stormlog::{Conversion, Log, Outcome, Session};
 
 stormlog::record! {
@@ -29,6 +29,17 @@ stormlog::record! {
         operation: Symbol,
         port: u16,
         value: f64,
+        ok: bool,
+    }
+}
+
+stormlog::record! {
+    /// Record A with a duration, which is aggregated per operation.
+    struct Timed in "bench" keep Sampled {
+        operation: Symbol,
+        id: ShortText<12>,
+        port: u16,
+        duration_ms: DurationMs<2>,
         ok: bool,
     }
 }
@@ -121,6 +132,16 @@ fn push_fixed(log: &Log, number: u64) -> Outcome {
     })
 }
 
+fn push_timed(log: &Log, number: u64) -> Outcome {
+    log.push(&Timed {
+        operation: stormlog::symbol!("bench_operation"),
+        id: black_box("0123456789ab"),
+        port: number as u16,
+        duration_ms: Duration::from_nanos(number * 1000),
+        ok: true,
+    })
+}
+
 fn push_open(log: &Log, open: Category, number: u64) -> Outcome {
     let extras = [
         Extra::new("number", number),
@@ -162,6 +183,13 @@ fn hot_path(criterion: &mut Criterion) {
         bencher.iter_custom(|n| {
             timed(&session, n, |number| {
                 black_box(push_fixed(&log, number));
+            })
+        });
+    });
+    group.bench_function("timed", |bencher| {
+        bencher.iter_custom(|n| {
+            timed(&session, n, |number| {
+                black_box(push_timed(&log, number));
             })
         });
     });
@@ -213,6 +241,11 @@ fn probe_fixed(log: &Log, number: u64) -> Outcome {
 }
 
 #[inline(never)]
+fn probe_timed(log: &Log, number: u64) -> Outcome {
+    push_timed(log, number)
+}
+
+#[inline(never)]
 fn probe_open(log: &Log, open: Category, number: u64) -> Outcome {
     push_open(log, open, number)
 }
@@ -226,9 +259,10 @@ fn probe(count: u64) {
         let outcomes = [
             probe_a(&log, number),
             probe_fixed(&log, number),
+            probe_timed(&log, number),
             probe_open(&log, open, number),
         ];
-        assert_eq!(outcomes, [Outcome::Kept; 3], "the writer keeps up");
+        assert_eq!(outcomes, [Outcome::Kept; 4], "the writer keeps up");
         if number % 1000 == 0 {
             session.flush().expect("the writer runs");
         }

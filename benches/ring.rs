@@ -42,7 +42,10 @@ fn push(log: &Log, number: u64) -> Outcome {
 /// Time from the first push to the last record in a segment.
 fn round(threads: u64, records: u64) -> Duration {
     let dir = std::env::temp_dir().join(format!("stormlog-ring-{}", std::process::id()));
-    let builder = Session::builder().dir(&dir).conversion(Conversion::Later);
+    let builder = Session::builder()
+        .dir(&dir)
+        .conversion(Conversion::Later)
+        .sampling(false);
     let session = builder
         .start()
         .expect("the temporary directory can be written");

@@ -1,6 +1,7 @@
 //! What the handles, the writer and the helper of one session share.
 
 mod books;
+mod operations;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
@@ -16,7 +17,7 @@ use crate::record::{
     CATEGORIES_MAX, KeepClass, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol,
     category_name, schema, schemas_end,
 };
-use crate::ring::Storage;
+use crate::ring::{Observation, Storage};
 use crate::segment::entry::Entry;
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
@@ -96,6 +97,8 @@ pub(crate) struct SpaceUse {
     pub(crate) lines_max: AtomicU64,
     /// Pressure that the disk asks for; stored by the helper.
     pub(crate) pressure: AtomicU8,
+    /// A test holds new segments back.
+    pub(crate) held: AtomicBool,
 }
 
 impl Default for SpaceUse {
@@ -110,6 +113,7 @@ impl Default for SpaceUse {
             always_lines: zero(),
             lines_max: AtomicU64::new(u64::MAX),
             pressure: AtomicU8::new(0),
+            held: AtomicBool::new(false),
         }
     }
 }
@@ -340,12 +344,20 @@ impl Core {
     /// Counts a record that was offered and dropped without a ring. False when the session is
     /// closing: the record is outside of the ledger then.
     #[cold]
-    pub(crate) fn count_dropped(&self, category: u8, reason: DropReason) -> bool {
+    pub(crate) fn count_dropped(
+        &self,
+        category: u8,
+        reason: DropReason,
+        observation: Option<Observation>,
+    ) -> bool {
         let Some(_inside) = self.enter_without_ring() else {
             return false;
         };
         self.storage.count_shared(category, OFFERED);
         self.storage.count_shared(category, reason.counter());
+        if let Some(observation) = observation {
+            self.storage.aggregates.observe_shared(observation);
+        }
         true
     }
 

@@ -58,6 +58,7 @@ extern crate self as stormlog;
 mod config;
 pub mod convert;
 mod core;
+pub mod durations;
 pub mod error;
 mod gates;
 pub mod ledger;

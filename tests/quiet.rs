@@ -3,11 +3,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use stormlog::ledger::DropReason;
 use stormlog::record::{Category, Extra, ShortText, Symbol};
-use stormlog::{Log, Outcome, Session};
+use stormlog::{CloseReport, Log, Outcome, Session};
 
 stormlog::record! {
     struct Quiet in "performance" keep Sampled {
@@ -15,6 +16,10 @@ stormlog::record! {
         id: ShortText<12>,
         number: u64,
     }
+}
+
+stormlog::record! {
+    struct Stress in "stress" keep Always { number: u64 }
 }
 
 stormlog::record! {
@@ -141,6 +146,111 @@ fn full_rings_do_not_make_producers_wait() {
     }
 }
 
+/// `Always` records of one thread that headroom and spill have room for in any case: the spill of
+/// a session with the default settings has 2,048 slots, and at most three threads push.
+const STRESS_KEPT: u64 = 600;
+/// And so many of each that have none.
+const STRESS_LOST: u64 = 100;
+
+fn stress(log: &Log, number: u64) -> Outcome {
+    log.push(&Stress { number })
+}
+
+/// How long the writer stands still: `STORMLOG_STALL_MS`, else as long as the pushes take.
+fn stall() -> Duration {
+    let ms = std::env::var("STORMLOG_STALL_MS").map_or(0, |ms| ms.parse().unwrap());
+    Duration::from_millis(ms)
+}
+
+/// Full load on a ring that nobody drains, at least until `is_over`: the fixed number of normal
+/// records fills the ring several times. `Always` records among them, as many as are promised a
+/// place, and then more than there is room for. Returns the normal records and the lost ones.
+///
+/// Neither waits, allocates or looks at a clock: it runs under a filter that forbids syscalls.
+fn storm(log: &Log, is_over: &AtomicU32) -> (u64, u64) {
+    const NORMAL: u64 = 100_000;
+    let mut normal = 0;
+    while normal < NORMAL || is_over.load(Ordering::Acquire) == 0 {
+        let kept =
+            normal % (NORMAL / STRESS_KEPT) == 0 && normal / (NORMAL / STRESS_KEPT) < STRESS_KEPT;
+        if kept {
+            assert_eq!(stress(log, normal), Outcome::Kept, "lost within the budget");
+        }
+        let outcome = push(log, normal);
+        assert!(
+            matches!(
+                outcome,
+                Outcome::Kept | Outcome::SampledOut | Outcome::Dropped(DropReason::RingFull)
+            ),
+            "{outcome:?}"
+        );
+        normal += 1;
+    }
+    let mut number = normal;
+    while stress(log, number) == Outcome::Kept {
+        number += 1;
+    }
+    for _ in 1..STRESS_LOST {
+        let outcome = stress(log, number);
+        assert_eq!(outcome, Outcome::Dropped(DropReason::AlwaysBudget));
+    }
+    (normal, STRESS_LOST)
+}
+
+/// What the ledger must say after storms.
+fn check_storms(report: &CloseReport, normal: u64, lost: u64) {
+    assert!(report.ledger.is_exact());
+    let account = report.ledger.categories["performance"];
+    assert_eq!(account.offered(), normal);
+    assert_eq!(
+        account.dropped_total(),
+        account.dropped(DropReason::RingFull)
+    );
+    assert!(account.sampled_out() > 0, "the rings react");
+    let account = report.ledger.categories["stress"];
+    assert_eq!(account.dropped(DropReason::AlwaysBudget), lost);
+    assert_eq!(account.dropped_total(), lost);
+    assert_eq!((report.always_lost, report.always_waits), (lost, 0));
+    let sentence =
+        format!("{lost} records that must always be kept were lost: {lost} always_budget");
+    assert_eq!(report.faults, [sentence]);
+}
+
+/// The writer stands still under full load. Nobody waits for it; `Always` records find the room
+/// that is stated, and past it every loss is counted.
+#[test]
+fn a_writer_that_stands_still_makes_no_producer_wait() {
+    const THREADS: u64 = 3;
+    let temp = tempfile::tempdir().unwrap();
+    let builder = Session::builder().dir(temp.path());
+    let session = builder.always_wait_max(Duration::ZERO).start().unwrap();
+    let is_over = AtomicU32::new(0);
+    session.pause_writer();
+    let counts: Vec<(u64, u64, u64)> = std::thread::scope(|scope| {
+        let spawn = |_| {
+            let (log, is_over) = (session.log(), &is_over);
+            scope.spawn(move || {
+                push(&log, 0);
+                let before = voluntary_switches();
+                let (normal, lost) = storm(&log, is_over);
+                (voluntary_switches() - before, normal + 1, lost)
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(spawn).collect();
+        std::thread::sleep(stall());
+        is_over.store(1, Ordering::Release);
+        let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+        joined.collect()
+    });
+    session.resume_writer();
+    let report = session.close().unwrap();
+    let normal = counts.iter().map(|count| count.1).sum();
+    check_storms(&report, normal, THREADS * STRESS_LOST);
+    for (switches, ..) in counts {
+        assert!(switches <= report.wakes, "a producer waited");
+    }
+}
+
 const CHILD: &str = "STORMLOG_TEST_SECCOMP_CHILD";
 
 /// A child whose producer thread may make no syscall at all: the kernel kills it at the first.
@@ -195,44 +305,107 @@ fn forbid_syscalls() -> bool {
     promised == 0 && filtered == 0
 }
 
-/// How far the thread under the filter is: 1 done, 2 not started.
-static DONE: AtomicU32 = AtomicU32::new(0);
-
-/// Not a test of its own: see `producers_make_no_syscall`.
+/// The same while the writer stands still: two threads under the filter fill their rings and the
+/// spill, and lose what has no room.
 #[test]
-fn child_without_syscalls() {
-    if std::env::var_os(CHILD).is_none() {
+fn producers_make_no_syscall_while_the_writer_stands_still() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_without_syscalls", "--nocapture"])
+        .env(CHILD, "storm")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    if text.contains("seccomp refused") {
+        println!("skipped: this kernel has no seccomp filters");
         return;
     }
-    let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder().dir(temp.path()).start().unwrap();
-    let open = Category::named("vpn").unwrap();
-    let log = session.log();
+    assert!(text.contains("0 wakes"), "{:?}\n{text}", output.status);
+}
+
+/// Threads under the filter that are done.
+static DONE: AtomicU32 = AtomicU32::new(0);
+/// Added for one that could not start.
+const REFUSED: u32 = 1000;
+
+/// Calls `produce` on a thread that may make no syscall, and says in [`DONE`] that it has returned.
+fn spawn_under_filter(produce: impl FnOnce() + Send + 'static) {
     std::thread::spawn(move || {
         if !forbid_syscalls() {
-            DONE.store(2, Ordering::Release);
+            DONE.fetch_add(REFUSED, Ordering::AcqRel);
             return;
         }
-        push_all_kinds(&log, open, 500);
-        DONE.store(1, Ordering::Release);
+        produce();
+        DONE.fetch_add(1, Ordering::AcqRel);
         // To leave, the thread would need the kernel.
         loop {
             std::hint::spin_loop();
         }
     });
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while DONE.load(Ordering::Acquire) == 0 && Instant::now() < deadline {
+}
+
+/// Waits until so many threads under the filter are done; false when one was killed.
+fn wait_for(threads: u32) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(30) + stall();
+    while DONE.load(Ordering::Acquire) < threads && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
     match DONE.load(Ordering::Acquire) {
-        1 => {
-            let report = session.close().unwrap();
-            let written = |name: &str| report.ledger.categories[name].written();
-            println!("{} + {} written", written("performance"), written("vpn"));
-        }
-        2 => println!("seccomp refused"),
-        _ => println!("the producer was killed"),
+        REFUSED.. => println!("seccomp refused"),
+        done if done < threads => println!("a producer was killed"),
+        _ => return true,
+    }
+    false
+}
+
+/// Not a test of its own: see `producers_make_no_syscall` and the one after it.
+#[test]
+fn child_without_syscalls() {
+    let Ok(what) = std::env::var(CHILD) else {
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let builder = Session::builder().dir(temp.path());
+    let session = builder.always_wait_max(Duration::ZERO).start().unwrap();
+    if what == "storm" {
+        storm_without_syscalls(session);
+    } else {
+        push_without_syscalls(session);
     }
     drop(temp);
     std::process::exit(0);
+}
+
+fn push_without_syscalls(session: Session) {
+    let open = Category::named("vpn").unwrap();
+    let log = session.log();
+    spawn_under_filter(move || push_all_kinds(&log, open, 500));
+    if wait_for(1) {
+        let report = session.close().unwrap();
+        let written = |name: &str| report.ledger.categories[name].written();
+        println!("{} + {} written", written("performance"), written("vpn"));
+    }
+}
+
+fn storm_without_syscalls(session: Session) {
+    static IS_OVER: AtomicU32 = AtomicU32::new(0);
+    static NORMAL: AtomicU64 = AtomicU64::new(0);
+    static LOST: AtomicU64 = AtomicU64::new(0);
+    session.pause_writer();
+    for _ in 0..2 {
+        let log = session.log();
+        spawn_under_filter(move || {
+            let (normal, lost) = storm(&log, &IS_OVER);
+            NORMAL.fetch_add(normal, Ordering::AcqRel);
+            LOST.fetch_add(lost, Ordering::AcqRel);
+        });
+    }
+    std::thread::sleep(stall());
+    IS_OVER.store(1, Ordering::Release);
+    if wait_for(2) {
+        session.resume_writer();
+        let report = session.close().unwrap();
+        let [normal, lost] = [&NORMAL, &LOST].map(|count| count.load(Ordering::Acquire));
+        check_storms(&report, normal, lost);
+        println!("{} wakes", report.wakes);
+    }
 }

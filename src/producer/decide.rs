@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::offer::Offer;
+use super::offer::{Offer, observe};
 use super::{Outcome, Verdict};
 use crate::core::Core;
 use crate::gates::{GATE_K, GATE_POLICY};
 use crate::ledger::{DropReason, OFFERED, SAMPLED_OUT};
 use crate::policy::{Changed, LastStates};
 use crate::record::{Extra, FieldKind, KeepClass, Record, Sink};
-use crate::ring::{BusyGuard, RingSlot};
+use crate::ring::{BusyGuard, Observation, RingSlot, count_own};
 use crate::sampling::{KeyHash, Threshold, effective};
 
 /// Extra fields that a record may have so that the number of repeats still finds room.
@@ -36,18 +36,66 @@ pub(super) fn keeps_keyless(
     guard: &mut BusyGuard<'_>,
     category: u8,
     k: u8,
+    observation: Option<Observation>,
 ) -> Verdict {
     let k = k.max(local_pressure(core, slot));
     if slot.gaps(guard).keeps(k) {
         return Verdict::Keep(k);
     }
-    left_out(core, slot, category);
+    left_out(core, slot, category, observation);
     Verdict::LeaveOut
 }
 
+/// Leaves out a record of a category under pressure `k` alone and counts it, if that is all there
+/// is to it: nobody has a wish (close, doze, a ring half full), and the key, or the run of a record
+/// without one, says so. Otherwise false, and nothing has happened.
+///
+/// Inlined into the program: a call would take longer than what it does.
+#[inline(always)]
+pub(super) fn leave_out_quick(
+    core: &Core,
+    slot: &RingSlot,
+    category: u8,
+    k: u8,
+    key: Option<KeyHash>,
+    observation: Option<Observation>,
+) -> bool {
+    let Some(mut guard) = slot.busy.enter_quick() else {
+        return false;
+    };
+    let Some(counters) = slot.counters(category) else {
+        return false;
+    };
+    let cell = match observation {
+        None => None,
+        Some(observation) => match core.storage.aggregates.quick_cell(slot, observation.key) {
+            None => return false,
+            Some(cell) => Some((cell, observation.ns)),
+        },
+    };
+    let leaves_out = match key {
+        None => slot.gaps(&mut guard).leave_out(k),
+        Some(key) => !Threshold::of_pressure(k).keeps(key.r()),
+    };
+    if leaves_out {
+        count_own(&counters[OFFERED]);
+        if let Some((cell, ns)) = cell {
+            cell.observe_own(ns);
+        }
+        count_own(&counters[SAMPLED_OUT]);
+    }
+    leaves_out
+}
+
 /// Counts a record that is left out.
-pub(super) fn left_out(core: &Core, slot: &RingSlot, category: u8) {
+pub(super) fn left_out(
+    core: &Core,
+    slot: &RingSlot,
+    category: u8,
+    observation: Option<Observation>,
+) {
     core.storage.count(slot, category, OFFERED);
+    observe(core, slot, observation);
     core.storage.count(slot, category, SAMPLED_OUT);
 }
 
@@ -82,13 +130,13 @@ fn fill_pressure(used: u64, capacity: u64) -> u8 {
     parts.saturating_sub(15).min(15) as u8
 }
 
-fn dropped(core: &Core, slot: &RingSlot, category: u8, reason: DropReason) -> Outcome {
-    core.storage.count(slot, category, OFFERED);
-    core.storage.count(slot, category, reason.counter());
-    Outcome::Dropped(reason)
-}
-
 impl<R: Record> Offer<'_, R> {
+    fn dropped(&self, core: &Core, slot: &RingSlot, reason: DropReason) -> Outcome {
+        self.count_offered(core, slot);
+        core.storage.count(slot, self.category, reason.counter());
+        Outcome::Dropped(reason)
+    }
+
     /// Decides about the record and sets its weight. `Err`: it goes no further, and is counted.
     pub(super) fn decide<'c>(
         &mut self,
@@ -105,10 +153,10 @@ impl<R: Record> Offer<'_, R> {
         let class = core.keep_class(self.category, self.record.keep());
         if class == KeepClass::Sampled {
             if gate & GATE_POLICY != 0 && core.is_shedding() {
-                return Err(dropped(core, slot, self.category, DropReason::Disk));
+                return Err(self.dropped(core, slot, DropReason::Disk));
             }
             if !self.sample(core, slot, guard, gate & GATE_K, local) {
-                left_out(core, slot, self.category);
+                left_out(core, slot, self.category, self.observation());
                 return Err(Outcome::SampledOut);
             }
         }
@@ -118,7 +166,7 @@ impl<R: Record> Offer<'_, R> {
             Some(states) => {
                 let (name, state) = fingerprint(&self.record, self.extras, self.schema);
                 let Some(changed) = states.look(name, state) else {
-                    return Err(dropped(core, slot, self.category, DropReason::Repeat));
+                    return Err(self.dropped(core, slot, DropReason::Repeat));
                 };
                 Some(Change { states, changed })
             }
@@ -129,7 +177,7 @@ impl<R: Record> Offer<'_, R> {
             if let Some(Change { states, changed }) = change {
                 states.not_told(changed);
             }
-            return Err(dropped(core, slot, self.category, DropReason::RateLimit));
+            return Err(self.dropped(core, slot, DropReason::RateLimit));
         }
         Ok(change)
     }

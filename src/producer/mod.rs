@@ -16,9 +16,10 @@ use crate::gates::{GATE_K, GATE_OFF, GATE_ON};
 use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
+use crate::ring::Observation;
 use crate::sampling::{KeyHash, Threshold};
-use decide::{keeps_keyless, left_out};
-use offer::{Offer, push_described};
+use decide::{keeps_keyless, leave_out_quick, left_out};
+use offer::{Offer, observation_of, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +122,17 @@ impl Log {
             }
         } else if gate == GATE_OFF {
             return Outcome::Disabled;
-        } else if !R::KEYED && is_pressure(gate) {
-            return match self.verdict(ids, gate, None) {
-                Verdict::LeaveOut => Outcome::SampledOut,
-                Verdict::Keep(weight) => self.push_decided(record, extras, weight),
-                Verdict::Unknown => self.push_slow(record, extras, None),
+        } else if is_pressure(gate) {
+            let key = if R::KEYED {
+                self.key_hash(record.key_bytes())
+            } else {
+                None
             };
+            let observation = observation_of(&record, ids as u16);
+            if self.leave_out(ids, gate, key, observation) {
+                return Outcome::SampledOut;
+            }
+            return self.push_pressed(record, extras, gate, key);
         }
         self.push_slow(record, extras, None)
     }
@@ -145,25 +151,26 @@ impl Log {
             return Outcome::Disabled;
         }
         if is_pressure(gate) {
-            match self.verdict(ids, gate, Some(key)) {
-                Verdict::LeaveOut => return Outcome::SampledOut,
-                Verdict::Keep(weight) => return self.push_decided(record, &[], weight),
-                Verdict::Unknown => {}
+            let observation = observation_of(&record, ids as u16);
+            if self.leave_out(ids, gate, Some(key), observation) {
+                return Outcome::SampledOut;
             }
+            return self.push_pressed(record, &[], gate, Some(key));
         }
         self.push_slow(record, &[], Some(key))
     }
 
     /// The hash of a correlation key in this session, for [`push_keyed`](Self::push_keyed).
     /// `None` for an empty key.
+    #[inline(never)]
     pub fn key_hash(&self, key: &[u8]) -> Option<KeyHash> {
         KeyHash::new(key, self.core.as_ref().map_or(0, |core| core.salt))
     }
 
     /// Offers the record that `make` returns. While recording or the category is switched off,
     /// `make` is not called: the record costs one load, not its arguments. Nor is it for a record
-    /// without a key that pressure leaves out. (It is called for the first record of its type,
-    /// after close and in a forked child.)
+    /// without a key and without a duration that pressure leaves out. (It is called for the first
+    /// record of its type, after close and in a forked child.)
     #[inline(always)]
     pub fn push_lazy<R: Record + Declared>(&self, make: impl FnOnce() -> R) -> Outcome {
         let ids = R::declared().packed_ids();
@@ -171,8 +178,11 @@ impl Log {
         if gate == GATE_OFF {
             return Outcome::Disabled;
         }
-        if !R::KEYED && is_pressure(gate) {
-            match self.verdict(ids, gate, None) {
+        if !R::KEYED && !R::OBSERVED && is_pressure(gate) {
+            if self.leave_out(ids, gate, None, None) {
+                return Outcome::SampledOut;
+            }
+            match self.verdict(ids, gate, None, None) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
                 Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
                 Verdict::Unknown => {}
@@ -209,10 +219,55 @@ impl Log {
         gates[ids as usize % SCHEMAS_MAX].load(Acquire)
     }
 
-    /// Decides about a record of a category that is under pressure and has no policy: one that is
-    /// left out costs no more than this. One copy for all record types.
+    /// Leaves out a record of a category that is under pressure and has no policy, and counts it:
+    /// it costs no more than this. False: [`verdict`](Self::verdict) decides.
+    #[inline(always)]
+    fn leave_out(
+        &self,
+        ids: u32,
+        gate: u8,
+        key: Option<KeyHash>,
+        observation: Option<Observation>,
+    ) -> bool {
+        if let Some(core) = &self.core
+            && let Some(slot) = local::fast_slot(core)
+        {
+            let (category, k) = ((ids >> 16) as u8, gate & GATE_K);
+            return leave_out_quick(core, slot, category, k, key, observation);
+        }
+        false
+    }
+
+    /// A record under pressure that was not left out at once.
+    #[cold]
     #[inline(never)]
-    fn verdict(&self, ids: u32, gate: u8, key: Option<KeyHash>) -> Verdict {
+    fn push_pressed<R: Record>(
+        &self,
+        record: R,
+        extras: &[Extra<'_>],
+        gate: u8,
+        key: Option<KeyHash>,
+    ) -> Outcome {
+        let ids = record.schema().packed_ids();
+        let observation = observation_of(&record, ids as u16);
+        match self.verdict(ids, gate, key, observation) {
+            Verdict::LeaveOut => Outcome::SampledOut,
+            Verdict::Keep(weight) => self.push_decided(record, extras, weight),
+            Verdict::Unknown => self.push_slow(record, extras, key),
+        }
+    }
+
+    /// Decides about a record of a category that was under pressure and had no policy a moment ago.
+    /// One copy for all record types.
+    #[cold]
+    #[inline(never)]
+    fn verdict(
+        &self,
+        ids: u32,
+        gate: u8,
+        key: Option<KeyHash>,
+        observation: Option<Observation>,
+    ) -> Verdict {
         let k = gate & GATE_K;
         let Some(core) = &self.core else {
             return Verdict::Unknown;
@@ -225,10 +280,10 @@ impl Log {
         };
         let category = (ids >> 16) as u8;
         match key {
-            None => keeps_keyless(core, slot, &mut guard, category, k),
+            None => keeps_keyless(core, slot, &mut guard, category, k, observation),
             Some(key) if Threshold::of_pressure(k).keeps(key.r()) => Verdict::Keep(k),
             Some(_) => {
-                left_out(core, slot, category);
+                left_out(core, slot, category, observation);
                 Verdict::LeaveOut
             }
         }

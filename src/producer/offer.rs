@@ -15,19 +15,43 @@ use crate::record::{
     Record, RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes, extras_cut,
     write_extras,
 };
-use crate::ring::{self, BusyGuard, Refused, RingSlot};
+use crate::ring::{self, BusyGuard, Observation, Refused, RingSlot};
 use crate::sampling::KeyHash;
 
 /// Counts a record that has no ring to be counted in.
 #[cold]
-fn dropped(core: &Core, category: u8, keep: KeepClass, reason: DropReason) -> Outcome {
-    if core.count_dropped(category, reason) {
+fn dropped(
+    core: &Core,
+    category: u8,
+    keep: KeepClass,
+    reason: DropReason,
+    observation: Option<Observation>,
+) -> Outcome {
+    if core.count_dropped(category, reason, observation) {
         if keep == KeepClass::Always {
             core.losses.count_lost(reason, 1);
         }
         Outcome::Dropped(reason)
     } else {
         Outcome::Closed
+    }
+}
+
+/// What the duration aggregates count of a record of this schema.
+#[inline(always)]
+pub(super) fn observation_of<R: Record>(record: &R, schema: u16) -> Option<Observation> {
+    if !R::OBSERVED {
+        return None;
+    }
+    let observed = record.observed()?;
+    Some(Observation::new(schema, observed.operation, observed.ns))
+}
+
+/// Owner of the ring, inside a push: counts a duration, if there is one.
+#[inline(always)]
+pub(super) fn observe(core: &Core, slot: &RingSlot, observation: Option<Observation>) {
+    if let Some(observation) = observation {
+        core.storage.aggregates.observe(slot, observation);
     }
 }
 
@@ -50,7 +74,9 @@ pub(super) fn push_described<R: Record>(
         }
         _ => {
             let reason = DropReason::RegistryFull;
-            dropped(core, CATEGORY_CUSTOM, record.keep(), reason)
+            // A key of its own would be one that nobody can name.
+            let observation = observation_of(record, 0);
+            dropped(core, CATEGORY_CUSTOM, record.keep(), reason, observation)
         }
     }
 }
@@ -92,13 +118,6 @@ impl<'a> Unfinished<'a> {
             category,
             offered: false,
         }
-    }
-
-    /// Counts the record as offered. Before the commit: no record is written that was not.
-    #[inline(always)]
-    fn offer(&mut self) {
-        self.offered = true;
-        self.core.storage.count(self.slot, self.category, OFFERED);
     }
 
     #[inline(always)]
@@ -154,6 +173,19 @@ impl<'a, R: Record> Offer<'a, R> {
             key: None,
             decided: false,
         }
+    }
+
+    /// What the duration aggregates count of the record.
+    #[inline(always)]
+    pub(super) fn observation(&self) -> Option<Observation> {
+        observation_of(&self.record, self.schema)
+    }
+
+    /// Counts the record as offered, and its duration: what happens to it later changes neither.
+    pub(super) fn count_offered(&self, core: &Core, slot: &RingSlot) {
+        let observation = self.observation();
+        core.storage.count(slot, self.category, OFFERED);
+        observe(core, slot, observation);
     }
 
     /// Encodes the record into its place and commits it.
@@ -232,7 +264,9 @@ impl<'a, R: Record> Offer<'a, R> {
             drop(guard);
             return self.push_without_symbols(core);
         }
-        unfinished.offer();
+        // Before the commit: no record is written that was not offered.
+        self.count_offered(core, slot);
+        unfinished.offered = true;
         let ticks = core.clock.ticks();
         let flags = self.flags(UNCAPPED);
         let body = self.body_bytes(UNCAPPED);
@@ -335,7 +369,9 @@ impl<'a, R: Record> Offer<'a, R> {
             Refused::Closed => Outcome::Closed,
             Refused::Reentrant => {
                 let keep = self.record.keep();
-                dropped(core, self.category, keep, DropReason::Reentrant)
+                let observation = self.observation();
+                let reason = DropReason::Reentrant;
+                dropped(core, self.category, keep, reason, observation)
             }
         }
     }

@@ -93,7 +93,11 @@ impl<R: Record> Offer<'_, R> {
             return Err(MissingSymbols);
         }
         let count = |counter| core.storage.count_shared(self.category, counter);
+        let observation = self.observation();
         count(OFFERED);
+        if let Some(observation) = observation {
+            core.storage.aggregates.observe_shared(observation);
+        }
         if keep == KeepClass::Sampled {
             count(DropReason::NoRing.counter());
             return Ok(Outcome::Dropped(DropReason::NoRing));

@@ -6,7 +6,7 @@ use crate::ledger::OFFERED;
 use crate::record::{
     Extra, RECORD_ALIGN, Record, UNCAPPED, WHOLE, align_record, whole_extras_bytes,
 };
-use crate::ring::{RING_BYTES_MIN, RingSlot, count_own};
+use crate::ring::{Cell, RING_BYTES_MIN, RingSlot, count_own};
 
 /// Longer records leave the quick path: copying them takes longer than the way round. Every ring
 /// takes records of this length.
@@ -27,11 +27,15 @@ impl<R: Record> Offer<'_, R> {
         let mut unfinished = Unfinished::new(core, slot, self.category);
         if let Some(counters) = slot.counters(self.category)
             && let Some(bytes) = self.whole_bytes(core)
+            && let Some(cell) = self.quick_cell(core, slot)
             && let Some(place) = slot.side.reserve_quick(bytes)
             && let Some(ticks) = core.clock.quick_ticks()
         {
             unfinished.offered = true;
             count_own(&counters[OFFERED]);
+            if let Some((cell, ns)) = cell {
+                cell.observe_own(ns);
+            }
             let flags = self.flags | self.extra_flag();
             self.write(slot, place, flags, ticks, WHOLE);
             unfinished.finish();
@@ -40,6 +44,17 @@ impl<R: Record> Offer<'_, R> {
         }
         unfinished.finish();
         false
+    }
+
+    /// Where its duration counts, if it has one; `None` when the ring has no cell for it yet.
+    #[inline(always)]
+    #[expect(clippy::option_option, reason = "no duration; no cell: both are plain")]
+    fn quick_cell<'s>(&self, core: &Core, slot: &'s RingSlot) -> Option<Option<(&'s Cell, u64)>> {
+        let Some(observation) = self.observation() else {
+            return Some(None);
+        };
+        let cell = core.storage.aggregates.quick_cell(slot, observation.key)?;
+        Some(Some((cell, observation.ns)))
     }
 
     /// Length of the record, if it fits the quick path as it is.

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use super::WHOLE;
 use super::extra::Value;
 use super::schema::{FieldKind, FieldType};
-use super::symbol::{INLINE_BIT, Name, Symbol};
+use super::symbol::{INLINE_BIT, Name, OPERATION_TEXT, Symbol};
 
 /// A type that a field of [`record!`](crate::record!) can have.
 pub trait Field {
@@ -40,6 +40,19 @@ pub trait Field {
     #[inline(always)]
     fn symbol(_arg: Self::Arg<'_>) -> Option<Symbol> {
         None
+    }
+
+    /// The operation that `arg` names: the id of a symbol, [`OPERATION_TEXT`] for a text, 0 for
+    /// none.
+    #[inline(always)]
+    fn operation(_arg: Self::Arg<'_>) -> u32 {
+        0
+    }
+
+    /// The duration in `arg` in nanoseconds; `u64::MAX` when there is none.
+    #[inline(always)]
+    fn duration_ns(_arg: Self::Arg<'_>) -> u64 {
+        u64::MAX
     }
 
     /// `arg` with a symbol replaced by its text.
@@ -221,6 +234,13 @@ impl Field for Symbol {
             Name::Text(_) => None,
         }
     }
+    #[inline(always)]
+    fn operation(arg: Self::Arg<'_>) -> u32 {
+        match arg {
+            Name::Symbol(symbol) => symbol.id(),
+            Name::Text(_) => OPERATION_TEXT,
+        }
+    }
     fn without_symbol(arg: Self::Arg<'_>) -> Self::Arg<'_> {
         Name::Text(arg.text())
     }
@@ -251,6 +271,10 @@ impl Field for Option<Symbol> {
     #[inline(always)]
     fn symbol(arg: Self::Arg<'_>) -> Option<Symbol> {
         arg.and_then(Symbol::symbol)
+    }
+    #[inline(always)]
+    fn operation(arg: Self::Arg<'_>) -> u32 {
+        arg.map_or(0, Symbol::operation)
     }
     fn without_symbol(arg: Self::Arg<'_>) -> Self::Arg<'_> {
         arg.map(Symbol::without_symbol)
@@ -392,6 +416,10 @@ impl<const DECIMALS: u8> Field for DurationMs<DECIMALS> {
     fn slot(arg: Self::Arg<'_>, _cap: usize) -> u64 {
         duration_ns(arg)
     }
+    #[inline(always)]
+    fn duration_ns(arg: Self::Arg<'_>) -> u64 {
+        duration_ns(arg)
+    }
     fn value(arg: Self::Arg<'_>) -> Value<'_> {
         Value::F64(arg.as_secs_f64() * 1e3)
     }
@@ -406,6 +434,10 @@ impl<const DECIMALS: u8> Field for Option<DurationMs<DECIMALS>> {
     };
     #[inline(always)]
     fn slot(arg: Self::Arg<'_>, _cap: usize) -> u64 {
+        arg.map_or(u64::MAX, duration_ns)
+    }
+    #[inline(always)]
+    fn duration_ns(arg: Self::Arg<'_>) -> u64 {
         arg.map_or(u64::MAX, duration_ns)
     }
     fn value(arg: Self::Arg<'_>) -> Value<'_> {

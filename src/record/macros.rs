@@ -36,6 +36,10 @@
 /// be left out) names the text field that ties the records of one operation together. Field types
 /// are in [`record`](mod@crate::record). Field names are the names in the JSON line, in this order.
 /// The layout is checked at compile time; the fixed part is a packed `bytemuck::Pod` struct.
+///
+/// The first [`DurationMs`](crate::record::DurationMs) field of a type, if it has one, is counted in
+/// the duration aggregates of the session, under the operation that the first
+/// [`Symbol`](crate::record::Symbol) field names ([`Session::durations`](crate::Session::durations)).
 #[macro_export]
 macro_rules! record {
     (
@@ -94,6 +98,8 @@ macro_rules! record {
             impl $crate::record::Record for $name<'_> {
                 type Fixed = __StormlogFixed;
                 const KEYED: bool = $crate::record!(@keyed $($key)?);
+                const OBSERVED: bool =
+                    false $( || <$type as __StormlogField>::TYPE.kind.is_duration() )*;
 
                 #[inline(always)]
                 fn schema(&self) -> &'static $crate::record::SchemaDef {
@@ -144,6 +150,29 @@ macro_rules! record {
                 #[inline(always)]
                 fn key_bytes(&self) -> &[u8] {
                     $crate::record!(@key_bytes self $($key)?)
+                }
+
+                #[inline(always)]
+                #[allow(unused_assignments)]
+                fn observed(&self) -> ::core::option::Option<$crate::record::Observed> {
+                    if !Self::OBSERVED {
+                        return ::core::option::Option::None;
+                    }
+                    // The first of each; all of this is decided at compile time.
+                    let (mut ns, mut operation) = (u64::MAX, 0);
+                    let (mut timed, mut named) = (false, false);
+                    $(
+                        let kind = <$type as __StormlogField>::TYPE.kind;
+                        if kind.is_duration() && !timed {
+                            timed = true;
+                            ns = <$type as __StormlogField>::duration_ns(self.$field);
+                        }
+                        if kind.is_symbol() && !named {
+                            named = true;
+                            operation = <$type as __StormlogField>::operation(self.$field);
+                        }
+                    )*
+                    (ns != u64::MAX).then_some($crate::record::Observed { operation, ns })
                 }
 
                 #[allow(unused_variables)]

@@ -42,7 +42,8 @@ pub use schema::{
     FieldDef, FieldKind, FieldType, KeepClass, SCHEMAS_MAX, SchemaDef, SchemaIds, category_id,
     category_name, is_category_name, schema, schemas_end,
 };
-pub use symbol::{Name, SYMBOL_BYTES_MAX, SYMBOLS_MAX, StaticSymbol, Symbol};
+pub(crate) use symbol::symbol_text;
+pub use symbol::{Name, OPERATION_TEXT, SYMBOL_BYTES_MAX, SYMBOLS_MAX, StaticSymbol, Symbol};
 
 use bytemuck::Pod;
 
@@ -67,6 +68,9 @@ pub trait Record: Copy {
     type Fixed: Pod;
     /// Whether [`key_bytes`](Self::key_bytes) can be other than empty.
     const KEYED: bool = true;
+    /// Whether [`observed`](Self::observed) can be other than `None`: records of the type are
+    /// counted in the duration aggregates.
+    const OBSERVED: bool = false;
 
     /// The schema of the record.
     fn schema(&self) -> &'static SchemaDef;
@@ -88,8 +92,23 @@ pub trait Record: Copy {
     }
     /// The correlation key; empty when there is none.
     fn key_bytes(&self) -> &[u8];
+    /// The duration that aggregates count, whatever becomes of the record; `None` when it has
+    /// none.
+    #[inline(always)]
+    fn observed(&self) -> Option<Observed> {
+        None
+    }
     /// Shows every field as an extra field, in order.
     fn visit(&self, visit: &mut dyn FnMut(Extra<'_>));
+}
+
+/// A duration, and the operation that took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Id of a symbol, 0 = none, [`OPERATION_TEXT`] = a text that is no symbol.
+    pub operation: u32,
+    /// The duration in nanoseconds.
+    pub ns: u64,
 }
 
 /// A record type whose schema is known without a record: every type of

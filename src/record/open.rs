@@ -4,8 +4,8 @@ use super::category::Category;
 use super::encode::Sink;
 use super::extra::{EXTRAS_MAX, Extra, extras_cut};
 use super::schema::{KeepClass, SchemaDef};
-use super::symbol::Symbol;
-use super::{Record, UNCAPPED};
+use super::symbol::{OPERATION_TEXT, Symbol};
+use super::{Observed, Record, UNCAPPED};
 
 /// A record of an open schema: all its values are extra fields.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,7 @@ pub(crate) trait Describe {
     fn keep_of(&self) -> KeepClass;
     fn is_cut_at(&self, cap: usize) -> bool;
     fn key_of(&self) -> &[u8];
+    fn observed_of(&self) -> Option<Observed>;
     fn visit_all(&self, visit: &mut dyn FnMut(Extra<'_>));
 }
 
@@ -75,6 +76,9 @@ impl<R: Record> Describe for R {
     }
     fn key_of(&self) -> &[u8] {
         self.key_bytes()
+    }
+    fn observed_of(&self) -> Option<Observed> {
+        self.observed()
     }
     fn visit_all(&self, visit: &mut dyn FnMut(Extra<'_>)) {
         self.visit(visit);
@@ -96,6 +100,7 @@ impl Described<'_> {
 
 impl Record for Described<'_> {
     type Fixed = ();
+    const OBSERVED: bool = true;
 
     fn schema(&self) -> &'static SchemaDef {
         Category::custom().schema()
@@ -123,6 +128,15 @@ impl Record for Described<'_> {
     }
     fn key_bytes(&self) -> &[u8] {
         self.record.key_of()
+    }
+    /// Its symbols may be those that the registry had no room for.
+    fn observed(&self) -> Option<Observed> {
+        let observed = self.record.observed_of()?;
+        let operation = OPERATION_TEXT;
+        Some(Observed {
+            operation,
+            ..observed
+        })
     }
     fn visit(&self, visit: &mut dyn FnMut(Extra<'_>)) {
         self.each(UNCAPPED, visit);

@@ -122,6 +122,16 @@ impl FieldKind {
         bytes + (optional && self.is_integer()) as usize
     }
 
+    /// Whether the kind is a duration.
+    pub const fn is_duration(self) -> bool {
+        matches!(self, Self::DurationMs)
+    }
+
+    /// Whether the kind is a symbol.
+    pub const fn is_symbol(self) -> bool {
+        matches!(self, Self::Symbol)
+    }
+
     /// Whether the kind is one of the integers.
     pub const fn is_integer(self) -> bool {
         (self as u8) <= (Self::I64 as u8)

@@ -11,6 +11,9 @@ pub const SYMBOL_BYTES_MAX: usize = 1024;
 /// Set in a slot whose text is inline; the other bits are its length in bytes.
 pub(crate) const INLINE_BIT: u32 = 1 << 31;
 
+/// As an operation: some text that is no symbol.
+pub const OPERATION_TEXT: u32 = INLINE_BIT;
+
 /// The highest id of a symbol.
 const ID_MAX: u32 = SYMBOLS_MAX as u32;
 
@@ -145,6 +148,11 @@ fn probe(text: &str) -> Probe {
             Some(_) => index = (index + 1) % SYMBOLS_MAX,
         }
     }
+}
+
+/// The text of the symbol with this id.
+pub(crate) fn symbol_text(id: u32) -> Option<&'static str> {
+    entry(id).map(|symbol| symbol.text)
 }
 
 fn entry(id: u32) -> Option<&'static StaticSymbol> {

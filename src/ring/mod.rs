@@ -1,5 +1,6 @@
 //! Rings: where producers leave their records for the writer.
 
+mod aggregate;
 mod buffer;
 mod busy;
 mod header;
@@ -19,6 +20,7 @@ mod spsc_tests;
 mod stack;
 mod storage;
 
+pub(crate) use aggregate::{Cell, Observation};
 pub(crate) use busy::{BusyGuard, Refused};
 pub(crate) use large::LargeChunks;
 pub(crate) use plan::{

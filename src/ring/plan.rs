@@ -41,6 +41,8 @@ pub(super) struct Geometry {
     pub(super) spill_offset: u64,
     pub(super) spill_bytes: u64,
     pub(super) spill_slot_bytes: u64,
+    pub(super) aggregate_offset: u64,
+    pub(super) aggregate_bytes: u64,
 }
 
 /// How large the parts are that settings decide.

@@ -8,6 +8,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
+use super::aggregate::{CellPage, GROUPS};
 use super::buffer::Buffer;
 use super::busy::{BusyFlag, BusyGuard};
 use super::header::{CounterPage, PAGE_CATEGORIES, RING_HEADER_BYTES, RingHeader};
@@ -31,6 +32,8 @@ pub(crate) struct RingSlot {
     /// Counter pages: that of the first 16 categories lies beside the ring, the others are null
     /// until first needed.
     pub(super) pages: [AtomicPtr<CounterPage>; PAGES_PER_RING],
+    /// Cells of duration aggregates, by group of slots; null until first needed.
+    pub(super) cells: [AtomicPtr<CellPage>; GROUPS],
     /// Decides about keyless records. The owner's, inside a push.
     gaps: UnsafeCell<Gaps>,
     /// Offset of the ring in the region.
@@ -62,6 +65,7 @@ impl RingSlot {
             side: ProducerSide::new(),
             busy,
             pages,
+            cells: [const { AtomicPtr::new(std::ptr::null_mut()) }; GROUPS],
             gaps: UnsafeCell::new(Gaps::new(0, 0)),
             offset,
         }

@@ -5,6 +5,7 @@
 //!   4,096    shared counters, 256 categories        (cold paths: atomic adds)
 //!   36,864   counter pages for categories from 16 on (handed out to rings)
 //!            registry
+//!            duration aggregates
 //!            chunks for large records
 //!            slots of the spill
 //!            rings: header, counters of categories 0..16, data; ...
@@ -26,6 +27,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::AtomicU64;
 
+use super::aggregate::{AGGREGATE_BYTES, Aggregates};
 use super::header::{COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES, RING_MAGIC, state};
 use super::large::LargeChunks;
 use super::plan::{Geometry, RING_OVERHEAD, StorageSizes, ring_capacities};
@@ -49,12 +51,14 @@ const PAGES_COUNT: usize = 512;
 const REGISTRY_OFFSET: usize = PAGES_OFFSET + PAGES_COUNT * COUNTER_PAGE_BYTES;
 /// Bytes of the registry: 1 MiB of symbols and as much for everything else.
 pub(crate) const REGISTRY_BYTES: usize = 2 << 20;
-const LARGE_OFFSET: usize = REGISTRY_OFFSET + REGISTRY_BYTES;
+const AGGREGATE_OFFSET: usize = REGISTRY_OFFSET + REGISTRY_BYTES;
+const LARGE_OFFSET: usize = AGGREGATE_OFFSET + AGGREGATE_BYTES;
 /// Counter pages that one ring can need.
 pub(super) const PAGES_PER_RING: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
 /// Data bytes of a fresh ring that the helper makes present ahead of its use.
 const PREFAULT_BYTES: usize = 16 << 10;
 
+const _: () = assert!(AGGREGATE_OFFSET.is_multiple_of(PAGE));
 const _: () = assert!(LARGE_OFFSET.is_multiple_of(PAGE));
 // What other processes read.
 const _: () = assert!(GEOMETRY_OFFSET == layout::GEOMETRY_OFFSET);
@@ -88,6 +92,7 @@ pub(crate) struct Storage {
     pub(crate) registry: Registry,
     pub(crate) large: LargeChunks,
     pub(crate) spill: Spill,
+    pub(crate) aggregates: Aggregates,
 }
 
 // SAFETY: the raw pointers lead into `region`, which lives as long as the storage; what lies there
@@ -153,6 +158,8 @@ impl Storage {
             spill_offset: spill_offset as u64,
             spill_bytes: spill_bytes as u64,
             spill_slot_bytes: SLOT_BYTES as u64,
+            aggregate_offset: AGGREGATE_OFFSET as u64,
+            aggregate_bytes: AGGREGATE_BYTES as u64,
         };
         region.write(GEOMETRY_OFFSET, bytemuck::bytes_of(&geometry));
         let capacities = ring_capacities(ring_total_bytes);
@@ -176,6 +183,11 @@ impl Storage {
         let slots_start = unsafe { region.ptr().add(spill_offset) };
         // SAFETY: `spill_bytes` of the region, page-aligned; only the spill uses them.
         let spill = Spill::new(unsafe { Memory::new(slots_start, spill_bytes) });
+        // SAFETY: inside the region, which is longer.
+        let cells = unsafe { region.ptr().add(AGGREGATE_OFFSET) };
+        // SAFETY: `AGGREGATE_BYTES` of the region, zeroed and page-aligned; only the aggregates
+        // and the rings that they give pages to use them.
+        let aggregates = unsafe { Aggregates::new(cells) };
         Ok(Self {
             recycled: IndexStack::new(slots.len()),
             slots,
@@ -186,6 +198,7 @@ impl Storage {
             registry: Registry::new(memory),
             large,
             spill,
+            aggregates,
             region,
         })
     }
@@ -253,6 +266,9 @@ impl Storage {
             self.populate(index, usize::MAX)?;
         }
         *done = (fresh_end.max(done.0), used);
+        for (start, bytes) in self.aggregates.prefault() {
+            self.region.populate(AGGREGATE_OFFSET + start, bytes)?;
+        }
         Ok(())
     }
 

@@ -51,6 +51,19 @@ impl Gaps {
         self.draw(k)
     }
 
+    /// Leaves the next keyless record at pressure `k` out, if it is within a run. Otherwise false,
+    /// and nothing has happened: [`keeps`](Self::keeps) decides.
+    #[inline(always)]
+    pub(crate) fn leave_out(&mut self, k: u8) -> bool {
+        let left = &mut self.left[usize::from(k & 15)];
+        let less = left.wrapping_sub(STEP);
+        if less >= BORROWED {
+            return false;
+        }
+        *left = less;
+        true
+    }
+
     /// Whether the next keyless record at any `threshold` is kept: one random number each time.
     #[inline]
     pub fn keeps_at(&mut self, threshold: Threshold) -> bool {

@@ -1,6 +1,10 @@
 //! What only tests do to a session.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::Session;
+use crate::gates::GATE_K;
+use crate::record::Category;
 
 impl Session {
     /// For tests: makes the writer rest between two passes, and returns when it does. Until
@@ -17,6 +21,36 @@ impl Session {
     pub fn resume_writer(&self) {
         if let Some(live) = &self.live {
             live.control.resume(|| live.core.wake.unpark());
+        }
+    }
+
+    /// For tests: sets the pressure of a category, 0 to 15. It stays as long as the controller
+    /// wants none itself.
+    #[doc(hidden)]
+    pub fn set_pressure(&self, category: Category, k: u8) {
+        if let (Some(live), Some(ids)) = (&self.live, category.schema().ids()) {
+            let change = (ids.category, k & GATE_K);
+            live.core.set_pressures(std::iter::once(change));
+        }
+    }
+
+    /// For tests: bytes that the writer has taken out of all rings so far.
+    #[doc(hidden)]
+    pub fn drained_bytes(&self) -> u64 {
+        let Some(live) = &self.live else {
+            return 0;
+        };
+        let storage = &live.core.storage;
+        let read_pos = |index| storage.slot(index).ring().header.read_pos.load(Relaxed);
+        (0..storage.used()).map(read_pos).sum()
+    }
+
+    /// For tests: holds back the next segment, which is not ready until this is called with false
+    /// or the session closes. One that is ready already is not held.
+    #[doc(hidden)]
+    pub fn hold_segments(&self, held: bool) {
+        if let Some(live) = &self.live {
+            live.core.space.held.store(held, Relaxed);
         }
     }
 }

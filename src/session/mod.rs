@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Settings;
 use crate::core::Core;
+use crate::durations::Durations;
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::producer::Log;
@@ -180,6 +181,15 @@ impl Session {
         let mut ledger = live.core.ledger();
         ledger.settle();
         ledger
+    }
+
+    /// The durations of each operation as they are now: of all records that were offered, whether
+    /// they were written, sampled out or dropped. Every push that returned before this call, on
+    /// the calling thread, is in it; close writes the same into the category `session`. Empty when
+    /// recording is off.
+    pub fn durations(&self) -> Vec<Durations> {
+        let live = self.live.as_ref();
+        live.map_or_else(Vec::new, |live| live.core.durations())
     }
 
     /// Switches recording on or off at run time. Off: a push returns `Disabled` after one load.

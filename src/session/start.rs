@@ -30,7 +30,8 @@ use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
 use crate::sys::report::say;
 use crate::writer::{
-    Control, Helper, HelperHandle, OwnRecord, Segments, SpaceBounds, Writer, segment_bytes_min,
+    Control, Helper, HelperHandle, OperationEnd, OwnRecord, Segments, SpaceBounds, Writer,
+    segment_bytes_min,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -262,6 +263,7 @@ fn register_first(core: &Core, settings: &Settings) {
         Category::custom().schema(),
         SessionStart::default().schema(),
         SessionEnd::default().schema(),
+        OperationEnd::default().schema(),
     ];
     for schema in first {
         if let Some(ids) = schema.ids() {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendErr
 use std::time::Duration;
 
 use super::space::{Space, SpaceBounds};
-use crate::core::Core;
+use crate::core::{Core, phase};
 use crate::error::Error;
 use crate::segment::layout::FileHeader;
 use crate::segment::ledger_file::LedgerFile;
@@ -19,6 +19,9 @@ use crate::sys::dir::Dir;
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Rings that are kept ready beyond those in use.
 const RINGS_AHEAD: u32 = 8;
+
+/// How often a helper that a test holds looks again.
+const HELD_STEP: Duration = Duration::from_micros(200);
 
 /// What the writer asks of the helper.
 #[derive(Debug)]
@@ -88,6 +91,9 @@ impl Helper {
 
     fn prepare(&mut self, number: u64, wanted: usize) {
         self.wanted = wanted;
+        while self.core.space.held.load(Relaxed) && self.core.phase() == phase::RECORDING {
+            std::thread::sleep(HELD_STEP);
+        }
         let prepared = self.room_for(wanted).and_then(|bytes| {
             let prepared = prepare(&self.dir, &self.header, number, bytes)?;
             self.core.space.segments.fetch_add(bytes as u64, Relaxed);

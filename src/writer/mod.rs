@@ -3,6 +3,7 @@
 mod balance;
 mod control;
 mod drain;
+mod durations;
 mod entries;
 mod helper;
 mod idle;
@@ -28,6 +29,7 @@ use crate::sys::report::say;
 use crate::wake::become_writer;
 
 pub(crate) use control::{Control, Request, Seen};
+pub(crate) use durations::OperationEnd;
 pub(crate) use helper::{Helper, HelperHandle, space};
 pub(crate) use own::{EndRecord, OwnRecord};
 pub(crate) use segments::{Segments, segment_bytes_min};
@@ -305,6 +307,7 @@ impl Writer {
         } else if self.control.stuck() > 0 {
             self.core.count_missing_as(INTERRUPTED);
         }
+        self.write_durations();
         self.write_clock(self.core.clock.point());
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");

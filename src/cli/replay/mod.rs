@@ -111,6 +111,8 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
         .dir(&args.dir)
         .keep_segments(args.keep_segments)
         .close_deadline(CLOSE_DEADLINE)
+        // Every object that goes in comes out.
+        .sampling(false)
         .start()?;
     let read = match args.speed {
         Speed::Max => run::at_full_speed(&session, &inputs, threads(args), args.original_time),

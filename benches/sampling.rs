@@ -1,0 +1,595 @@
+//! What sampling costs: nothing while there is no pressure, and little for a record that is left
+//! out; and how soon it begins when the drain stands still.
+//!
+//! `cargo bench --bench sampling`. Pairs of batches, subject and reference in turn, so that what
+//! the machine does meanwhile meets both; of the differences the median, with an interval that a
+//! bootstrap gives. First it checks that the subjects do what they are measured for, at last that
+//! the ledger has every push.
+
+use std::hint::black_box;
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, compiler_fence};
+use std::time::{Duration, Instant};
+
+use stormlog::ledger::DropReason;
+use stormlog::record::{Category, ShortText, Symbol};
+use stormlog::sampling::KeyHash;
+use stormlog::{Conversion, Log, Outcome, Session};
+
+/// Record A of `hot_path` in its own category.
+macro_rules! record_a {
+    ($name:ident, $category:literal) => {
+        stormlog::record! {
+            struct $name in $category keep Sampled {
+                operation: Symbol,
+                id: ShortText<12>,
+                port: u16,
+                value: f64,
+                ok: bool,
+            }
+        }
+
+        impl $name<'static> {
+            #[inline(always)]
+            fn new(number: u64) -> Self {
+                Self {
+                    operation: stormlog::symbol!("bench_operation"),
+                    id: black_box("0123456789ab"),
+                    port: number as u16,
+                    value: number as f64,
+                    ok: true,
+                }
+            }
+        }
+    };
+}
+
+record_a!(Plain, "bench_plain");
+record_a!(Half, "bench_half");
+record_a!(Left, "bench_left");
+record_a!(Rate, "bench_rate");
+record_a!(Limit, "bench_limit");
+record_a!(Change, "bench_change");
+
+stormlog::record! {
+    /// A record with a text key.
+    struct Keyed in "bench_keyed" keep Sampled key id {
+        operation: Symbol,
+        id: ShortText<64>,
+        port: u16,
+        value: f64,
+        ok: bool,
+    }
+}
+
+impl<'a> Keyed<'a> {
+    #[inline(always)]
+    fn new(id: &'a str, number: u64) -> Self {
+        Self {
+            operation: stormlog::symbol!("bench_operation"),
+            id,
+            port: number as u16,
+            value: number as f64,
+            ok: true,
+        }
+    }
+}
+
+/// Records per batch that stay: well below what a ring takes without sampling for itself.
+const BATCH_KEPT: u64 = 3000;
+/// Pushes per batch that leave nothing behind.
+const BATCH_LEFT_OUT: u64 = 50_000;
+/// The highest pressure: 1 record in 32,768 is kept.
+const K_MAX: u8 = 15;
+const RESAMPLES: usize = 4000;
+
+fn category(name: &str) -> Category {
+    Category::named(name).expect("a valid name")
+}
+
+fn start(name: &str, sampling: bool) -> Session {
+    let dir = std::env::temp_dir().join(format!("stormlog-{name}-{}", std::process::id()));
+    Session::builder()
+        .dir(dir)
+        .conversion(Conversion::Later)
+        .segment_bytes(4 << 20)
+        .sampling(sampling)
+        .sample_rate("bench_rate", 1e-4)
+        .rate_limit("bench_limit", 1e-3, 1)
+        .on_change("bench_change")
+        .start()
+        .expect("the temporary directory can be written")
+}
+
+/// A session with some categories under pressure.
+fn session(name: &str, sampling: bool) -> Session {
+    let session = start(name, sampling);
+    for (name, k) in [
+        ("bench_left", K_MAX),
+        ("bench_keyed", K_MAX),
+        ("bench_half", 1),
+    ] {
+        session.set_pressure(category(name), k);
+    }
+    session
+}
+
+fn remove(session: Session) {
+    let dir = session.dir().map(std::path::Path::to_owned);
+    session.close().expect("the writer ran");
+    if let Some(dir) = dir {
+        std::fs::remove_dir_all(dir).expect("the bench's own directory");
+    }
+}
+
+/// What no implementation can do without: a flag that says that the thread is inside, a look at
+/// the wishes of others, a counter down to the next record that is kept, and two counts.
+#[repr(align(64))]
+#[derive(Default)]
+struct Floor {
+    gate: AtomicU8,
+    busy: AtomicU32,
+    mode: AtomicU32,
+    gap: AtomicU8,
+    offered: AtomicU64,
+    sampled_out: AtomicU64,
+}
+
+impl Floor {
+    #[inline(always)]
+    fn leave_out(&self) -> bool {
+        if self.gate.load(Relaxed) != 0 || self.busy.load(Relaxed) != 0 {
+            return false;
+        }
+        self.busy.store(1, Relaxed);
+        compiler_fence(SeqCst);
+        if self.mode.load(Relaxed) != 0 {
+            return false;
+        }
+        let gap = self.gap.load(Relaxed).wrapping_sub(1);
+        self.gap.store(gap, Relaxed);
+        for counter in [&self.offered, &self.sampled_out] {
+            counter.store(counter.load(Relaxed) + 1, Relaxed);
+        }
+        self.busy.store(0, Release);
+        true
+    }
+}
+
+/// A key that is left out at the highest pressure, as nearly all are.
+struct Key {
+    text: String,
+    hash: KeyHash,
+}
+
+impl Key {
+    fn left_out(log: &Log) -> Self {
+        let keys = (0..).map(|number| {
+            let text = format!("{number:064}");
+            let hash = log.key_hash(text.as_bytes()).expect("a key");
+            Self { text, hash }
+        });
+        let is_left_out = |key: &Key| {
+            log.push(&Keyed::new(&key.text, 0));
+            log.push_keyed(&Keyed::new(&key.text, 0), key.hash) == Outcome::SampledOut
+        };
+        keys.take(100)
+            .find(is_left_out)
+            .expect("1 key in 32,768 is kept")
+    }
+}
+
+/// One side of a comparison: a batch of so many calls.
+type Side<'a> = Box<dyn FnMut(u64) + 'a>;
+
+struct Row<'a> {
+    name: &'static str,
+    batch: u64,
+    subject: Side<'a>,
+    reference: Side<'a>,
+    against: &'static str,
+    /// ns per call that the subject may cost more than the reference.
+    bar: Option<f64>,
+}
+
+/// ns per call of both sides, by pair.
+fn measure(row: &mut Row<'_>, pairs: usize, flush: &dyn Fn()) -> Vec<(f64, f64)> {
+    let batch = row.batch;
+    let time = |side: &mut Side<'_>| {
+        flush();
+        let start = Instant::now();
+        side(batch);
+        start.elapsed().as_nanos() as f64 / batch as f64
+    };
+    // Warm.
+    time(&mut row.subject);
+    time(&mut row.reference);
+    let pair = |number| {
+        if number % 2 == 0 {
+            let subject = time(&mut row.subject);
+            (subject, time(&mut row.reference))
+        } else {
+            let reference = time(&mut row.reference);
+            (time(&mut row.subject), reference)
+        }
+    };
+    (0..pairs).map(pair).collect()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+    f64::midpoint(low, high)
+}
+
+/// Interval that holds the median with 95 %: quantiles of the medians of resamples.
+fn bootstrap(values: &[f64]) -> (f64, f64) {
+    let mut state = 1_u64;
+    let mut random = || {
+        // Knuth's MMIX.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    let mut medians: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let mut sample: Vec<f64> = values
+                .iter()
+                .map(|_| values[random() % values.len()])
+                .collect();
+            median(&mut sample)
+        })
+        .collect();
+    medians.sort_by(f64::total_cmp);
+    (
+        medians[RESAMPLES / 40],
+        medians[RESAMPLES - 1 - RESAMPLES / 40],
+    )
+}
+
+fn report(row: &Row<'_>, pairs: &[(f64, f64)]) {
+    let mut subject: Vec<f64> = pairs.iter().map(|pair| pair.0).collect();
+    let mut reference: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
+    let mut cost: Vec<f64> = pairs.iter().map(|pair| pair.0 - pair.1).collect();
+    let (low, high) = bootstrap(&cost);
+    let (subject, reference) = (median(&mut subject), median(&mut reference));
+    let cost = median(&mut cost);
+    let verdict = row.bar.map_or(String::new(), |bar| {
+        let verdict = match () {
+            () if high <= bar => "within",
+            () if low > bar => "OVER",
+            () => "not decided:",
+        };
+        format!(", {verdict} {bar} ns")
+    });
+    println!(
+        "{:<22} {subject:7.2} ns, {:<11} {reference:6.2} ns, cost {cost:6.2} ns [{low:.2}, \
+         {high:.2}]{verdict}",
+        row.name, row.against
+    );
+}
+
+fn times(mut call: impl FnMut(u64) -> Outcome) -> impl FnMut(u64) {
+    move |count| {
+        for number in 0..count {
+            black_box(call(black_box(number)));
+        }
+    }
+}
+
+/// Every subject does what it is measured for, and every push is counted.
+fn check(log: &Log, session: &Session, key: &Key) {
+    const PUSHES: u64 = 20_000;
+    let before = session.stats();
+    let mut kept = [0_u64; 5];
+    for number in 0..PUSHES {
+        if number % BATCH_KEPT == 0 {
+            session.flush().expect("the writer runs");
+        }
+        let outcomes = [
+            log.push(&Left::new(number)),
+            log.push_lazy(|| Left::new(number)),
+            log.push(&Half::new(number)),
+            log.push(&Plain::new(number)),
+            log.push(&Rate::new(number)),
+        ];
+        for (count, outcome) in kept.iter_mut().zip(outcomes) {
+            assert!(matches!(outcome, Outcome::Kept | Outcome::SampledOut));
+            *count += u64::from(outcome == Outcome::Kept);
+        }
+        let keyed = [
+            log.push_keyed(&Keyed::new(&key.text, number), key.hash),
+            log.push(&Keyed::new(&key.text, number)),
+        ];
+        assert_eq!(keyed, [Outcome::SampledOut; 2]);
+    }
+    assert!(kept[0] + kept[1] < 20, "1 in 32,768: {kept:?}");
+    assert!(kept[2].abs_diff(PUSHES / 2) < 500, "1 in 2: {kept:?}");
+    assert_eq!(kept[3], PUSHES, "no pressure");
+    assert!(kept[4] < 20, "1 in 10,000: {kept:?}");
+    let ledger = session.stats().since(&before);
+    let [left, keyed, half] =
+        ["bench_left", "bench_keyed", "bench_half"].map(|name| ledger.categories[name]);
+    assert_eq!(left.offered(), 2 * PUSHES);
+    assert_eq!(left.sampled_out(), 2 * PUSHES - kept[0] - kept[1]);
+    assert_eq!(
+        (keyed.offered(), keyed.sampled_out()),
+        (2 * PUSHES, 2 * PUSHES)
+    );
+    assert_eq!(half.sampled_out(), PUSHES - kept[2]);
+    for number in 0..3 {
+        let limit = log.push(&Limit::new(number));
+        let change = log.push(&Change::new(7));
+        if number > 0 {
+            assert_eq!(limit, Outcome::Dropped(DropReason::RateLimit));
+            assert_eq!(change, Outcome::Dropped(DropReason::Repeat));
+        }
+    }
+}
+
+fn costs(pairs: usize, part: u64) {
+    let (on, off) = (session("sampling", true), session("sampling-off", false));
+    let (log, log_off, disabled) = (on.log(), off.log(), Log::disabled());
+    let key = Key::left_out(&log);
+    check(&log, &on, &key);
+    let floor = Floor::default();
+    let (log, off_log, key, floor) = (&log, &log_off, &key, &floor);
+    let empty = || -> Side<'_> { Box::new(times(|_| Outcome::SampledOut)) };
+    let by_floor = || -> Side<'_> {
+        Box::new(times(|_| {
+            black_box(floor).leave_out();
+            Outcome::SampledOut
+        }))
+    };
+    let plain = |log| -> Side<'_> { Box::new(times(move |number| push_plain(log, number))) };
+    let against_empty = |name, bar, subject| Row {
+        name,
+        batch: BATCH_LEFT_OUT / part,
+        subject,
+        reference: empty(),
+        against: "empty loop",
+        bar,
+    };
+    let kept = |name, bar, subject, against, reference| Row {
+        name,
+        batch: BATCH_KEPT / part,
+        subject,
+        reference,
+        against,
+        bar,
+    };
+    let left_out = || -> Side<'_> { Box::new(times(|number| left_out_push(log, number))) };
+    let mut rows = [
+        kept("k = 0", Some(0.5), plain(log), "off", plain(off_log)),
+        kept(
+            "k = 0, both off",
+            None,
+            plain(off_log),
+            "off",
+            plain(off_log),
+        ),
+        kept(
+            "k = 1",
+            None,
+            Box::new(times(|number| log.push(&Half::new(number)))),
+            "k = 0",
+            plain(log),
+        ),
+        against_empty("left out: push", Some(1.5), left_out()),
+        against_empty(
+            "left out: push_lazy",
+            Some(1.5),
+            Box::new(times(|number| left_out_lazy(log, number))),
+        ),
+        against_empty(
+            "left out: push_keyed",
+            Some(1.5),
+            Box::new(times(|number| left_out_keyed(log, key, number))),
+        ),
+        against_empty(
+            "left out: 64-byte key",
+            Some(8.0),
+            Box::new(times(|number| left_out_text(log, key, number))),
+        ),
+        against_empty("floor of left out", None, by_floor()),
+        Row {
+            against: "floor",
+            reference: by_floor(),
+            ..against_empty("left out: push", None, left_out())
+        },
+        against_empty(
+            "fixed rate",
+            None,
+            Box::new(times(|number| log.push(&Rate::new(number)))),
+        ),
+        against_empty(
+            "rate limit",
+            None,
+            Box::new(times(|number| log.push(&Limit::new(number)))),
+        ),
+        against_empty(
+            "on change, a repeat",
+            None,
+            Box::new(times(|_| log.push(&Change::new(7)))),
+        ),
+        against_empty(
+            "disabled",
+            None,
+            Box::new(times(|number| push_plain(&disabled, number))),
+        ),
+    ];
+    let flush = || {
+        for session in [&on, &off] {
+            session.flush().expect("the writer runs");
+        }
+    };
+    for row in &mut rows {
+        let found = measure(row, pairs, &flush);
+        report(row, &found);
+    }
+    drop(rows);
+    for session in [on, off] {
+        let ledger = {
+            session.flush().expect("the writer runs");
+            session.stats()
+        };
+        assert!(ledger.is_exact(), "{ledger:?}");
+        let lost = ledger.total().dropped(DropReason::RingFull);
+        assert_eq!(lost, 0, "the writer kept up");
+        remove(session);
+    }
+}
+
+#[inline(always)]
+fn push_plain(log: &Log, number: u64) -> Outcome {
+    log.push(&Plain::new(number))
+}
+
+#[inline(always)]
+fn left_out_push(log: &Log, number: u64) -> Outcome {
+    log.push(&Left::new(number))
+}
+
+#[inline(always)]
+fn left_out_lazy(log: &Log, number: u64) -> Outcome {
+    log.push_lazy(|| Left::new(number))
+}
+
+#[inline(always)]
+fn left_out_keyed(log: &Log, key: &Key, number: u64) -> Outcome {
+    log.push_keyed(&Keyed::new(&key.text, number), key.hash)
+}
+
+#[inline(always)]
+fn left_out_text(log: &Log, key: &Key, number: u64) -> Outcome {
+    log.push(&Keyed::new(&key.text, number))
+}
+
+/// What callgrind counts: not inlined, and nothing around it.
+mod probe {
+    use super::{Key, Log, Outcome};
+
+    #[inline(never)]
+    pub fn probe_plain(log: &Log, number: u64) -> Outcome {
+        super::push_plain(log, number)
+    }
+
+    #[inline(never)]
+    pub fn probe_push(log: &Log, number: u64) -> Outcome {
+        super::left_out_push(log, number)
+    }
+
+    #[inline(never)]
+    pub fn probe_lazy(log: &Log, number: u64) -> Outcome {
+        super::left_out_lazy(log, number)
+    }
+
+    #[inline(never)]
+    pub fn probe_keyed(log: &Log, key: &Key, number: u64) -> Outcome {
+        super::left_out_keyed(log, key, number)
+    }
+
+    #[inline(never)]
+    pub fn probe_text(log: &Log, key: &Key, number: u64) -> Outcome {
+        super::left_out_text(log, key, number)
+    }
+}
+
+/// Pushes `count` records of each kind, without a clock. `BENCH_SAMPLING=off`: the plain ones in a
+/// session without sampling.
+fn probe(count: u64) {
+    let sampling = std::env::var("BENCH_SAMPLING").is_err();
+    let session = session("sampling-probe", sampling);
+    let log = session.log();
+    let key = Key::left_out(&log);
+    for number in 0..count {
+        if number % 1000 == 0 {
+            session.flush().expect("the writer runs");
+        }
+        assert_eq!(probe::probe_plain(&log, number), Outcome::Kept);
+        probe::probe_push(&log, number);
+        probe::probe_lazy(&log, number);
+        probe::probe_keyed(&log, &key, number);
+        probe::probe_text(&log, &key, number);
+    }
+    remove(session);
+}
+
+/// Time until a record is left out. `push` is called in a loop, at most until `limit` has passed.
+fn until_left_out(from: Instant, mut push: impl FnMut(u64) -> Outcome) -> Duration {
+    for number in 0.. {
+        if push(number) == Outcome::SampledOut {
+            break;
+        }
+        assert!(from.elapsed() < Duration::from_secs(10), "no reaction");
+    }
+    from.elapsed()
+}
+
+fn print_reaction(what: &str, times: &mut [f64]) {
+    let median = median(times);
+    println!(
+        "reaction to {what}: median {median:.2} ms, longest {:.2} ms of {}; bar 5 ms",
+        times[times.len() - 1],
+        times.len()
+    );
+}
+
+/// How soon records are left out when nothing is drained any more, under full load.
+fn reactions(rounds: usize) {
+    let mut still = Vec::new();
+    for _ in 0..rounds {
+        let session = start("sampling-still", true);
+        let log = session.log();
+        push_plain(&log, 0);
+        session.pause_writer();
+        let took = until_left_out(Instant::now(), |number| push_plain(&log, number));
+        still.push(took.as_secs_f64() * 1e3);
+        remove(session);
+    }
+    print_reaction("a writer that stands still", &mut still);
+
+    let mut missing = Vec::new();
+    for _ in 0..rounds {
+        let session = start("sampling-missing", true);
+        let log = session.log();
+        session.hold_segments(true);
+        // Keys do not follow the ring: what leaves them out is the writer. A key of its own for
+        // each record, at two million records per second. The last look that found the drain
+        // going on is the begin.
+        let mut alive = (session.drained_bytes(), Instant::now());
+        let mut next = Instant::now();
+        for number in 0_u64.. {
+            let id = number.to_string();
+            if log.push(&Keyed::new(&id, number)) == Outcome::SampledOut {
+                break;
+            }
+            if number % 16 == 0 {
+                let drained = session.drained_bytes();
+                if drained != alive.0 {
+                    alive = (drained, Instant::now());
+                }
+                assert!(alive.1.elapsed() < Duration::from_secs(10), "no reaction");
+                next += Duration::from_micros(8);
+                while Instant::now() < next {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        missing.push(alive.1.elapsed().as_secs_f64() * 1e3);
+        session.hold_segments(false);
+        remove(session);
+    }
+    print_reaction("a segment that is not ready", &mut missing);
+}
+
+fn main() {
+    if let Ok(count) = std::env::var("BENCH_PUSHES") {
+        return probe(count.parse().expect("a number of pushes"));
+    }
+    let smoke = std::env::args().any(|arg| arg == "--test") || cfg!(debug_assertions);
+    let (pairs, part, rounds) = if smoke { (2, 10, 1) } else { (60, 1, 20) };
+    costs(pairs, part);
+    reactions(rounds);
+}

@@ -1,0 +1,100 @@
+//! Records of the session about durations, one per operation, written when it ends.
+
+use std::time::Duration;
+
+use super::{LAST_WAIT, Writer};
+use crate::durations::Durations;
+use crate::record::{DurationMs, Json, Record, ShortText, Text};
+use crate::segment::layout::block_bytes;
+
+crate::record! {
+    /// Durations of one operation: of all records that were offered.
+    pub(crate) struct OperationEnd in "session" keep Always {
+        /// `durations`.
+        event: ShortText,
+        /// Category of the records; null where they are of several.
+        category: Option<ShortText>,
+        /// Name of the record type; null where there are several.
+        record: Option<ShortText>,
+        /// The operation; null without one.
+        operation: Option<Text<1024>>,
+        /// Several operations: texts that are no symbols, or more than there are slots for.
+        other: bool,
+        /// How many durations were offered.
+        count: u64,
+        /// Their sum.
+        sum_ms: DurationMs<6>,
+        /// The longest.
+        max_ms: DurationMs<6>,
+        /// Half of them are not longer, to 20 %.
+        p50_ms: DurationMs<6>,
+        /// 90 % of them are not longer, to 20 %.
+        p90_ms: DurationMs<6>,
+        /// 99 % of them are not longer, to 20 %.
+        p99_ms: DurationMs<6>,
+        /// Pairs of an upper bound in ns (null: none) and how many lie below it and not below
+        /// the bound before.
+        buckets: Option<Json>,
+    }
+}
+
+/// What a record takes in a segment beside its body, at most: block header, record header and
+/// padding.
+const OVERHEAD_BYTES: usize = block_bytes(32);
+
+impl Writer {
+    /// Writes one record per operation. Waits for a segment that holds them all, as the last drain
+    /// does.
+    pub(super) fn write_durations(&mut self) {
+        let all = self.core.durations();
+        let buckets: Vec<String> = all.iter().map(buckets_json).collect();
+        let records = || {
+            all.iter()
+                .zip(&buckets)
+                .map(|(one, json)| record(one, json))
+        };
+        let bytes = |record: OperationEnd<'_>| {
+            OVERHEAD_BYTES
+                + size_of_val(&record.fixed(usize::MAX))
+                + record.variable_bytes(usize::MAX)
+        };
+        let room: usize = records().map(bytes).sum();
+        if room == 0 {
+            return;
+        }
+        let deadline = std::time::Instant::now() + LAST_WAIT;
+        while !self.segments.ensure(room) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        records().for_each(|record| self.write_own(&record));
+    }
+}
+
+fn record<'a>(durations: &'a Durations, buckets: &'a str) -> OperationEnd<'a> {
+    let histogram = &durations.histogram;
+    let quantile = |q| histogram.quantile(q).unwrap_or_default();
+    OperationEnd {
+        event: "durations",
+        category: durations.category.as_deref(),
+        record: durations.record.as_deref(),
+        operation: durations.operation.as_deref(),
+        other: durations.other,
+        count: histogram.count(),
+        sum_ms: Duration::from_nanos(histogram.sum_ns),
+        max_ms: Duration::from_nanos(histogram.max_ns),
+        p50_ms: quantile(0.5),
+        p90_ms: quantile(0.9),
+        p99_ms: quantile(0.99),
+        buckets: Some(buckets),
+    }
+}
+
+/// The filled buckets, as JSON.
+fn buckets_json(durations: &Durations) -> String {
+    let pairs = durations.histogram.filled().map(|(end, count)| {
+        let end = end.map_or_else(|| "null".to_owned(), |end| end.to_string());
+        format!("[{end},{count}]")
+    });
+    let pairs: Vec<String> = pairs.collect();
+    format!("[{}]", pairs.join(","))
+}

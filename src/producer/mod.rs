@@ -163,8 +163,8 @@ impl Log {
 
     /// Offers the record that `make` returns. While recording or the category is switched off,
     /// `make` is not called: the record costs one load, not its arguments. Nor is it for a record
-    /// without a key and without a duration that pressure leaves out. (It is called for the first record of its type,
-    /// after close and in a forked child.)
+    /// without a key and without a duration that pressure leaves out. (It is called for the first
+    /// record of its type, after close and in a forked child.)
     #[inline(always)]
     pub fn push_lazy<R: Record + Declared>(&self, make: impl FnOnce() -> R) -> Outcome {
         let ids = R::declared().packed_ids();

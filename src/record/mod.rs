@@ -43,9 +43,7 @@ pub use schema::{
     category_name, is_category_name, schema, schemas_end,
 };
 pub(crate) use symbol::symbol_text;
-pub use symbol::{
-    Name, OPERATION_TEXT, SYMBOL_BYTES_MAX, SYMBOLS_MAX, StaticSymbol, Symbol,
-};
+pub use symbol::{Name, OPERATION_TEXT, SYMBOL_BYTES_MAX, SYMBOLS_MAX, StaticSymbol, Symbol};
 
 use bytemuck::Pod;
 

@@ -30,8 +30,8 @@ use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
 use crate::sys::report::say;
 use crate::writer::{
-    Control, Helper, HelperHandle, OperationEnd, OwnRecord, Segments, SpaceBounds, Writer, segment_bytes_min,
-    space,
+    Control, Helper, HelperHandle, OperationEnd, OwnRecord, Segments, SpaceBounds, Writer,
+    segment_bytes_min, space,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,13 +4,14 @@
 use std::sync::mpsc::TryRecvError;
 use std::time::Instant;
 
+use super::durations::DURATIONS_BYTES_MAX;
 use super::helper::{Task, note};
 use super::segments::{RETRY_AFTER, Segments};
 use crate::sys::report::say;
 
-/// Bytes of the reserve for the last records of the session: `sampling_ended`, `session_end` with
-/// its ledger, a clock point, block headers.
-const END_RESERVE: usize = 256 << 10;
+/// Bytes of the reserve for the last records of the session: `sampling_ended`, the durations of all
+/// operations, `session_end` with its ledger, a clock point, block headers.
+const END_RESERVE: usize = (256 << 10) + DURATIONS_BYTES_MAX;
 
 impl Segments {
     /// Whether only `Always` records are to be written, because there is no space for others.

@@ -15,7 +15,7 @@ use crate::gates::{GATE_K, GATE_POLICY};
 use crate::ledger::{DropReason, OFFERED, SAMPLED_OUT};
 use crate::policy::{Changed, LastStates};
 use crate::record::{Extra, FieldKind, KeepClass, Record, Sink};
-use crate::ring::{BusyGuard, Observation, RingSlot, count_own};
+use crate::ring::{BusyGuard, Observation, RingSlot, count_own, quick_cell};
 use crate::sampling::{KeyHash, Threshold, effective};
 
 /// Extra fields that a record may have so that the number of repeats still finds room.
@@ -53,7 +53,6 @@ pub(super) fn keeps_keyless(
 /// Inlined into the program: a call would take longer than what it does.
 #[inline(always)]
 pub(super) fn leave_out_quick(
-    core: &Core,
     slot: &RingSlot,
     category: u8,
     k: u8,
@@ -68,7 +67,7 @@ pub(super) fn leave_out_quick(
     };
     let cell = match observation {
         None => None,
-        Some(observation) => match core.storage.aggregates.quick_cell(slot, observation.key) {
+        Some(observation) => match quick_cell(slot, observation.key) {
             None => return false,
             Some(cell) => Some((cell, observation.ns)),
         },

@@ -233,7 +233,7 @@ impl Log {
             && let Some(slot) = local::fast_slot(core)
         {
             let (category, k) = ((ids >> 16) as u8, gate & GATE_K);
-            return leave_out_quick(core, slot, category, k, key, observation);
+            return leave_out_quick(slot, category, k, key, observation);
         }
         false
     }

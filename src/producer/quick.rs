@@ -6,7 +6,7 @@ use crate::ledger::OFFERED;
 use crate::record::{
     Extra, RECORD_ALIGN, Record, UNCAPPED, WHOLE, align_record, whole_extras_bytes,
 };
-use crate::ring::{Cell, RING_BYTES_MIN, RingSlot, count_own};
+use crate::ring::{Cell, RING_BYTES_MIN, RingSlot, count_own, quick_cell};
 
 /// Longer records leave the quick path: copying them takes longer than the way round. Every ring
 /// takes records of this length.
@@ -27,7 +27,7 @@ impl<R: Record> Offer<'_, R> {
         let mut unfinished = Unfinished::new(core, slot, self.category);
         if let Some(counters) = slot.counters(self.category)
             && let Some(bytes) = self.whole_bytes(core)
-            && let Some(cell) = self.quick_cell(core, slot)
+            && let Some(cell) = self.quick_cell(slot)
             && let Some(place) = slot.side.reserve_quick(bytes)
             && let Some(ticks) = core.clock.quick_ticks()
         {
@@ -49,11 +49,11 @@ impl<R: Record> Offer<'_, R> {
     /// Where its duration counts, if it has one; `None` when the ring has no cell for it yet.
     #[inline(always)]
     #[expect(clippy::option_option, reason = "no duration; no cell: both are plain")]
-    fn quick_cell<'s>(&self, core: &Core, slot: &'s RingSlot) -> Option<Option<(&'s Cell, u64)>> {
+    fn quick_cell<'s>(&self, slot: &'s RingSlot) -> Option<Option<(&'s Cell, u64)>> {
         let Some(observation) = self.observation() else {
             return Some(None);
         };
-        let cell = core.storage.aggregates.quick_cell(slot, observation.key)?;
+        let cell = quick_cell(slot, observation.key)?;
         Some(Some((cell, observation.ns)))
     }
 

@@ -37,9 +37,10 @@
 /// are in [`record`](mod@crate::record). Field names are the names in the JSON line, in this order.
 /// The layout is checked at compile time; the fixed part is a packed `bytemuck::Pod` struct.
 ///
-/// The first [`DurationMs`](crate::record::DurationMs) field of a type, if it has one, is counted in
-/// the duration aggregates of the session, under the operation that the first
-/// [`Symbol`](crate::record::Symbol) field names ([`Session::durations`](crate::Session::durations)).
+/// The first [`DurationMs`](crate::record::DurationMs) field of a type, if it has one, is counted
+/// in the duration aggregates of the session, under the operation that the first
+/// [`Symbol`](crate::record::Symbol) field names: see
+/// [`Session::durations`](crate::Session::durations).
 #[macro_export]
 macro_rules! record {
     (

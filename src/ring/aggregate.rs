@@ -8,7 +8,8 @@
 //!
 //! A slot is a number for (schema, operation): [`SLOT_OTHER`] stands for all that come after the
 //! first 256. Keys of slots are appended by compare-and-swap, so that each key has one slot, and
-//! are never changed. `index`, a hash table in the heap, only remembers where a key is found.
+//! are never changed. `index`, a hash table in the heap, only remembers where a key is found, and
+//! `Shortcuts` of each ring remember its cell: the quick path looks at nothing else.
 //!
 //! A page that a ring was given stays with it, whoever owns the ring: its owner adds with plain
 //! loads and stores. When no page is left, the shared cells take what comes: slower, as exact.
@@ -18,7 +19,7 @@
 )]
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use super::slot::RingSlot;
 use super::storage::count_own;
@@ -47,12 +48,13 @@ const INDEX: usize = 2048;
 /// Keys that the hash table takes; it stays half empty. More than there are slots: keys that have
 /// no slot of their own are found as quickly.
 const INDEXED_MAX: u32 = 1024;
-/// Entries that the quick path looks at.
-const QUICK_PROBES: usize = 2;
+/// Entries of it that are looked at.
+const PROBES: usize = 16;
+/// Entries of the shortcuts of a ring.
+const SHORTCUTS: usize = 256;
 
 const _: () = assert!(size_of::<CellPage>() == PAGE_BYTES);
 const _: () = assert!(size_of::<Table>() <= PAGE_BYTES);
-const _: () = assert!(SLOTS > INDEX / 256, "keys and slots share 64 bits");
 
 /// What stands in page 0. FORMAT.md section 7.2.
 #[repr(C, align(64))]
@@ -78,6 +80,40 @@ pub(super) struct CellPage {
     cells: [Cell; GROUP_SLOTS],
 }
 
+/// Where a key was found. Written once.
+struct Found {
+    /// Stored last; 0 = not there yet.
+    key: AtomicU64,
+    /// Its slot; [`FREE`] = the entry is not taken.
+    slot: AtomicU64,
+}
+
+/// A key and its cell in the pages of one ring; the key 0 is nobody's. The owner's alone.
+#[repr(C)]
+pub(super) struct Shortcut {
+    key: AtomicU64,
+    cell: AtomicPtr<Cell>,
+}
+
+/// Those of one ring, found by the hash of the key; the last one that needed its place has it.
+pub(super) type Shortcuts = [Shortcut; SHORTCUTS];
+
+const _: () = assert!(size_of::<Shortcut>() == 16);
+const _: () = assert!(align_of::<Shortcut>() == 8);
+
+/// Shortcuts for so many rings. Memory that is not used is not there: the allocator gets it zeroed
+/// from the kernel.
+pub(super) fn shortcuts(rings: usize) -> Box<[Shortcuts]> {
+    let zeroed = vec![[[0_u64; 2]; SHORTCUTS]; rings].into_boxed_slice();
+    let zeroed = std::ptr::slice_from_raw_parts_mut(Box::into_raw(zeroed).cast(), rings);
+    // SAFETY: of the same size and alignment by the assertions; zeroes are a key that is nobody's
+    // and a null pointer.
+    unsafe { Box::from_raw(zeroed) }
+}
+
+/// No slot.
+const FREE: u64 = u64::MAX;
+
 /// A duration that is to be counted, and under what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Observation {
@@ -90,7 +126,7 @@ impl Observation {
     /// `operation`: a symbol id, 0, or what stands for texts.
     #[inline(always)]
     pub(crate) fn new(schema: u16, operation: u32, ns: u64) -> Self {
-        let key = u64::from(schema) << 32 | u64::from(operation);
+        let key = (u64::from(schema) << 32) | u64::from(operation);
         Self { key, ns }
     }
 }
@@ -100,12 +136,21 @@ impl Cell {
     #[inline(always)]
     pub(crate) fn observe_own(&self, ns: u64) {
         // Relaxed, as all here: own counters; exact totals are read after the owner has left.
-        let sum = self.sum_ns.load(Relaxed).saturating_add(ns);
+        let (sum, is_over) = self.sum_ns.load(Relaxed).overflowing_add(ns);
         self.sum_ns.store(sum, Relaxed);
+        if is_over {
+            self.keep_sum_at_bound();
+        }
         if ns > self.max_ns.load(Relaxed) {
             self.max_ns.store(ns, Relaxed);
         }
         count_own(&self.buckets[bucket_of(ns)]);
+    }
+
+    /// Owner: the sum does not fit; it stays where it is told to be too large.
+    #[cold]
+    fn keep_sum_at_bound(&self) {
+        self.sum_ns.store(u64::MAX, Relaxed);
     }
 
     /// Anybody: counts a duration in a shared cell.
@@ -129,8 +174,8 @@ impl Cell {
 /// The area of the storage and what finds a slot in it.
 pub(crate) struct Aggregates {
     start: *mut u8,
-    /// Hash table with linear probing: key times 65,536 plus slot; 0 = empty. Written once.
-    index: Box<[AtomicU64; INDEX]>,
+    /// Hash table with linear probing.
+    index: Box<[Found; INDEX]>,
     indexed: AtomicU32,
     next_page: AtomicU32,
 }
@@ -141,7 +186,11 @@ impl Aggregates {
     /// long as this value lives and are used through it, and through the slots that it gives
     /// pages to, only.
     pub(super) unsafe fn new(start: *mut u8) -> Self {
-        let index: Box<[AtomicU64]> = (0..INDEX).map(|_| AtomicU64::new(0)).collect();
+        let free = || Found {
+            key: AtomicU64::new(0),
+            slot: AtomicU64::new(FREE),
+        };
+        let index: Box<[Found]> = (0..INDEX).map(|_| free()).collect();
         let Ok(index) = index.try_into() else {
             unreachable!("it has that length")
         };
@@ -172,21 +221,14 @@ impl Aggregates {
         &self.page(SHARED_PAGE + slot / GROUP_SLOTS).cells[slot % GROUP_SLOTS]
     }
 
-    /// Where the search for a key starts. Ids of symbols are hashes of their texts already.
-    #[inline(always)]
-    fn home(key: u64) -> usize {
-        ((key as u32).wrapping_add((key >> 32) as u32 * 61)) as usize % INDEX
-    }
-
-    /// The slot of a key, if it is found at once.
-    #[inline(always)]
-    fn quick_slot(&self, key: u64) -> Option<usize> {
-        let home = Self::home(key);
-        for probe in 0..QUICK_PROBES {
-            // Acquire: pairs with the Release in `remember`; the key stands in the table.
-            let entry = self.index[(home + probe) % INDEX].load(Acquire);
-            if entry >> 16 == key {
-                return Some(usize::from(entry as u16));
+    /// The slot of a key other than 0, if it is in the table.
+    fn find(&self, key: u64) -> Option<usize> {
+        let home = home(key);
+        for probe in 0..PROBES {
+            let found = &self.index[(home + probe) % INDEX];
+            // Acquire: pairs with the Release in `remember`; slot and table were stored before.
+            if found.key.load(Acquire) == key {
+                return Some(found.slot.load(Relaxed) as usize);
             }
         }
         None
@@ -195,24 +237,14 @@ impl Aggregates {
     /// The slot of a key.
     #[cold]
     fn slot(&self, key: u64) -> usize {
-        let home = Self::home(key);
-        for probe in 0..INDEX {
-            // Acquire: as in `quick_slot`.
-            let entry = self.index[(home + probe) % INDEX].load(Acquire);
-            if entry == 0 {
-                break;
-            }
-            if entry >> 16 == key {
-                return usize::from(entry as u16);
-            }
+        if key == 0 {
+            return SLOT_OTHER;
         }
-        let slot = if key == 0 {
-            SLOT_OTHER
-        } else {
-            self.append(key)
-        };
-        self.remember(key, slot);
-        slot
+        self.find(key).unwrap_or_else(|| {
+            let slot = self.append(key);
+            self.remember(key, slot);
+            slot
+        })
     }
 
     /// Finds the key among those that have a slot, or puts it behind them.
@@ -233,28 +265,23 @@ impl Aggregates {
     /// Makes the key quicker to find, while there is room.
     fn remember(&self, key: u64, slot: usize) {
         // Relaxed: a bound that threads which race may miss by their number.
-        if key == 0 || self.indexed.load(Relaxed) >= INDEXED_MAX {
+        if self.indexed.load(Relaxed) >= INDEXED_MAX {
             return;
         }
-        let (home, entry) = (Self::home(key), key << 16 | slot as u64);
-        for probe in 0..INDEX {
-            let place = &self.index[(home + probe) % INDEX];
-            // Release: pairs with the Acquire in `quick_slot`.
-            match place.compare_exchange(0, entry, Release, Relaxed) {
-                Ok(_) => {
-                    self.indexed.fetch_add(1, Relaxed);
-                    return;
-                }
-                Err(other) if other == entry => return,
-                Err(_) => {}
+        let home = home(key);
+        for probe in 0..PROBES {
+            let found = &self.index[(home + probe) % INDEX];
+            // Relaxed: the place alone. Threads that race remember a key twice, and equally.
+            let taken = found
+                .slot
+                .compare_exchange(FREE, slot as u64, Relaxed, Relaxed);
+            if taken.is_ok() {
+                // Release: pairs with the Acquire in `find`.
+                found.key.store(key, Release);
+                self.indexed.fetch_add(1, Relaxed);
+                return;
             }
         }
-    }
-
-    /// Owner of the ring: the cell of a key, if both are known and the ring has it.
-    #[inline(always)]
-    pub(crate) fn quick_cell<'a>(&self, ring: &'a RingSlot, key: u64) -> Option<&'a Cell> {
-        own_cell(ring, self.quick_slot(key)?)
     }
 
     /// Owner of the ring, inside a push: counts a duration.
@@ -267,7 +294,14 @@ impl Aggregates {
             self.add_page(ring, slot / GROUP_SLOTS);
         }
         match own_cell(ring, slot) {
-            Some(cell) => cell.observe_own(ns),
+            Some(cell) => {
+                let shortcut = &ring.shortcuts()[home(key) % SHORTCUTS];
+                // Relaxed, both: for the owner alone.
+                shortcut.key.store(key, Relaxed);
+                let cell_ptr = std::ptr::from_ref(cell).cast_mut();
+                shortcut.cell.store(cell_ptr, Relaxed);
+                cell.observe_own(ns);
+            }
             None => self.shared_cell(slot).observe_shared(ns),
         }
     }
@@ -289,7 +323,7 @@ impl Aggregates {
         };
         let index = RING_PAGE + index as usize;
         // Relaxed: the owner's own, stored when it took the ring.
-        let owner = ring.ring().header.index.load(Relaxed) << 16 | group as u32 + 1;
+        let owner = ring.ring().header.index.load(Relaxed) << 16 | (group as u32 + 1);
         // Release: pairs with the Acquire in `read`; the counts come after it.
         self.table().owners[index].store(owner, Release);
         let page = std::ptr::from_ref(self.page(index)).cast_mut();
@@ -329,8 +363,28 @@ impl Aggregates {
     }
 }
 
-/// Owner: the cell of a slot, if the ring has a page for it.
+/// Where the search for a key starts. Ids of symbols are hashes of their texts already.
 #[inline(always)]
+fn home(key: u64) -> usize {
+    (key as u32).wrapping_add((key >> 32) as u32 * 8) as usize
+}
+
+/// Owner of the ring: the cell of a key, if the ring remembers it.
+#[inline(always)]
+pub(crate) fn quick_cell(ring: &RingSlot, key: u64) -> Option<&Cell> {
+    let shortcut = &ring.shortcuts()[home(key) % SHORTCUTS];
+    // Relaxed, both: only the owner of the ring stores them, and this is the owner; a later owner
+    // gets them through the stack.
+    if shortcut.key.load(Relaxed) != key {
+        return None;
+    }
+    let cell = shortcut.cell.load(Relaxed);
+    // SAFETY: null, or a cell of the area, which the storage that owns this ring keeps mapped; it
+    // is atomics.
+    unsafe { cell.as_ref() }
+}
+
+/// Owner: the cell of a slot, if the ring has a page for it.
 fn own_cell(ring: &RingSlot, slot: usize) -> Option<&Cell> {
     // Relaxed: only the owner of the ring stores it, and this is the owner.
     let page = ring.cells.get(slot / GROUP_SLOTS)?.load(Relaxed);
@@ -338,4 +392,51 @@ fn own_cell(ring: &RingSlot, slot: usize) -> Option<&Cell> {
     // is atomics.
     let page = unsafe { page.as_ref() }?;
     Some(&page.cells[slot % GROUP_SLOTS])
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Words of an area, aligned as a page is.
+    #[repr(align(4096))]
+    struct Area([u64; AGGREGATE_BYTES / 8]);
+
+    #[test]
+    fn threads_that_race_give_each_key_one_slot() {
+        const THREADS: u64 = 4;
+        const KEYS: u64 = if cfg!(miri) { 20 } else { 300 };
+        let mut area: Box<[Area]> = std::iter::once(Area([0; AGGREGATE_BYTES / 8])).collect();
+        // SAFETY: the area is as long, zeroed and aligned, outlives the aggregates, and is used
+        // through them only.
+        let aggregates = unsafe { Aggregates::new(area.as_mut_ptr().cast()) };
+        let shared = Shared(&aggregates);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let shared = &shared;
+                scope.spawn(move || {
+                    for number in 0..KEYS {
+                        let operation = ((number + thread * 7) % KEYS) as u32;
+                        shared.0.observe_shared(Observation::new(1, operation, 3));
+                    }
+                });
+            }
+        });
+        let told = aggregates.read();
+        let named = told.iter().filter_map(|(key, _)| *key);
+        let mut keys: Vec<u64> = named.collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let slots = KEYS.min(SLOTS as u64);
+        assert_eq!(keys.len() as u64, slots);
+        for (key, sum) in told {
+            let expected = if key.is_some() { 1 } else { KEYS - slots } * THREADS;
+            assert_eq!((sum.count(), sum.sum_ns), (expected, 3 * expected));
+        }
+    }
+
+    struct Shared<'a>(&'a Aggregates);
+
+    // SAFETY: as for `Storage`: what lies behind the pointer is atomics.
+    unsafe impl Sync for Shared<'_> {}
 }

@@ -20,7 +20,7 @@ mod spsc_tests;
 mod stack;
 mod storage;
 
-pub(crate) use aggregate::{Cell, Observation};
+pub(crate) use aggregate::{Cell, Observation, SLOT_OTHER, quick_cell};
 pub(crate) use busy::{BusyGuard, Refused};
 pub(crate) use large::LargeChunks;
 pub(crate) use plan::{

@@ -8,7 +8,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
-use super::aggregate::{CellPage, GROUPS};
+use super::aggregate::{CellPage, GROUPS, Shortcuts};
 use super::buffer::Buffer;
 use super::busy::{BusyFlag, BusyGuard};
 use super::header::{CounterPage, PAGE_CATEGORIES, RING_HEADER_BYTES, RingHeader};
@@ -34,6 +34,9 @@ pub(crate) struct RingSlot {
     pub(super) pages: [AtomicPtr<CounterPage>; PAGES_PER_RING],
     /// Cells of duration aggregates, by group of slots; null until first needed.
     pub(super) cells: [AtomicPtr<CellPage>; GROUPS],
+    /// Which cell a key has in this ring, as far as the owner remembers. Lives as long as the
+    /// storage.
+    pub(super) shortcuts: *const Shortcuts,
     /// Decides about keyless records. The owner's, inside a push.
     gaps: UnsafeCell<Gaps>,
     /// Offset of the ring in the region.
@@ -41,7 +44,12 @@ pub(crate) struct RingSlot {
 }
 
 impl RingSlot {
-    pub(super) fn new(region: &Region, offset: usize, capacity: usize) -> Self {
+    pub(super) fn new(
+        region: &Region,
+        offset: usize,
+        capacity: usize,
+        shortcuts: *const Shortcuts,
+    ) -> Self {
         assert!(offset.is_multiple_of(64));
         assert!(offset + RING_OVERHEAD + capacity <= region.len());
         // SAFETY: inside the region by the assertion.
@@ -66,6 +74,7 @@ impl RingSlot {
             busy,
             pages,
             cells: [const { AtomicPtr::new(std::ptr::null_mut()) }; GROUPS],
+            shortcuts,
             gaps: UnsafeCell::new(Gaps::new(0, 0)),
             offset,
         }
@@ -96,6 +105,14 @@ impl RingSlot {
         // mapped; pages are atomics, aligned to 64.
         let page = unsafe { page.as_ref() }?;
         Some(&page.categories[usize::from(category) % PAGE_CATEGORIES])
+    }
+
+    /// Owner: where it remembers cells.
+    #[inline(always)]
+    pub(super) fn shortcuts(&self) -> &Shortcuts {
+        // SAFETY: points to an element of the table that the storage, which owns this slot, keeps;
+        // it is atomics.
+        unsafe { &*self.shortcuts }
     }
 
     /// Both sides' view.

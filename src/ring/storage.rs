@@ -27,7 +27,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-use super::aggregate::{AGGREGATE_BYTES, Aggregates};
+use super::aggregate::{AGGREGATE_BYTES, Aggregates, Shortcuts, shortcuts};
 use super::header::{COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES, RING_MAGIC, state};
 use super::large::LargeChunks;
 use super::plan::{Geometry, RING_OVERHEAD, StorageSizes, ring_capacities};
@@ -93,6 +93,8 @@ pub(crate) struct Storage {
     pub(crate) large: LargeChunks,
     pub(crate) spill: Spill,
     pub(crate) aggregates: Aggregates,
+    /// What the slots point to.
+    _shortcuts: Box<[Shortcuts]>,
 }
 
 // SAFETY: the raw pointers lead into `region`, which lives as long as the storage; what lies there
@@ -164,11 +166,15 @@ impl Storage {
         region.write(GEOMETRY_OFFSET, bytemuck::bytes_of(&geometry));
         let capacities = ring_capacities(ring_total_bytes);
         let mut offset = rings_offset;
-        let slots = capacities.iter().map(|capacity| {
-            let slot = RingSlot::new(&region, offset, *capacity);
-            offset += RING_OVERHEAD + capacity;
-            slot
-        });
+        let shortcuts = shortcuts(capacities.len());
+        let slots = capacities
+            .iter()
+            .zip(&shortcuts)
+            .map(|(capacity, shortcuts)| {
+                let slot = RingSlot::new(&region, offset, *capacity, shortcuts);
+                offset += RING_OVERHEAD + capacity;
+                slot
+            });
         let slots: Box<[RingSlot]> = slots.collect();
         assert!(offset <= region.len(), "the plan keeps the bound");
         // SAFETY: inside the region, which is longer.
@@ -185,8 +191,7 @@ impl Storage {
         let spill = Spill::new(unsafe { Memory::new(slots_start, spill_bytes) });
         // SAFETY: inside the region, which is longer.
         let cells = unsafe { region.ptr().add(AGGREGATE_OFFSET) };
-        // SAFETY: `AGGREGATE_BYTES` of the region, zeroed and page-aligned; only the aggregates
-        // and the rings that they give pages to use them.
+        // SAFETY: `AGGREGATE_BYTES`, zeroed, page-aligned; only they and rings with pages use it.
         let aggregates = unsafe { Aggregates::new(cells) };
         Ok(Self {
             recycled: IndexStack::new(slots.len()),
@@ -199,6 +204,7 @@ impl Storage {
             large,
             spill,
             aggregates,
+            _shortcuts: shortcuts,
             region,
         })
     }

@@ -282,6 +282,7 @@ mod line_tests;
 mod tests {
     use super::*;
     use crate::ledger::{DropReason, OFFERED};
+    use crate::record::{DurationMs, ShortText};
 
     /// A look between the two counts of a dropped record, held still.
     #[test]
@@ -299,5 +300,49 @@ mod tests {
         storage.count_shared(id.category, OFFERED);
         assert_eq!(session.stats().categories["vpn"], torn);
         assert!(session.close().unwrap().ledger.is_exact());
+    }
+
+    crate::record! {
+        struct Timed in "vpn" keep Sampled { duration_ms: DurationMs<2> }
+    }
+    crate::record! {
+        struct TimedKey in "vpn" keep Sampled key id { id: ShortText, duration_ms: DurationMs<2> }
+    }
+
+    /// The shortcut of a category under pressure leaves records out early, but not unseen.
+    #[test]
+    fn durations_are_exact_under_the_pressure_of_a_category() {
+        const COUNT: u64 = 400;
+        let temp = tempfile::tempdir().unwrap();
+        let session = Session::builder().dir(temp.path()).start().unwrap();
+        let log = session.log();
+        let id = Category::named("vpn").unwrap().schema().ids().unwrap();
+        // The first push of a type takes the slow path; the second finds the gate open.
+        for k in [0, 6] {
+            let core = &session.live.as_ref().unwrap().core;
+            core.set_pressures([(id.category, k)].into_iter());
+            for number in 1..=COUNT {
+                let duration_ms = Duration::from_nanos(number);
+                log.push(&Timed { duration_ms });
+                log.push_lazy(|| Timed { duration_ms });
+                let id = number.to_string();
+                let record = TimedKey {
+                    id: &id,
+                    duration_ms,
+                };
+                log.push(&record);
+                log.push_keyed(&record, log.key_hash(id.as_bytes()).unwrap());
+            }
+        }
+        let told = session.durations();
+        let counts = told.iter().map(|one| one.histogram.count());
+        assert_eq!(counts.collect::<Vec<_>>(), [4 * COUNT; 2]);
+        for one in &told {
+            assert_eq!(one.histogram.sum_ns, 2 * COUNT * (COUNT + 1));
+            assert_eq!(one.histogram.max_ns, COUNT);
+        }
+        let account = session.close().unwrap().ledger.categories["vpn"];
+        assert_eq!(account.offered(), 8 * COUNT);
+        assert!(account.sampled_out() > 3 * COUNT, "{account:?}");
     }
 }

@@ -1,10 +1,12 @@
 //! Records of the session about durations, one per operation, written when it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::own::OwnRecord;
 use super::{LAST_WAIT, Writer};
-use crate::durations::Durations;
-use crate::record::{DurationMs, Json, Record, ShortText, Text};
+use crate::durations::{BUCKETS, Durations};
+use crate::record::{CATEGORY_BYTES_MAX, DurationMs, Json, ShortText, Text};
+use crate::ring::SLOT_OTHER;
 use crate::segment::layout::block_bytes;
 
 crate::record! {
@@ -41,6 +43,12 @@ crate::record! {
 /// What a record takes in a segment beside its body, at most: block header, record header and
 /// padding.
 const OVERHEAD_BYTES: usize = block_bytes(32);
+/// The longest record in a segment: slots, `durations`, names, and buckets of a bound, a number
+/// and four more characters each.
+const RECORD_BYTES_MAX: usize =
+    OVERHEAD_BYTES + 64 + 9 + CATEGORY_BYTES_MAX + 254 + 1024 + 2 + BUCKETS * (12 + 20 + 4);
+/// What all of them take, at most, with room for looking whether the last one fits.
+pub(super) const DURATIONS_BYTES_MAX: usize = (SLOT_OTHER + 2) * RECORD_BYTES_MAX;
 
 impl Writer {
     /// Writes one record per operation. Waits for a segment that holds them all, as the last drain
@@ -53,17 +61,14 @@ impl Writer {
                 .zip(&buckets)
                 .map(|(one, json)| record(one, json))
         };
-        let bytes = |record: OperationEnd<'_>| {
-            OVERHEAD_BYTES
-                + size_of_val(&record.fixed(usize::MAX))
-                + record.variable_bytes(usize::MAX)
-        };
-        let room: usize = records().map(bytes).sum();
-        if room == 0 {
-            return;
-        }
-        let deadline = std::time::Instant::now() + LAST_WAIT;
-        while !self.segments.ensure(room) && std::time::Instant::now() < deadline {
+        let bytes = records().map(|record| OVERHEAD_BYTES + record.body().len());
+        let room = bytes.clone().sum::<usize>() + bytes.max().unwrap_or(0);
+        debug_assert!(room <= DURATIONS_BYTES_MAX, "{room}");
+        let deadline = Instant::now() + LAST_WAIT;
+        while room > 0 && !self.segments.ensure(room) {
+            if self.segments.trouble.is_some() || Instant::now() >= deadline {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
         records().for_each(|record| self.write_own(&record));

@@ -190,7 +190,9 @@ impl Writer {
         let written = self.scanner.written();
         space.recorded.store(written.recorded, Relaxed);
         space.lines.store(written.lines, Relaxed);
-        space.always_recorded.store(written.always_recorded, Relaxed);
+        space
+            .always_recorded
+            .store(written.always_recorded, Relaxed);
         space.always_lines.store(written.always_lines, Relaxed);
         let disk = space.pressure.load(Relaxed);
         self.balance.tick(&mut self.scanner, self.stalled, disk);

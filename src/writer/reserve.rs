@@ -5,15 +5,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use super::durations::DURATIONS_BYTES_MAX;
 use super::helper::{Task, note};
 use super::segments::{RETRY_AFTER, Segments};
 use crate::sys::report::say;
 
-/// Bytes of the reserve for the last records of the session: `sampling_ended`, `session_end` with
-/// its ledger, changes of pressure, a clock point, block headers.
-const END_RESERVE: usize = 512 << 10;
+/// Bytes of the reserve for the last records of the session: `sampling_ended`, the durations of all
+/// operations, `session_end` with its ledger, changes of pressure, a clock point, block headers.
+const END_RESERVE: usize = (512 << 10) + DURATIONS_BYTES_MAX;
 /// What the registry leaves of it at the very end.
-const LAST_RESERVE: usize = 256 << 10;
+const LAST_RESERVE: usize = (256 << 10) + DURATIONS_BYTES_MAX;
 /// Normal records are written again when lines are so far below the bound.
 const LINES_SLACK: u64 = 1 << 20;
 /// Standard error hears of the bound at most this often.

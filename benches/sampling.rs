@@ -193,10 +193,12 @@ struct Row<'a> {
 }
 
 /// ns per call of both sides, by pair.
-fn measure(row: &mut Row<'_>, pairs: usize, flush: &dyn Fn()) -> Vec<(f64, f64)> {
+fn measure(row: &mut Row<'_>, pairs: usize, sessions: &[&Session]) -> Vec<(f64, f64)> {
     let batch = row.batch;
     let time = |side: &mut Side<'_>| {
-        flush();
+        for session in sessions {
+            session.flush().expect("the writer runs");
+        }
         let start = Instant::now();
         side(batch);
         start.elapsed().as_nanos() as f64 / batch as f64
@@ -270,12 +272,12 @@ fn report(row: &Row<'_>, pairs: &[(f64, f64)]) {
     );
 }
 
-fn times(mut call: impl FnMut(u64) -> Outcome) -> impl FnMut(u64) {
-    move |count| {
+fn calls<'a>(mut call: impl FnMut(u64) -> Outcome + 'a) -> Side<'a> {
+    Box::new(move |count| {
         for number in 0..count {
             black_box(call(black_box(number)));
         }
-    }
+    })
 }
 
 /// Every subject does what it is measured for, and every push is counted.
@@ -335,14 +337,14 @@ fn costs(pairs: usize, part: u64) {
     check(&log, &on, &key);
     let floor = Floor::default();
     let (log, off_log, key, floor) = (&log, &log_off, &key, &floor);
-    let empty = || -> Side<'_> { Box::new(times(|_| Outcome::SampledOut)) };
+    let empty = || -> Side<'_> { calls(|_| Outcome::SampledOut) };
     let by_floor = || -> Side<'_> {
-        Box::new(times(|_| {
+        calls(|_| {
             black_box(floor).leave_out();
             Outcome::SampledOut
-        }))
+        })
     };
-    let plain = |log| -> Side<'_> { Box::new(times(move |number| push_plain(log, number))) };
+    let plain = |log| -> Side<'_> { calls(move |number| push_plain(log, number)) };
     let against_empty = |name, bar, subject| Row {
         name,
         batch: BATCH_LEFT_OUT / part,
@@ -359,7 +361,7 @@ fn costs(pairs: usize, part: u64) {
         against,
         bar,
     };
-    let left_out = || -> Side<'_> { Box::new(times(|number| left_out_push(log, number))) };
+    let left_out = || -> Side<'_> { calls(|number| left_out_push(log, number)) };
     let mut rows = [
         kept("k = 0", Some(0.5), plain(log), "off", plain(off_log)),
         kept(
@@ -372,7 +374,7 @@ fn costs(pairs: usize, part: u64) {
         kept(
             "k = 1",
             None,
-            Box::new(times(|number| log.push(&Half::new(number)))),
+            calls(|number| log.push(&Half::new(number))),
             "k = 0",
             plain(log),
         ),
@@ -380,17 +382,17 @@ fn costs(pairs: usize, part: u64) {
         against_empty(
             "left out: push_lazy",
             Some(1.5),
-            Box::new(times(|number| left_out_lazy(log, number))),
+            calls(|number| left_out_lazy(log, number)),
         ),
         against_empty(
             "left out: push_keyed",
             Some(1.5),
-            Box::new(times(|number| left_out_keyed(log, key, number))),
+            calls(|number| left_out_keyed(log, key, number)),
         ),
         against_empty(
             "left out: 64-byte key",
             Some(8.0),
-            Box::new(times(|number| left_out_text(log, key, number))),
+            calls(|number| left_out_text(log, key, number)),
         ),
         against_empty("floor of left out", None, by_floor()),
         Row {
@@ -401,44 +403,41 @@ fn costs(pairs: usize, part: u64) {
         against_empty(
             "fixed rate",
             None,
-            Box::new(times(|number| log.push(&Rate::new(number)))),
+            calls(|number| log.push(&Rate::new(number))),
         ),
         against_empty(
             "rate limit",
             None,
-            Box::new(times(|number| log.push(&Limit::new(number)))),
+            calls(|number| log.push(&Limit::new(number))),
         ),
         against_empty(
             "on change, a repeat",
             None,
-            Box::new(times(|_| log.push(&Change::new(7)))),
+            calls(|_| log.push(&Change::new(7))),
         ),
         against_empty(
             "disabled",
             None,
-            Box::new(times(|number| push_plain(&disabled, number))),
+            calls(|number| push_plain(&disabled, number)),
         ),
     ];
-    let flush = || {
-        for session in [&on, &off] {
-            session.flush().expect("the writer runs");
-        }
-    };
     for row in &mut rows {
-        let found = measure(row, pairs, &flush);
+        let found = measure(row, pairs, &[&on, &off]);
         report(row, &found);
     }
     drop(rows);
-    for session in [on, off] {
-        let ledger = {
-            session.flush().expect("the writer runs");
-            session.stats()
-        };
-        assert!(ledger.is_exact(), "{ledger:?}");
-        let lost = ledger.total().dropped(DropReason::RingFull);
-        assert_eq!(lost, 0, "the writer kept up");
-        remove(session);
-    }
+    end(on);
+    end(off);
+}
+
+/// Every push is in the ledger, and none was lost.
+fn end(session: Session) {
+    session.flush().expect("the writer runs");
+    let ledger = session.stats();
+    assert!(ledger.is_exact(), "{ledger:?}");
+    let lost = ledger.total().dropped(DropReason::RingFull);
+    assert_eq!(lost, 0, "the writer kept up");
+    remove(session);
 }
 
 #[inline(always)]

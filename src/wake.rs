@@ -79,3 +79,21 @@ impl Wake {
         self.wakes.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wake_per_sleep_is_made_and_counted() {
+        let wake = Wake::default();
+        wake.wake_if_parked();
+        assert_eq!(wake.wakes(), 0, "it is awake");
+        for sleeps in 1..4 {
+            wake.set_parked(true);
+            wake.wake_if_parked();
+            wake.wake_if_parked();
+            assert_eq!(wake.wakes(), sleeps);
+        }
+    }
+}

@@ -11,11 +11,12 @@ use stormlog::record::catalog::{orchestrator, proxy};
 use stormlog::record::{CATEGORIES_BUILTIN, FieldDef, FieldKind, KeepClass, Record, SchemaDef};
 
 /// `STORMLOG_` variables of the tests themselves.
-const TEST_VARIABLES: [&str; 4] = [
+const TEST_VARIABLES: [&str; 5] = [
     "STORMLOG_BLESS",
     "STORMLOG_SEED",
     "STORMLOG_SAMPLING_RUNS",
     "STORMLOG_ROUNDS",
+    "STORMLOG_STALL_MS",
 ];
 
 const TABLE_BEGIN: &str =

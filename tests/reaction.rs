@@ -23,7 +23,7 @@ const NORMAL_BYTES: u64 = 16 + 8;
 /// The ring of the thread reacts by itself, before it is 5/8 full, and not before it is half full.
 #[test]
 fn a_ring_that_nobody_drains_presses_before_it_is_full() {
-    for (total, ring) in [(64 << 10, 4 << 10), (8 << 20, 512 << 10)] {
+    for (total, ring) in [(64 << 10, 4 << 10), (8 << 20, 256 << 10)] {
         let temp = tempfile::tempdir().unwrap();
         let builder = Session::builder().dir(temp.path()).ring_total_bytes(total);
         let session = builder.start().unwrap();

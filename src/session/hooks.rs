@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Session;
-use crate::gates::GATE_K;
 use crate::record::Category;
+use crate::segment::entry::PRESSURE_MAX;
 
 impl Session {
     /// For tests: makes the writer rest between two passes, and returns when it does. Until
@@ -29,7 +29,7 @@ impl Session {
     #[doc(hidden)]
     pub fn set_pressure(&self, category: Category, k: u8) {
         if let (Some(live), Some(ids)) = (&self.live, category.schema().ids()) {
-            let change = (ids.category, k & GATE_K);
+            let change = (ids.category, k.min(PRESSURE_MAX));
             live.core.set_pressures(std::iter::once(change));
         }
     }

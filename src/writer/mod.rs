@@ -46,8 +46,9 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY_IDLE: Duration = Duration::from_secs(60);
 /// The first ones come sooner, because the rate of the counter is not known well yet.
 const CLOCK_FIRST: Duration = Duration::from_millis(20);
-/// Pause of a writer that has no segment to write to.
-const STALL_PAUSE: Duration = Duration::from_millis(2);
+/// Pause of a writer that has no segment to write to. With the wait for the segment it is the time
+/// between two looks at the rings, which has to be short against what a ring takes to fill.
+const STALL_PAUSE: Duration = Duration::from_millis(1);
 /// Room for the news of the session about itself: at most 4,096 changes, and notices with a
 /// ledger.
 const NEWS_BYTES: usize = 384 << 10;

@@ -21,7 +21,7 @@ use crate::sys::dir::Dir;
 /// A segment that was filled in less than this is followed by larger ones.
 const FAST_FILL: Duration = Duration::from_secs(1);
 /// How long one call waits for a segment that is not ready yet.
-const READY_WAIT: Duration = Duration::from_millis(2);
+const READY_WAIT: Duration = Duration::from_millis(1);
 /// Pause after a segment could not be prepared.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
 

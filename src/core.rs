@@ -184,6 +184,11 @@ impl Core {
         self.refresh_gates();
     }
 
+    /// Pressure of a category now.
+    pub(crate) fn pressure(&self, category: u8) -> u8 {
+        self.pressure[usize::from(category)].load(SeqCst)
+    }
+
     /// Writer: whether records that are not `Always` are dropped now.
     pub(crate) fn set_shed(&self, shed: bool) {
         if self.shed.swap(shed, SeqCst) != shed {

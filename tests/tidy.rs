@@ -188,6 +188,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
         &[
             "convert",
             "ledger",
+            "sampling",
             "segment",
             "symbol",
             "CloseReport",

@@ -1,6 +1,9 @@
-//! What only tests do to a session.
+//! What only tests and the demo do to a session.
+
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Session;
+use crate::record::Category;
 
 impl Session {
     /// For tests: makes the writer rest between two passes, and returns when it does. Until
@@ -18,5 +21,47 @@ impl Session {
         if let Some(live) = &self.live {
             live.control.resume(|| live.core.wake.unpark());
         }
+    }
+
+    /// For the demo: the writer takes so many bytes per second from the rings, as if the disk
+    /// took no more. 0 ends it; so does a close.
+    #[doc(hidden)]
+    pub fn limit_writer(&self, bytes_per_second: u64) {
+        if let Some(live) = &self.live {
+            live.control.set_limit(bytes_per_second);
+        }
+    }
+
+    /// Pressure of a category now, 0..=15.
+    #[doc(hidden)]
+    pub fn pressure(&self, category: Category) -> u8 {
+        match (&self.live, category.schema().ids()) {
+            (Some(live), Some(ids)) => live.core.pressure(ids.category),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of records that the writer has taken.
+    #[doc(hidden)]
+    pub fn drained_bytes(&self) -> u64 {
+        let live = self.live.as_ref();
+        live.map_or(0, |live| live.core.space.recorded.load(Relaxed))
+    }
+
+    /// Filled part of the fullest ring now, 0..=1.
+    #[doc(hidden)]
+    pub fn ring_fill(&self) -> f64 {
+        let Some(live) = &self.live else {
+            return 0.0;
+        };
+        let storage = &live.core.storage;
+        let fill = |index| {
+            let ring = storage.slot(index).ring();
+            // Relaxed: a look. Read first, so that what is read later is never less.
+            let read_pos = ring.header.read_pos.load(Relaxed);
+            let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
+            waiting as f64 / ring.buffer.capacity() as f64
+        };
+        (0..storage.used()).map(fill).fold(0.0, f64::max).min(1.0)
     }
 }

@@ -71,15 +71,21 @@ impl Balance {
         self.pass = self.pass.max(took);
     }
 
+    /// Whether it is time for the controller to look.
+    pub(crate) fn is_due(&self) -> bool {
+        self.core.sampling && self.pressure.is_due(self.now_ns())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
     /// Lets the controller look, if it is time.
     pub(crate) fn tick(&mut self, scanner: &mut Scanner, stalled: bool, disk: u8) {
-        if !self.core.sampling {
+        if !self.is_due() {
             return;
         }
-        let now_ns = self.started.elapsed().as_nanos() as u64;
-        if !self.pressure.is_due(now_ns) {
-            return;
-        }
+        let now_ns = self.now_ns();
         let load = Load {
             now_ns,
             fill: self.fill,

@@ -107,6 +107,7 @@ impl Writer {
             if let Some(chunk) = chunk {
                 core.storage.large.give_back(chunk);
             }
+            self.between_blocks(scan.covered);
         }
         if given_up && consumer.read_pos() == end && !self.stalled {
             debug_assert!(self.spilled.next(ring_id).is_none(), "the thread has ended");

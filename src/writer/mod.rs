@@ -7,6 +7,7 @@ mod helper;
 mod idle;
 mod notice;
 mod own;
+mod pace;
 mod pressure;
 mod reserve;
 mod scan;
@@ -35,6 +36,7 @@ pub(crate) use space::SpaceBounds;
 use balance::Balance;
 use helper::note;
 use idle::Idle;
+use pace::Pace;
 use scan::Scanner;
 
 /// Clock points come this often while records are written.
@@ -79,6 +81,7 @@ pub(crate) struct Writer {
     shed_rings: BTreeSet<u32>,
     clock: ClockSchedule,
     balance: Balance,
+    pace: Pace,
     faults: Vec<String>,
 }
 
@@ -132,6 +135,7 @@ impl Writer {
             damaged: false,
             shed_rings: BTreeSet::new(),
             clock,
+            pace: Pace::new(),
             faults: Vec::new(),
         }
     }
@@ -168,23 +172,33 @@ impl Writer {
     /// Adapts the pressure to the load and writes down what changed.
     fn balance(&mut self) {
         if self.stalled {
-            // The rings were not looked at.
-            for index in 0..self.consumers.len() {
-                let ring = self.core.storage.slot(index as u32).ring();
-                let read_pos = self.consumers[index].read_pos();
-                let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
-                self.balance.ring(waiting, ring.buffer.capacity());
-            }
+            self.look_at_rings();
         }
+        self.look();
+        self.segments.relieve();
+        if self.balance.has_news() && !self.stalled {
+            self.write_news();
+        }
+    }
+
+    /// Tells the controller how full the rings are that the writer has not come to.
+    fn look_at_rings(&mut self) {
+        for index in 0..self.consumers.len() {
+            let ring = self.core.storage.slot(index as u32).ring();
+            // Relaxed: the writer's own counter, and a look at that of the producer.
+            let read_pos = ring.header.read_pos.load(Relaxed);
+            let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
+            self.balance.ring(waiting, ring.buffer.capacity());
+        }
+    }
+
+    /// Lets the controller look at the load, if it is time.
+    fn look(&mut self) {
         let space = &self.core.space;
         space.recorded.store(self.scanner.recorded, Relaxed);
         space.lines.store(self.scanner.lines, Relaxed);
         let disk = space.pressure.load(Relaxed);
         self.balance.tick(&mut self.scanner, self.stalled, disk);
-        self.segments.relieve();
-        if self.balance.has_news() && !self.stalled {
-            self.write_news();
-        }
     }
 
     fn write_news(&mut self) {

@@ -16,8 +16,8 @@ use crate::gates::{GATE_K, GATE_OFF, GATE_ON};
 use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
-use crate::sampling::{KeyHash, Threshold};
-use decide::{keeps_keyless, left_out};
+use crate::sampling::KeyHash;
+use decide::{keeps_keyed, keeps_keyless};
 use offer::{Offer, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
@@ -72,6 +72,8 @@ enum Verdict {
     Keep(u8),
     /// It was counted, and that is all.
     LeaveOut,
+    /// The ring may have no room for it: counted as dropped.
+    Full,
     /// Not decided: the slow path knows what to do.
     Unknown,
 }
@@ -124,6 +126,7 @@ impl Log {
         } else if !R::KEYED && is_pressure(gate) {
             return match self.verdict(ids, gate, None) {
                 Verdict::LeaveOut => Outcome::SampledOut,
+                Verdict::Full => Outcome::Dropped(DropReason::RingFull),
                 Verdict::Keep(weight) => self.push_decided(record, extras, weight),
                 Verdict::Unknown => self.push_slow(record, extras, None),
             };
@@ -147,6 +150,7 @@ impl Log {
         if is_pressure(gate) {
             match self.verdict(ids, gate, Some(key)) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
+                Verdict::Full => return Outcome::Dropped(DropReason::RingFull),
                 Verdict::Keep(weight) => return self.push_decided(record, &[], weight),
                 Verdict::Unknown => {}
             }
@@ -174,6 +178,7 @@ impl Log {
         if !R::KEYED && is_pressure(gate) {
             match self.verdict(ids, gate, None) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
+                Verdict::Full => return Outcome::Dropped(DropReason::RingFull),
                 Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
                 Verdict::Unknown => {}
             }
@@ -226,11 +231,7 @@ impl Log {
         let category = (ids >> 16) as u8;
         match key {
             None => keeps_keyless(core, slot, &mut guard, category, k),
-            Some(key) if Threshold::of_pressure(k).keeps(key.r()) => Verdict::Keep(k),
-            Some(_) => {
-                left_out(core, slot, category);
-                Verdict::LeaveOut
-            }
+            Some(key) => keeps_keyed(core, slot, category, k, key),
         }
     }
 

@@ -171,9 +171,6 @@ impl Writer {
 
     /// Adapts the pressure to the load and writes down what changed.
     fn balance(&mut self) {
-        if self.stalled {
-            self.look_at_rings();
-        }
         self.look();
         self.segments.relieve();
         if self.balance.has_news() && !self.stalled {
@@ -181,19 +178,25 @@ impl Writer {
         }
     }
 
-    /// Tells the controller how full the rings are that the writer has not come to.
+    /// Tells the controller how full the rings are now.
     fn look_at_rings(&mut self) {
+        let mut all = (0, 0);
         for index in 0..self.consumers.len() {
             let ring = self.core.storage.slot(index as u32).ring();
             // Relaxed: the writer's own counter, and a look at that of the producer.
             let read_pos = ring.header.read_pos.load(Relaxed);
             let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
             self.balance.ring(waiting, ring.buffer.capacity());
+            all = (all.0 + waiting, all.1 + ring.buffer.capacity());
         }
+        self.balance.rings(all.0, all.1);
     }
 
     /// Lets the controller look at the load, if it is time.
     fn look(&mut self) {
+        if self.balance.is_due() {
+            self.look_at_rings();
+        }
         let space = &self.core.space;
         space.recorded.store(self.scanner.recorded, Relaxed);
         space.lines.store(self.scanner.lines, Relaxed);

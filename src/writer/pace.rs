@@ -42,7 +42,6 @@ impl Writer {
             }
         }
         if self.balance.is_due() {
-            self.look_at_rings();
             self.look();
         }
     }

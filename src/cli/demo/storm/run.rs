@@ -150,7 +150,11 @@ pub fn run(plan: &Plan) -> Result<Run> {
             peak_kib,
         },
         drained,
-        first_left_out: workers.iter().filter_map(|w| w.first_left_out).min(),
+        first_left_out: workers
+            .iter()
+            .filter_map(|worker| worker.first_left_out)
+            .min()
+            .map(|first| first.saturating_sub(marks.storm)),
     };
     for worker in &workers {
         run.latency.add(&worker.latency)?;

@@ -167,7 +167,7 @@ pub struct Worker {
     pub truth: [[Truth; CATEGORIES.len()]; 4],
     pub latency: Latency,
     pub windows: Windows,
-    /// From the begin of the storm to its first record that was left out.
+    /// Since the start: when the first record of the storm was left out.
     pub first_left_out: Option<Duration>,
 }
 
@@ -203,7 +203,6 @@ impl Worker {
     /// Offers records until the signal says stop.
     pub fn run(&mut self, signal: &Signal) {
         let (mut checks, mut planted) = (0, 0);
-        let mut storm_begin = None;
         loop {
             let phase = signal.get();
             if phase == Phase::Stop {
@@ -230,10 +229,9 @@ impl Worker {
             if phase != Phase::Storm {
                 std::thread::sleep(CALM_PAUSE);
             } else if self.first_left_out.is_none() {
-                let begin = *storm_begin.get_or_insert(now);
                 let left_out = |truth: &Truth| truth.sampled_out > 0;
                 if self.truth[Phase::Storm as usize].iter().any(left_out) {
-                    self.first_left_out = Some(begin.elapsed());
+                    self.first_left_out = Some(self.start.elapsed());
                 }
             }
         }

@@ -59,6 +59,8 @@ pub(crate) struct Writer {
     /// One per ring that was ever used.
     consumers: Vec<Consumer>,
     scanner: Scanner,
+    /// Up to where the rings are drained in this pass.
+    ends: Vec<u64>,
     /// Spilled records that were collected and not written yet.
     spilled: SpillReader,
     /// Records of threads without a ring that were written: the position of their stream.
@@ -124,6 +126,7 @@ impl Writer {
             segments,
             consumers: Vec::new(),
             scanner,
+            ends: Vec::new(),
             spilled: SpillReader::default(),
             no_ring_pos: 0,
             batch: Vec::new(),

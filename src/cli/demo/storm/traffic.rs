@@ -72,7 +72,8 @@ pub const PLANTED: &str = "planted";
 const CHECKS_PER_SECOND: f64 = 50.0;
 /// Noisy records of one round; with them come the two of an operation.
 const NOISY_PER_ROUND: u32 = 14;
-/// Of so many calls one is timed: no multiple of it is near the calls of a round.
+/// Of so many calls one is timed: has no divisor in common with the 16 calls of a round, so that
+/// each of them has its turn.
 const TIMED_EVERY: u32 = 7;
 /// A calm thread does so many rounds at once, then sleeps.
 const CALM_ROUNDS: u32 = 4;

@@ -282,7 +282,7 @@ fn a_storm_loses_no_planted_event_and_accounts_for_all() {
         .iter()
         .filter(|failure| !timed.contains(&failure["bar"].as_str().unwrap()));
     assert_eq!(wrong.count(), 0, "{failed:?}");
-    let code = if failed.is_empty() { 0 } else { 1 };
+    let code = i32::from(!failed.is_empty());
     assert_eq!(output.status.code(), Some(code), "{failed:?}");
     assert_eq!(report["holds"], failed.is_empty());
 

@@ -224,8 +224,8 @@ impl Svg {
              role=\"img\" aria-labelledby=\"title desc\" font-family=\"sans-serif\" \
              font-size=\"13\" fill=\"{GREY}\">\n\
              <title id=\"title\">{title}</title>\n\
-             <desc id=\"desc\">Three panels over one axis of seconds: the sampling pressure of each \
-             category, the fill of the fullest ring, and quantiles of the time that a push \
+             <desc id=\"desc\">Three panels over one axis of seconds: the sampling pressure of \
+             each category, the fill of the fullest ring, and quantiles of the time that a push \
              took.</desc>\n"
         ))
     }

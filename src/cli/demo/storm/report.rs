@@ -218,9 +218,9 @@ impl Report<'_> {
         writeln!(out, "{table}")?;
         writeln!(
             out,
-            "  Without the clock the median is {:.2} times that before the storm. The tail is that \
-             of the machine:\n  {} threads and the writer share its cores, and a thread that is put \
-             aside in a push waits for its turn.",
+            "  Without the clock the median is {:.2} times that before the storm. The tail is \
+             that of the machine:\n  {} threads and the writer share its cores, and a thread that \
+             is put aside in a push waits for its turn.",
             self.figures.p50_ratio, self.plan.threads
         )
     }

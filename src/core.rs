@@ -56,6 +56,8 @@ pub(crate) struct Core {
     off: AtomicBool,
     /// Pressure of each category, set by the writer.
     pressure: Box<[AtomicU8]>,
+    /// Some category is under pressure.
+    any_pressure: AtomicBool,
     /// At the disk bound: records that are not `Always` are dropped.
     shed: AtomicBool,
     pub(crate) policies: Policies,
@@ -158,6 +160,7 @@ impl Core {
             categories_off: table(CATEGORIES_MAX, || AtomicBool::new(false)),
             off: AtomicBool::new(false),
             pressure: table(CATEGORIES_MAX, || AtomicU8::new(0)),
+            any_pressure: AtomicBool::new(false),
             shed: AtomicBool::new(false),
             policies,
             salt,
@@ -209,7 +212,20 @@ impl Core {
             debug_assert!(k & GATE_K == k, "k is 0..=15");
             self.pressure[usize::from(category)].store(k, SeqCst);
         }
+        let any = self.pressure.iter().any(|k| k.load(SeqCst) > 0);
+        self.any_pressure.store(any, SeqCst);
         self.refresh_gates();
+    }
+
+    /// Whether some category is under pressure.
+    pub(crate) fn has_pressure(&self) -> bool {
+        // Relaxed: what is a moment old is as good.
+        self.any_pressure.load(Relaxed)
+    }
+
+    /// Pressure of a category now.
+    pub(crate) fn pressure(&self, category: u8) -> u8 {
+        self.pressure[usize::from(category)].load(SeqCst)
     }
 
     /// Writer: whether records that are not `Always` are dropped now.

@@ -251,3 +251,76 @@ fn what_it_prints_names_real_files() {
         assert!(path.is_file(), "{}: {text}", path.display());
     }
 }
+
+/// The equations of a storm. How long calls took is not for a test to judge: a proof that fails
+/// for that reason alone is as good.
+#[test]
+fn a_storm_loses_no_planted_event_and_accounts_for_all() {
+    let dir = TempDir::new().unwrap();
+    let (plot, samples) = (dir.path().join("storm.svg"), dir.path().join("storm.csv"));
+    let output = stormlog(&dir.path().join("logs"))
+        .args([
+            "--storm",
+            "--duration",
+            "1",
+            "--drain-kib",
+            "2048",
+            "--json",
+        ])
+        .args(["--seed", "3", "--threads", "6", "--stress-rate", "600"])
+        .arg("--plot")
+        .arg(&plot)
+        .arg("--samples")
+        .arg(&samples)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let report: Json = serde_json::from_slice(&output.stdout).expect(&errors);
+    let failed = report["failed"].as_array().unwrap();
+    let timed = ["latency", "fair_share", "overload"];
+    let wrong = failed
+        .iter()
+        .filter(|failure| !timed.contains(&failure["bar"].as_str().unwrap()));
+    assert_eq!(wrong.count(), 0, "{failed:?}");
+    let code = i32::from(!failed.is_empty());
+    assert_eq!(output.status.code(), Some(code), "{failed:?}");
+    assert_eq!(report["holds"], failed.is_empty());
+
+    let number = |json: &Json| json.as_u64().unwrap_or_else(|| panic!("{json}"));
+    let stress = &report["stress"];
+    assert!(number(&stress["offered"]) > 600);
+    assert_eq!(stress["offered"], stress["written"]);
+    assert_eq!(number(&stress["missing"]) + number(&stress["twice"]), 0);
+    for category in ["performance", "requests", "vpn", "stress"] {
+        let (account, found) = (&report["ledger"][category], &report["categories"][category]);
+        let dropped: u64 = account["dropped"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(number)
+            .sum();
+        let parts = number(&account["written"]) + number(&account["sampled_out"]) + dropped;
+        assert_eq!(number(&account["offered"]), parts, "{category}: {account}");
+        assert_eq!(account["written"], found["lines"], "{category}");
+        assert_eq!(account["sampled_out"], found["truth"]["sampled_out"]);
+        let own = if category == "stress" { 2 } else { 0 };
+        assert_eq!(
+            number(&account["offered"]),
+            number(&found["truth"]["offered"]) + own
+        );
+        let [low, total, high] = ["low", "estimate", "high"].map(|n| found[n].as_f64().unwrap());
+        assert!(low <= total && total <= high, "{found}");
+    }
+    assert!(number(&report["ledger"]["performance"]["sampled_out"]) > 0);
+    assert_eq!(report["episodes"].as_array().unwrap().len(), 1);
+    assert!(report["episodes"][0]["duration_ms"].as_f64().unwrap() > 0.0);
+
+    let plot = fs::read_to_string(plot).unwrap();
+    assert!(plot.starts_with("<svg ") && plot.trim_end().ends_with("</svg>"));
+    let table = fs::read_to_string(samples).unwrap();
+    let columns = |line: &str| line.split(',').count();
+    let head = columns(table.lines().next().unwrap());
+    assert!(table.lines().count() > 100);
+    assert!(table.lines().all(|line| columns(line) == head));
+    assert!(table.lines().any(|line| line.contains(",storm,")));
+}

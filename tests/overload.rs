@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use stormlog::ledger::{DROP_REASONS, DropReason};
 use stormlog::record::LongText;
+use stormlog::sampling::Estimator;
 use stormlog::{CloseReport, Log, Outcome, RingStorage, Session, SessionBuilder};
 
 stormlog::record! {
@@ -566,4 +567,40 @@ fn torture_keeps_the_books() {
     for round in 0..number("STORMLOG_ROUNDS").unwrap_or(6) {
         torture(round);
     }
+}
+
+/// What broke: a record was chosen by sampling, with the weight of all that it stood for, and then
+/// found its ring full. It was counted as one dropped record, and the sum of the weights was too
+/// low by all the others. Here the writer stands still, so the ring stays full for nearly all of
+/// the records.
+#[test]
+fn a_full_ring_takes_nothing_from_the_estimate() {
+    const OFFERED: u64 = 1_000_000;
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path(), 8).sampling(true).start().unwrap();
+    let log = session.log();
+    session.pause_writer();
+    let mut dropped = 0;
+    for number in 0..OFFERED {
+        match normal(&log, 0, number) {
+            Outcome::Dropped(DropReason::RingFull) => dropped += 1,
+            outcome => assert!(
+                matches!(outcome, Outcome::Kept | Outcome::SampledOut),
+                "{outcome:?}"
+            ),
+        }
+    }
+    let report = session.close().unwrap();
+    let account = report.ledger.categories["performance"];
+    assert!(account.is_exact());
+    assert_eq!(account.dropped(DropReason::RingFull), dropped);
+    let mut estimator = Estimator::new();
+    for line in lines(&report, "performance") {
+        let weight = line["sample_weight"].as_f64().unwrap_or(1.0);
+        estimator.add(weight, None, 1.0).unwrap();
+    }
+    let estimate = estimator.estimate();
+    let off = estimate.total + dropped as f64 - OFFERED as f64;
+    let sigmas = off.abs() / estimate.variance.sqrt().max(1.0);
+    assert!(sigmas < 6.0, "{off} off, {dropped} dropped: {estimate:?}");
 }

@@ -213,6 +213,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
         &[
             "convert",
             "ledger",
+            "sampling",
             "segment",
             "symbol",
             "CloseReport",

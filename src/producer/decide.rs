@@ -38,9 +38,47 @@ pub(super) fn keeps_keyless(
     k: u8,
     observation: Option<Observation>,
 ) -> Verdict {
-    let k = k.max(local_pressure(core, slot));
-    if slot.gaps(guard).keeps(k) {
-        return Verdict::Keep(k);
+    let local = local(core, slot);
+    let k = k.max(local.keyless);
+    let keeps = || slot.gaps(guard).keeps(k);
+    verdict(core, slot, category, observation, local, k, keeps)
+}
+
+/// The same for a record with a key.
+pub(super) fn keeps_keyed(
+    core: &Core,
+    slot: &RingSlot,
+    category: u8,
+    k: u8,
+    key: KeyHash,
+    observation: Option<Observation>,
+) -> Verdict {
+    let local = local(core, slot);
+    let k = k.max(local.keyed);
+    let keeps = || Threshold::of_pressure(k).keeps(key.r());
+    verdict(core, slot, category, observation, local, k, keeps)
+}
+
+fn verdict(
+    core: &Core,
+    slot: &RingSlot,
+    category: u8,
+    observation: Option<Observation>,
+    local: Local,
+    weight: u8,
+    keeps: impl FnOnce() -> bool,
+) -> Verdict {
+    // First: a record that was chosen and then finds no room would take with it those that it
+    // stands for, and the estimate would be too low.
+    if local.full {
+        core.storage.count(slot, category, OFFERED);
+        observe(core, slot, observation);
+        core.storage
+            .count(slot, category, DropReason::RingFull.counter());
+        return Verdict::Full;
+    }
+    if keeps() {
+        return Verdict::Keep(weight);
     }
     left_out(core, slot, category, observation);
     Verdict::LeaveOut
@@ -98,35 +136,57 @@ pub(super) fn left_out(
     core.storage.count(slot, category, SAMPLED_OUT);
 }
 
-/// The pressure of the ring itself; 0 unless a push has found it half full.
-fn local_pressure(core: &Core, slot: &RingSlot) -> u8 {
+/// What the ring itself asks for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Local {
+    /// Pressure for records without a key.
+    keyless: u8,
+    /// For those with one. It comes later: an operation should meet the same pressure in all
+    /// threads, unless the alternative is to drop it.
+    keyed: u8,
+    /// There may be no room for a record of the class `Sampled`.
+    full: bool,
+}
+
+/// Nothing, unless a push has found the ring half full.
+fn local(core: &Core, slot: &RingSlot) -> Local {
     if !slot.busy.is_pressed() {
-        return 0;
+        return Local::default();
     }
-    let k = if core.sampling {
+    let local = if core.sampling {
         fill_pressure(slot.side.used(slot.ring()), slot.ring().buffer.capacity())
     } else {
-        0
+        Local::default()
     };
-    if k == 0 {
+    if local.keyless == 0 {
         slot.busy.set_pressed(false);
     }
-    k
+    local
 }
 
 /// Asks the pushes to come to look at the ring, if it is half full.
 pub(super) fn look_at_fill(core: &Core, slot: &RingSlot) {
     let (used, capacity) = (slot.side.used(slot.ring()), slot.ring().buffer.capacity());
-    if core.sampling && fill_pressure(used, capacity) > 0 {
+    if core.sampling && fill_pressure(used, capacity).keyless > 0 {
         slot.busy.set_pressed(true);
     }
 }
 
+/// Parts of 1/128 of a ring from which on it counts as full: a little before the headroom.
+const FULL_PARTS: u64 = 95;
+/// As much later pressure begins for records with a key.
+const KEYED_LATER: u64 = 4;
+
 /// Pressure of a ring that holds `used` bytes: 0 below half of its capacity, then one more per
-/// 1/32.
-fn fill_pressure(used: u64, capacity: u64) -> u8 {
-    let parts = used * 32 / capacity;
-    parts.saturating_sub(15).min(15) as u8
+/// 1/64, so that hardly a record gets through before the ring is full.
+fn fill_pressure(used: u64, capacity: u64) -> Local {
+    let parts = used * 64 / capacity;
+    let k = |from: u64| parts.saturating_sub(from).min(15) as u8;
+    Local {
+        keyless: k(31),
+        keyed: k(31 + KEYED_LATER),
+        full: used * 128 >= capacity * FULL_PARTS,
+    }
 }
 
 impl<R: Record> Offer<'_, R> {
@@ -145,8 +205,13 @@ impl<R: Record> Offer<'_, R> {
     ) -> Result<Option<Change<'c>>, Outcome> {
         // Relaxed: the schema was registered before; a pressure that is a moment old is as good.
         let gate = core.gates.gate(self.schema).load(Relaxed);
-        let local = local_pressure(core, slot);
-        if gate & (GATE_K | GATE_POLICY) == 0 && local == 0 {
+        let local = match local(core, slot) {
+            // Others are under pressure, because they take more than their share. This category
+            // does not, and it needs little of the room that is left.
+            _ if gate & GATE_K == 0 && core.has_pressure() => Local::default(),
+            local => local,
+        };
+        if gate & (GATE_K | GATE_POLICY) == 0 && local.keyless == 0 {
             return Ok(None);
         }
         let class = core.keep_class(self.category, self.record.keep());
@@ -154,9 +219,10 @@ impl<R: Record> Offer<'_, R> {
             if gate & GATE_POLICY != 0 && core.is_shedding() {
                 return Err(self.dropped(core, slot, DropReason::Disk));
             }
-            if !self.sample(core, slot, guard, gate & GATE_K, local) {
-                left_out(core, slot, self.category, self.observation());
-                return Err(Outcome::SampledOut);
+            match self.sample(core, slot, guard, gate & GATE_K, local) {
+                Verdict::LeaveOut => return Err(Outcome::SampledOut),
+                Verdict::Full => return Err(Outcome::Dropped(DropReason::RingFull)),
+                Verdict::Keep(_) | Verdict::Unknown => {}
             }
         }
         let policy = core.policies.of(self.category);
@@ -181,28 +247,44 @@ impl<R: Record> Offer<'_, R> {
         Ok(change)
     }
 
-    /// Whether sampling keeps the record; sets its weight. `k` is the pressure of the category,
-    /// `local` that of the ring, which counts for keyless records only.
+    /// What sampling says about the record; sets its weight, and counts it unless it goes on.
+    /// `k` is the pressure of the category, `local` that of the ring.
     fn sample(
         &mut self,
         core: &Core,
         slot: &RingSlot,
         guard: &mut BusyGuard<'_>,
         k: u8,
-        local: u8,
-    ) -> bool {
+        local: Local,
+    ) -> Verdict {
         let fixed = core.policies.of(self.category).rate;
         let key = self
             .key
             .or_else(|| KeyHash::new(self.record.key_bytes(), core.salt));
-        let k = if key.is_some() { k } else { k.max(local) };
+        let pressed = if key.is_some() {
+            local.keyed
+        } else {
+            local.keyless
+        };
+        let k = k.max(pressed);
         let rate = effective(k, fixed);
-        self.weight = rate.weight_id;
-        match key {
-            Some(key) => rate.threshold.keeps(key.r()),
-            None if rate.threshold == Threshold::of_pressure(k) => slot.gaps(guard).keeps(k),
-            None => slot.gaps(guard).keeps_at(rate.threshold),
+        if rate.threshold == Threshold::ALL {
+            return Verdict::Keep(0);
         }
+        self.weight = rate.weight_id;
+        verdict(
+            core,
+            slot,
+            self.category,
+            self.observation(),
+            local,
+            rate.weight_id,
+            || match key {
+                Some(key) => rate.threshold.keeps(key.r()),
+                None if rate.threshold == Threshold::of_pressure(k) => slot.gaps(guard).keeps(k),
+                None => slot.gaps(guard).keeps_at(rate.threshold),
+            },
+        )
     }
 
     /// Pushes a record that is a change of state, with the number of suppressed repeats in the
@@ -274,7 +356,11 @@ mod tests {
     #[test]
     fn a_ring_presses_from_half_full_on() {
         let k = |percent: u64| fill_pressure(percent * 4096 / 100, 4096);
-        assert_eq!([0, 20, 49].map(k), [0, 0, 0]);
-        assert_eq!([50, 54, 60, 75, 98, 100].map(k), [1, 2, 4, 9, 15, 15]);
+        assert_eq!([0, 20, 49].map(|p| k(p).keyless), [0, 0, 0]);
+        let steep = [50, 54, 60, 70, 74, 100].map(|p| k(p).keyless);
+        assert_eq!(steep, [1, 3, 7, 13, 15, 15]);
+        let later = [50, 54, 60, 70, 74, 100].map(|p| k(p).keyed);
+        assert_eq!(later, [0, 0, 3, 9, 12, 15]);
+        assert_eq!([50, 74, 75].map(|p| k(p).full), [false, false, true]);
     }
 }

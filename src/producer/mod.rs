@@ -17,8 +17,8 @@ use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
 use crate::ring::Observation;
-use crate::sampling::{KeyHash, Threshold};
-use decide::{keeps_keyless, leave_out_quick, left_out};
+use crate::sampling::KeyHash;
+use decide::{keeps_keyed, keeps_keyless, leave_out_quick};
 use offer::{Offer, observation_of, push_described};
 
 /// What became of an offered record, as far as the caller's thread knows.
@@ -73,6 +73,8 @@ enum Verdict {
     Keep(u8),
     /// It was counted, and that is all.
     LeaveOut,
+    /// The ring may have no room for it: counted as dropped.
+    Full,
     /// Not decided: the slow path knows what to do.
     Unknown,
 }
@@ -184,6 +186,7 @@ impl Log {
             }
             match self.verdict(ids, gate, None, None) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
+                Verdict::Full => return Outcome::Dropped(DropReason::RingFull),
                 Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
                 Verdict::Unknown => {}
             }
@@ -252,6 +255,7 @@ impl Log {
         let observation = observation_of(&record, ids as u16);
         match self.verdict(ids, gate, key, observation) {
             Verdict::LeaveOut => Outcome::SampledOut,
+            Verdict::Full => Outcome::Dropped(DropReason::RingFull),
             Verdict::Keep(weight) => self.push_decided(record, extras, weight),
             Verdict::Unknown => self.push_slow(record, extras, key),
         }
@@ -281,11 +285,7 @@ impl Log {
         let category = (ids >> 16) as u8;
         match key {
             None => keeps_keyless(core, slot, &mut guard, category, k, observation),
-            Some(key) if Threshold::of_pressure(k).keeps(key.r()) => Verdict::Keep(k),
-            Some(_) => {
-                left_out(core, slot, category, observation);
-                Verdict::LeaveOut
-            }
+            Some(key) => keeps_keyed(core, slot, category, k, key, observation),
         }
     }
 

@@ -35,7 +35,7 @@ use super::registry::{Memory, Registry};
 use super::slot::RingSlot;
 use super::spill::{SLOT_BYTES, Spill};
 use super::stack::IndexStack;
-use crate::ledger::Account;
+use crate::ledger::{Account, OFFERED};
 use crate::record::CATEGORIES_MAX;
 use crate::segment::layout::{self, FILE_HEADER_BYTES, FileHeader};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -357,6 +357,22 @@ impl Storage {
             }
         }
         accounts
+    }
+
+    /// Sums up what producers with rings have offered so far, per category.
+    pub(crate) fn offered(&self, sums: &mut [u64; CATEGORIES_MAX]) {
+        sums.fill(0);
+        for slot in &self.slots[..self.used() as usize] {
+            for (page, sums) in slot.pages.iter().zip(sums.chunks_mut(PAGE_CATEGORIES)) {
+                // SAFETY: null or a page of the region, which outlives `self`; it is atomics.
+                if let Some(page) = unsafe { page.load(Acquire).as_ref() } {
+                    for (counters, sum) in page.categories.iter().zip(sums) {
+                        // Relaxed: a measure.
+                        *sum += counters[OFFERED].load(Relaxed);
+                    }
+                }
+            }
+        }
     }
 
     /// Writer: asks every producer to wake it, or not to. True when it may sleep as far as pushes

@@ -1,4 +1,4 @@
-//! What only tests do to a session.
+//! What only tests and the demo do to a session.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -52,5 +52,40 @@ impl Session {
         if let Some(live) = &self.live {
             live.core.space.held.store(held, Relaxed);
         }
+    }
+
+    /// For the demo: the writer takes so many bytes per second from the rings, as if the disk
+    /// took no more. 0 ends it; so does a close.
+    #[doc(hidden)]
+    pub fn limit_writer(&self, bytes_per_second: u64) {
+        if let Some(live) = &self.live {
+            live.control.set_limit(bytes_per_second);
+        }
+    }
+
+    /// Pressure of a category now, 0..=15.
+    #[doc(hidden)]
+    pub fn pressure(&self, category: Category) -> u8 {
+        match (&self.live, category.schema().ids()) {
+            (Some(live), Some(ids)) => live.core.pressure(ids.category),
+            _ => 0,
+        }
+    }
+
+    /// Filled part of the fullest ring now, 0..=1.
+    #[doc(hidden)]
+    pub fn ring_fill(&self) -> f64 {
+        let Some(live) = &self.live else {
+            return 0.0;
+        };
+        let storage = &live.core.storage;
+        let fill = |index| {
+            let ring = storage.slot(index).ring();
+            // Relaxed: a look. Read first, so that what is read later is never less.
+            let read_pos = ring.header.read_pos.load(Relaxed);
+            let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
+            waiting as f64 / ring.buffer.capacity() as f64
+        };
+        (0..storage.used()).map(fill).fold(0.0, f64::max).min(1.0)
     }
 }

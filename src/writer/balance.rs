@@ -9,10 +9,14 @@ use super::pressure::{Change, Episode, Load, Pressure};
 use super::scan::Scanner;
 use crate::core::Core;
 use crate::ledger::Ledger;
+use crate::record::CATEGORIES_MAX;
 use crate::segment::entry::{Entry, PressureCause as Cause, PressureChange};
 
 /// Changes that wait for a segment are at most as many; further ones are not recorded.
 const PENDING_MAX: usize = 4096;
+
+/// How much of the mean length of records is renewed by one tick.
+const MEAN_PART: f64 = 0.2;
 
 /// Load since the last tick, the controller, and what waits to be written.
 #[derive(Debug)]
@@ -23,12 +27,28 @@ pub(crate) struct Balance {
     /// Filled part of the fullest ring since the last tick, and the longest pass.
     fill: f64,
     pass: Duration,
+    /// Filled part of all rings together, now.
+    backlog: f64,
+    /// Bytes drained up to the last tick.
+    drained: u64,
+    offered: Offered,
     /// Counts when the running episode began.
     before: Ledger,
     /// Registry entries of changes that no segment has yet, and how many they are.
     entries: Vec<u8>,
     pending: usize,
     notices: Vec<Notice>,
+}
+
+/// What producers offer, from their own counters: records that wait in full rings, or were left
+/// out, are in it at once.
+#[derive(Debug)]
+struct Offered {
+    /// The counts at the last tick, if it needed them.
+    before: Option<Box<[u64; CATEGORIES_MAX]>>,
+    /// Bytes of `Sampled` records per offered record, as drained ones tell.
+    mean_bytes: Box<[f64; CATEGORIES_MAX]>,
+    demand: Box<[u64; CATEGORIES_MAX]>,
 }
 
 /// A record of the session about its own sampling.
@@ -54,6 +74,9 @@ impl Balance {
             started: Instant::now(),
             fill: 0.0,
             pass: Duration::ZERO,
+            backlog: 0.0,
+            drained: 0,
+            offered: Offered::new(),
             before: Ledger::default(),
             entries: Vec::new(),
             pending: 0,
@@ -66,27 +89,48 @@ impl Balance {
         self.fill = self.fill.max(waiting as f64 / capacity as f64);
     }
 
+    /// All rings together, `capacity` bytes, have `waiting` bytes now.
+    pub(crate) fn rings(&mut self, waiting: u64, capacity: u64) {
+        self.backlog = waiting as f64 / capacity.max(1) as f64;
+    }
+
     /// A pass over the rings took so long.
     pub(crate) fn pass(&mut self, took: Duration) {
         self.pass = self.pass.max(took);
     }
 
+    /// Whether it is time for the controller to look.
+    pub(crate) fn is_due(&self) -> bool {
+        self.core.sampling && self.pressure.is_due(self.now_ns())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
     /// Lets the controller look, if it is time.
     pub(crate) fn tick(&mut self, scanner: &mut Scanner, stalled: bool, disk: u8) {
-        if !self.core.sampling {
+        if !self.is_due() {
             return;
         }
-        let now_ns = self.started.elapsed().as_nanos() as u64;
-        if !self.pressure.is_due(now_ns) {
-            return;
-        }
+        let now_ns = self.now_ns();
+        let exact = self.pressure.is_active() || Pressure::is_close(self.fill);
+        let counted = self.offered.count(&self.core, scanner, exact);
+        let demand = match counted {
+            Some(demand) => Some(demand),
+            // What is not drained cannot be seen.
+            None if stalled => None,
+            None => Some(scanner.demand()),
+        };
         let load = Load {
             now_ns,
             fill: self.fill,
             lag_ns: self.pass.as_nanos() as u64,
+            backlog: self.backlog,
             stalled,
             disk,
-            demand: scanner.demand(),
+            drained: scanner.written().recorded - self.drained,
+            demand,
         };
         let changes = self.pressure.tick(&load);
         if !changes.is_empty() {
@@ -102,6 +146,7 @@ impl Balance {
         }
         self.fill = 0.0;
         self.pass = Duration::ZERO;
+        self.drained = scanner.written().recorded;
         scanner.reset_demand();
     }
 
@@ -140,6 +185,46 @@ impl Balance {
                 ledger: now.since(&self.before),
             },
         });
+    }
+}
+
+impl Offered {
+    fn new() -> Self {
+        Self {
+            before: None,
+            mean_bytes: Box::new([0.0; CATEGORIES_MAX]),
+            demand: Box::new([0; CATEGORIES_MAX]),
+        }
+    }
+
+    /// The demand since the last call, if that was exact too.
+    fn count(
+        &mut self,
+        core: &Core,
+        scanner: &Scanner,
+        exact: bool,
+    ) -> Option<&[u64; CATEGORIES_MAX]> {
+        let drained = scanner.demand().iter().zip(scanner.stands_for());
+        for (mean, (bytes, records)) in self.mean_bytes.iter_mut().zip(drained) {
+            if *records > 0 {
+                let new = *bytes as f64 / *records as f64;
+                let part = if *mean > 0.0 { MEAN_PART } else { 1.0 };
+                *mean += (new - *mean) * part;
+            }
+        }
+        if !exact {
+            self.before = None;
+            return None;
+        }
+        let mut now = Box::new([0; CATEGORIES_MAX]);
+        core.storage.offered(&mut now);
+        let before = self.before.replace(now)?;
+        let now = self.before.as_deref()?;
+        for (index, demand) in self.demand.iter_mut().enumerate() {
+            let records = now[index].saturating_sub(before[index]);
+            *demand = (records as f64 * self.mean_bytes[index]) as u64;
+        }
+        Some(&self.demand)
     }
 }
 

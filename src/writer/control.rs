@@ -1,6 +1,7 @@
 //! Requests of cold callers (flush, sync, close) to the writer, and its answers.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::num::NonZeroU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub(crate) struct Control {
     /// A test wants the writer to rest; it does.
     pause: AtomicBool,
     paused: AtomicBool,
+    /// Bytes per second that the writer may take, for the demo; 0 = all.
+    limit: AtomicU64,
     answers: Mutex<Answers>,
     answered: Condvar,
 }
@@ -140,6 +143,17 @@ impl Control {
             std::thread::park_timeout(PAUSE_STEP);
         }
         self.paused.store(false, SeqCst);
+    }
+
+    /// Demo: the writer is to take so many bytes per second; 0 = all.
+    pub(crate) fn set_limit(&self, bytes_per_second: u64) {
+        self.limit.store(bytes_per_second, SeqCst);
+    }
+
+    /// Writer: the limit of [`set_limit`](Self::set_limit), which ends with a stop.
+    pub(crate) fn limit(&self) -> Option<NonZeroU64> {
+        let limit = NonZeroU64::new(self.limit.load(Relaxed))?;
+        (!self.stop.load(SeqCst)).then_some(limit)
     }
 
     /// Writer: producers that are still inside a push that began before close.

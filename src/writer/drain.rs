@@ -17,6 +17,9 @@ use crate::segment::layout::{
 use crate::segment::records::Records;
 use crate::segment::writer::BlockInfo;
 
+/// What is taken from one ring before the next one has its turn: a block.
+const TURN_BYTES: u64 = DATA_BYTES_MAX as u64;
+
 /// Where the bytes of a block come from.
 #[derive(Clone, Copy)]
 struct From {
@@ -40,13 +43,31 @@ impl Writer {
         }
         let start = Instant::now();
         let mut drained = 0;
-        for index in 0..used {
-            drained += self.drain_ring(&core, index);
-            if self.stalled {
-                // Each further ring would wait for the segment anew.
-                break;
+        let mut ends = std::mem::take(&mut self.ends);
+        ends.clear();
+        // In turns, so that no full ring has to wait until all others are empty.
+        let mut left = used;
+        while left > 0 && !self.stalled {
+            left = 0;
+            for index in 0..used {
+                let end = ends.get(index as usize).copied();
+                if end.is_some_and(|end| self.consumers[index as usize].read_pos() >= end) {
+                    continue;
+                }
+                let (bytes, end) = self.drain_ring(&core, index, end);
+                drained += bytes;
+                if ends.len() == index as usize {
+                    ends.push(end);
+                }
+                let read_pos = self.consumers[index as usize].read_pos();
+                left += u32::from(read_pos < ends[index as usize]);
+                if self.stalled {
+                    // Each further ring would wait for the segment anew.
+                    break;
+                }
             }
         }
+        self.ends = ends;
         if !self.stalled {
             self.collect_spilled(&core);
             drained += self.write_spilled(&core, NO_RING, u64::MAX);
@@ -55,13 +76,18 @@ impl Writer {
         drained
     }
 
-    fn drain_ring(&mut self, core: &Core, index: u32) -> usize {
+    /// Takes [`TURN_BYTES`] or a block more from a ring, and not what comes after `end`, if it is
+    /// known. Both ends of a run lie between records.
+    /// Returns the bytes taken, and up to where there are records.
+    fn drain_ring(&mut self, core: &Core, index: u32, end: Option<u64>) -> (usize, u64) {
         let ring = core.storage.slot(index).ring();
         let given_up = ring.is_given_up();
         let mut consumer = std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
         let start = consumer.read_pos();
-        let end = consumer.committed(ring);
-        self.balance.ring(end - start, ring.buffer.capacity());
+        let committed = consumer.committed(ring);
+        let end = end.unwrap_or(committed);
+        let turn_end = end.min(start + TURN_BYTES);
+        self.balance.ring(committed - start, ring.buffer.capacity());
         // After `committed`: what comes before a record up to `end` is among it.
         self.collect_spilled(core);
         // Relaxed: stored before the records that `committed` and `collect` acquired.
@@ -72,7 +98,7 @@ impl Writer {
         let mut spilled = 0;
         loop {
             spilled += self.write_spilled(core, ring_id, consumer.read_pos());
-            if self.stalled || consumer.read_pos() >= end {
+            if self.stalled || consumer.read_pos() >= turn_end {
                 break;
             }
             let until = self.spilled.next(ring_id).map_or(end, |next| next.min(end));
@@ -108,15 +134,16 @@ impl Writer {
             if let Some(chunk) = chunk {
                 core.storage.large.give_back(chunk);
             }
+            self.between_blocks(scan.covered);
         }
-        if given_up && consumer.read_pos() == end && !self.stalled {
+        if given_up && consumer.read_pos() == committed && !self.stalled {
             debug_assert!(self.spilled.next(ring_id).is_none(), "the thread has ended");
             self.shed_rings.remove(&ring_id);
             core.storage.recycle(index);
         }
         let drained = (consumer.read_pos() - start) as usize;
         self.consumers[index as usize] = consumer;
-        drained + spilled
+        (drained + spilled, committed)
     }
 
     /// Takes over what was spilled up to now.

@@ -9,6 +9,7 @@ mod helper;
 mod idle;
 mod notice;
 mod own;
+mod pace;
 mod pressure;
 mod reserve;
 mod scan;
@@ -38,6 +39,7 @@ pub(crate) use space::SpaceBounds;
 use balance::Balance;
 use helper::note;
 use idle::Idle;
+use pace::Pace;
 use scan::Scanner;
 
 /// Clock points come this often while records are written.
@@ -64,6 +66,8 @@ pub(crate) struct Writer {
     /// One per ring that was ever used.
     consumers: Vec<Consumer>,
     scanner: Scanner,
+    /// Up to where the rings are drained in this pass.
+    ends: Vec<u64>,
     /// Spilled records that were collected and not written yet.
     spilled: SpillReader,
     /// Records of threads without a ring that were written: the position of their stream.
@@ -86,6 +90,7 @@ pub(crate) struct Writer {
     shed_rings: BTreeSet<u32>,
     clock: ClockSchedule,
     balance: Balance,
+    pace: Pace,
     faults: Vec<String>,
 }
 
@@ -128,6 +133,7 @@ impl Writer {
             segments,
             consumers: Vec::new(),
             scanner,
+            ends: Vec::new(),
             spilled: SpillReader::default(),
             no_ring_pos: 0,
             batch: Vec::new(),
@@ -139,6 +145,7 @@ impl Writer {
             damaged: false,
             shed_rings: BTreeSet::new(),
             clock,
+            pace: Pace::new(),
             faults: Vec::new(),
         }
     }
@@ -178,14 +185,33 @@ impl Writer {
 
     /// Adapts the pressure to the load and writes down what changed.
     fn balance(&mut self) {
-        if self.stalled {
-            // The rings were not looked at.
-            for index in 0..self.consumers.len() {
-                let ring = self.core.storage.slot(index as u32).ring();
-                let read_pos = self.consumers[index].read_pos();
-                let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
-                self.balance.ring(waiting, ring.buffer.capacity());
-            }
+        self.look();
+        self.segments.relieve();
+        self.segments.look_at_bound(self.scanner.written().lines);
+        // Without room for them they wait: the reserve is not for them.
+        if self.balance.has_news() && !self.stalled && self.segments.ensure(NEWS_BYTES) {
+            self.write_news();
+        }
+    }
+
+    /// Tells the controller how full the rings are now.
+    fn look_at_rings(&mut self) {
+        let mut all = (0, 0);
+        for index in 0..self.consumers.len() {
+            let ring = self.core.storage.slot(index as u32).ring();
+            // Relaxed: the writer's own counter, and a look at that of the producer.
+            let read_pos = ring.header.read_pos.load(Relaxed);
+            let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
+            self.balance.ring(waiting, ring.buffer.capacity());
+            all = (all.0 + waiting, all.1 + ring.buffer.capacity());
+        }
+        self.balance.rings(all.0, all.1);
+    }
+
+    /// Lets the controller look at the load, if it is time.
+    fn look(&mut self) {
+        if self.balance.is_due() {
+            self.look_at_rings();
         }
         let space = &self.core.space;
         let written = self.scanner.written();
@@ -197,12 +223,6 @@ impl Writer {
         space.always_lines.store(written.always_lines, Relaxed);
         let disk = space.pressure.load(Relaxed);
         self.balance.tick(&mut self.scanner, self.stalled, disk);
-        self.segments.relieve();
-        self.segments.look_at_bound(written.lines);
-        // Without room for them they wait: the reserve is not for them.
-        if self.balance.has_news() && !self.stalled && self.segments.ensure(NEWS_BYTES) {
-            self.write_news();
-        }
     }
 
     fn write_news(&mut self) {

@@ -4,11 +4,16 @@
 //! simulated clock.
 //!
 //! ```text
-//!   overload?  yes: budget = min(budget, demand) / 2      (each tick: 1 ms)
-//!              no, for 50 ms: budget * 1.19               (doubles in 200 ms)
+//!   capacity: what the writer drained while it had more than enough to do
+//!   overload?  yes: budget = capacity / 2, so that the rings get empty; and half of that, and so
+//!                   on, whenever they have not become emptier for 20 ms
+//!                   (no segment: halved each tick, 1 ms)
+//!              no, for 50 ms: up by a fifth to 0.9 x capacity; from there by 1/25, to find out
+//!                   whether there is more
 //!   budget over 4 x demand: no pressure
 //!   share: the largest L with sum of min(demand[c], L) <= budget
-//!   k[c] = 0 if demand[c] <= L, else ceil(log2(demand[c] / L))
+//!   k[c] = 0 if demand[c] <= L, else ceil(log2(demand[c] / L)); down only if it would do for a
+//!          demand that is 1.3 times as large, one step in 20 ms
 //! ```
 //!
 //! The share is max-min fair: a category that asks for less than it is never sampled because of a
@@ -29,16 +34,31 @@ const LAG_HIGH_NS: u64 = 20_000_000;
 /// Without a segment this much is overload: nothing flows out. Below it there is time to wait for
 /// one, and a service that says little loses nothing by a slow disk.
 const FILL_STALLED: f64 = 3.0 / 8.0;
+/// Under overload the writer gets this part of its capacity, so that the backlog shrinks.
+const DRAINING: f64 = 0.5;
+/// Time in which the backlog has to shrink, ns; if it does not, the budget is halved.
+const SHRINK_NS: u64 = 20_000_000;
+/// What counts as smaller.
+const SHRUNK: f64 = 0.98;
 /// Time without overload before the budget is raised by one step.
 const RELIEF_NS: u64 = 50_000_000;
 /// One step: the fourth root of 2.
 const RELIEF_STEP: f64 = 1.189_207_115;
+/// Up to here the budget is raised quickly.
+const NEARLY: f64 = 0.9;
+/// One step beyond that.
+const PROBE_STEP: f64 = 1.04;
 /// The pressure ends when the budget exceeds the demand this many times.
 const ENOUGH: f64 = 4.0;
-/// Time over which the demand is averaged, ns.
+/// Time over which the demand is averaged, and what is drained, ns.
 const DEMAND_TAU_NS: f64 = 10_000_000.0;
+const DRAIN_TAU_NS: f64 = 20_000_000.0;
 /// Budgets are not cut below this, bytes per second.
 const BUDGET_MIN: f64 = 1024.0;
+/// A pressure falls only if it would do for so many times the demand.
+const MARGIN: f64 = 1.3;
+/// Time between two steps down.
+const STEP_NS: u64 = 20_000_000;
 /// An episode ends after this long without pressure, so that there are few of them.
 const EPISODE_QUIET_NS: u64 = 2_000_000_000;
 
@@ -49,15 +69,18 @@ pub(crate) struct Load<'a> {
     pub(crate) now_ns: u64,
     /// Filled part of the fullest ring when the writer came to it, 0..=1.
     pub(crate) fill: f64,
+    /// Filled part of all rings together.
+    pub(crate) backlog: f64,
     /// Time from the look before to this one, ns.
     pub(crate) lag_ns: u64,
     /// There is no segment to write to.
     pub(crate) stalled: bool,
     /// Least pressure that the disk asks for: space is running out.
     pub(crate) disk: u8,
-    /// Bytes of `Sampled` records that were offered, per category: those drained times their
-    /// weight.
-    pub(crate) demand: &'a [u64; CATEGORIES_MAX],
+    /// Bytes that were drained.
+    pub(crate) drained: u64,
+    /// Bytes of `Sampled` records that were offered, per category; `None` when that is not known.
+    pub(crate) demand: Option<&'a [u64; CATEGORIES_MAX]>,
 }
 
 /// The pressure of a category has changed.
@@ -89,14 +112,24 @@ struct Running {
 /// State of the controller.
 #[derive(Debug)]
 pub(crate) struct Pressure {
-    /// Bytes per second that all categories together may write; infinite without pressure.
-    budget: f64,
+    /// Bytes per second that the writer drains when there is enough to do, as far as was seen.
+    capacity: f64,
+    /// Bytes per second that it drains, averaged.
+    drain: f64,
+    /// There was more to drain than could be drained at the last look.
+    busy: bool,
+    /// Part of the capacity that all categories together may write; infinite without pressure.
+    part: f64,
+    /// Under overload: the least backlog so far, and when that was.
+    least: Option<(f64, u64)>,
     /// Offered bytes per second and category, averaged.
     demand: Box<[f64; CATEGORIES_MAX]>,
     k: Box<[u8; CATEGORIES_MAX]>,
     last_ns: u64,
     /// When the budget was changed last, or overload was seen last.
     touched_ns: u64,
+    /// When a pressure fell last.
+    stepped_ns: u64,
     cause: Cause,
     episode: Option<Running>,
     changes: Vec<Change>,
@@ -105,11 +138,16 @@ pub(crate) struct Pressure {
 impl Pressure {
     pub(crate) fn new(now_ns: u64) -> Self {
         Self {
-            budget: f64::INFINITY,
+            capacity: 0.0,
+            drain: 0.0,
+            busy: false,
+            part: f64::INFINITY,
+            least: None,
             demand: Box::new([0.0; CATEGORIES_MAX]),
             k: Box::new([0; CATEGORIES_MAX]),
             last_ns: now_ns,
             touched_ns: now_ns,
+            stepped_ns: now_ns,
             cause: Cause::Relief,
             episode: None,
             changes: Vec::new(),
@@ -126,24 +164,43 @@ impl Pressure {
         self.changes.clear();
         let passed_ns = load.now_ns.saturating_sub(self.last_ns).max(1);
         self.last_ns = load.now_ns;
-        if !load.stalled {
-            // What is not drained cannot be seen; the demand is taken to go on.
-            self.average(load.demand, passed_ns);
+        self.learn(load, passed_ns);
+        if let Some(demand) = load.demand {
+            self.average(demand, passed_ns);
         }
         let total: f64 = self.demand.iter().sum();
         if let Some(cause) = overload(load) {
             self.cause = cause;
             self.touched_ns = load.now_ns;
-            self.budget = (self.budget.min(total) / 2.0).max(BUDGET_MIN);
-        } else if self.budget.is_finite() {
-            self.relieve(load, total);
+            self.cut(load, total);
+        } else {
+            self.least = None;
+            if self.is_active() {
+                self.relieve(load, total);
+            }
         }
         let share = self.share();
         for category in 0..CATEGORIES_MAX {
-            let wanted = steps(self.demand[category], share).max(load.disk);
-            self.set(category, wanted, load);
+            self.set(category, share, load);
+        }
+        if self
+            .changes
+            .iter()
+            .any(|change| change.cause == Cause::Relief)
+        {
+            self.stepped_ns = load.now_ns;
         }
         &self.changes
+    }
+
+    /// Whether there is a budget.
+    pub(crate) fn is_active(&self) -> bool {
+        self.part.is_finite()
+    }
+
+    /// Whether this fill is one that needs exact figures of the demand.
+    pub(crate) fn is_close(fill: f64) -> bool {
+        fill >= FILL_LOW
     }
 
     /// Begins or ends an episode; after each [`tick`](Self::tick).
@@ -159,7 +216,7 @@ impl Pressure {
                 k_max: k,
                 quiet_ns: None,
             });
-            let cause = if self.budget.is_finite() {
+            let cause = if self.is_active() {
                 self.cause
             } else {
                 Cause::Disk
@@ -200,26 +257,78 @@ impl Pressure {
         }
     }
 
+    /// Learns what the writer can drain.
+    fn learn(&mut self, load: &Load<'_>, passed_ns: u64) {
+        if load.stalled {
+            return;
+        }
+        let rate = load.drained as f64 * 1e9 / passed_ns as f64;
+        let part = 1.0 - (-(passed_ns as f64) / DRAIN_TAU_NS).exp();
+        let busy = load.fill >= FILL_LOW;
+        if busy && !self.busy {
+            // So far there was little to drain; that says nothing about what can be.
+            self.drain = self.drain.max(rate);
+        } else {
+            self.drain += (rate - self.drain) * part;
+        }
+        self.capacity = if busy {
+            self.drain
+        } else {
+            self.capacity.max(self.drain)
+        };
+        self.busy = busy;
+    }
+
+    /// There is too much: lowers the budget.
+    fn cut(&mut self, load: &Load<'_>, total: f64) {
+        let wanted = total / self.capacity.max(BUDGET_MIN);
+        if load.stalled {
+            self.part = self.part.min(wanted) / 2.0;
+            self.least = None;
+            return;
+        }
+        self.part = self.part.min(DRAINING);
+        match self.least {
+            Some((least, since_ns)) if load.backlog > least * SHRUNK => {
+                if load.now_ns >= since_ns + SHRINK_NS {
+                    self.part = self.part.min(wanted) / 2.0;
+                    self.least = Some((load.backlog, load.now_ns));
+                }
+            }
+            _ => self.least = Some((load.backlog, load.now_ns)),
+        }
+    }
+
     /// Raises the budget when there was no overload for a while.
     fn relieve(&mut self, load: &Load<'_>, total: f64) {
         if load.fill >= FILL_LOW || load.now_ns < self.touched_ns + RELIEF_NS {
             return;
         }
         self.touched_ns = load.now_ns;
-        self.budget *= RELIEF_STEP;
-        if self.budget > total * ENOUGH {
-            self.budget = f64::INFINITY;
+        self.part = if self.part < NEARLY {
+            // After a stall nothing is known but what could be drained before it.
+            (self.part * RELIEF_STEP).clamp(DRAINING, NEARLY)
+        } else {
+            self.part * PROBE_STEP
+        };
+        if self.budget() > total * ENOUGH {
+            self.part = f64::INFINITY;
         }
+    }
+
+    /// Bytes per second that all categories together may write.
+    fn budget(&self) -> f64 {
+        (self.capacity.max(BUDGET_MIN) * self.part).max(BUDGET_MIN)
     }
 
     /// The largest share L so that categories that get at most L each stay within the budget.
     fn share(&self) -> f64 {
-        if self.budget.is_infinite() {
+        if !self.is_active() {
             return f64::INFINITY;
         }
         let mut demands: Vec<f64> = self.demand.iter().copied().filter(|d| *d > 0.0).collect();
         demands.sort_by(f64::total_cmp);
-        let mut left = self.budget;
+        let mut left = self.budget();
         for (index, demand) in demands.iter().enumerate() {
             let share = left / (demands.len() - index) as f64;
             if *demand > share {
@@ -230,12 +339,15 @@ impl Pressure {
         f64::INFINITY
     }
 
-    /// Up at once, down by one step per relief.
-    fn set(&mut self, category: usize, wanted: u8, load: &Load<'_>) {
+    /// Up at once, down step by step.
+    fn set(&mut self, category: usize, share: f64, load: &Load<'_>) {
         let k = self.k[category];
-        let next = if wanted >= k {
+        let demand = self.demand[category];
+        let wanted = steps(demand, share).max(load.disk);
+        let easy = steps(demand * MARGIN, share).max(load.disk);
+        let next = if wanted > k {
             wanted
-        } else if self.touched_ns == load.now_ns || self.budget.is_infinite() {
+        } else if easy < k && load.now_ns >= self.stepped_ns + STEP_NS {
             k - 1
         } else {
             k
@@ -340,16 +452,17 @@ mod tests {
                 };
                 self.waiting -= drained;
                 for (category, bytes) in offered {
-                    // The mix that is drained is taken to be the mix that is offered now.
-                    demand[*category] = (bytes * drained / sum.max(1.0)) as u64;
+                    demand[*category] = *bytes as u64;
                 }
                 let load = Load {
                     now_ns: self.now_ns,
                     fill,
+                    backlog: fill,
                     lag_ns: MS,
                     stalled,
                     disk,
-                    demand: &demand,
+                    drained: drained as u64,
+                    demand: Some(&demand),
                 };
                 self.changes += self.pressure.tick(&load).len();
                 self.episodes.extend(self.pressure.episode());
@@ -401,10 +514,14 @@ mod tests {
         let load = [(5, 90_000.0), (6, 5.0)];
         plant.run(500, &load, false, 0);
         assert_eq!(plant.k(5), 0);
-        plant.run(1, &load, true, 0);
-        assert!(plant.k(5) >= 1, "the first tick answers");
-        plant.run(4, &load, true, 0);
-        assert!(plant.k(5) >= 4, "{}", plant.k(5));
+        plant.run(2, &load, true, 0);
+        assert_eq!(
+            plant.k(5),
+            0,
+            "rings that are a third full can wait for a segment"
+        );
+        plant.run(3, &load, true, 0);
+        assert!(plant.k(5) >= 3, "{}", plant.k(5));
         plant.run(200, &load, true, 0);
         assert_eq!(plant.k(5), PRESSURE_MAX, "and it stays");
     }
@@ -426,6 +543,35 @@ mod tests {
             assert_eq!(plant.k(1), plant.k(2));
             assert_eq!(plant.k(2), plant.k(3));
         }
+    }
+
+    /// What makes a flood of changes and of half-empty segments: a pressure that swings.
+    #[test]
+    fn a_steady_storm_is_written_at_most_of_the_capacity() {
+        let mut plant = Plant::new(16_000.0);
+        let storm = [(5, 1_100_000.0), (6, 160_000.0), (7, 13.0)];
+        plant.run(300, &storm, false, 0);
+        assert_eq!(plant.k(7), 0);
+        let (changes, mut kept) = (plant.changes, 0.0);
+        for _ in 0..300 {
+            kept += plant.run(10, &storm, false, 0) / 300.0;
+            assert_eq!(plant.k(7), 0, "the quiet one never pays");
+            assert!((4..=9).contains(&plant.k(5)), "{}", plant.k(5));
+        }
+        assert!(kept > 0.35 * 16_000.0, "{kept} of 16,000 are used");
+        let changes = plant.changes - changes;
+        assert!(changes < 100, "{changes} changes in 3 s");
+    }
+
+    #[test]
+    fn after_a_stall_the_budget_is_what_could_be_drained_before() {
+        let mut plant = Plant::new(100_000.0);
+        let storm = [(5, 400_000.0)];
+        plant.run(500, &storm, false, 0);
+        plant.run(50, &storm, true, 0);
+        assert_eq!(plant.k(5), PRESSURE_MAX);
+        plant.run(500, &storm, false, 0);
+        assert!((2..=4).contains(&plant.k(5)), "{}", plant.k(5));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) struct Scanner {
     weights: [u64; 256],
     /// Bytes of `Sampled` records times their weight, per category.
     demand: Box<[u64; CATEGORIES_MAX]>,
+    /// Records times their weight, per category: offered ones that those drained stand for.
+    stands_for: Box<[u64; CATEGORIES_MAX]>,
     /// By schema: about how much longer than the texts of its record a line is.
     line_bytes: Box<[u16]>,
     /// Bytes of the records that were written.
@@ -81,6 +83,7 @@ impl Scanner {
             counts_end: 0,
             weights,
             demand: Box::new([0; CATEGORIES_MAX]),
+            stands_for: Box::new([0; CATEGORIES_MAX]),
             line_bytes: vec![0; SCHEMAS_MAX].into(),
             written: Sizes::default(),
             scanned: Sizes::default(),
@@ -128,8 +131,9 @@ impl Scanner {
                 scan.large = Some(reference);
             }
             let line = line_estimate(&header, whole, self.line_bytes[usize::from(id)]);
+            let weight = self.weights[usize::from(header.weight)];
+            self.stands_for[usize::from(category)] += weight;
             if entry & SAMPLED != 0 {
-                let weight = self.weights[usize::from(header.weight)];
                 self.demand[usize::from(category)] += whole * weight;
             } else {
                 self.scanned.always_recorded += whole;
@@ -219,8 +223,14 @@ impl Scanner {
         &self.demand
     }
 
+    /// How many offered records stand behind this demand, per category.
+    pub(crate) fn stands_for(&self) -> &[u64; CATEGORIES_MAX] {
+        &self.stands_for
+    }
+
     /// Begins to sum up the demand anew.
     pub(crate) fn reset_demand(&mut self) {
+        self.stands_for.fill(0);
         self.demand.fill(0);
     }
 
@@ -351,6 +361,7 @@ mod tests {
         scanner.scan(&[record(16, 0, 1), weighted, rated].concat());
         let category = usize::from(crate::record::CATEGORY_CUSTOM);
         assert_eq!(scanner.demand()[category], 16 + 20 * 8 + 16 * 10);
+        assert_eq!(scanner.stands_for()[category], 1 + 8 + 10);
         scanner.reset_demand();
         assert_eq!(scanner.demand()[category], 0);
     }

@@ -1,7 +1,8 @@
 //! `stormlog demo`: traffic of an orchestrator and a proxy, made up and recorded.
 //!
 //! The generator (`model` with `orchestrator`, `proxy`, `episodes`) is pure and seeded; `record`
-//! takes its events to the engine; `report` prints what happened.
+//! takes its events to the engine; `report` prints what happened. `storm` is another demo: load
+//! far past what the writer can take.
 
 mod ending;
 mod episodes;
@@ -12,6 +13,7 @@ mod proxy;
 mod random;
 mod record;
 mod report;
+mod storm;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +27,13 @@ use record::{Pace, Plan};
 const COMPRESSED_SECONDS: f64 = 2.0;
 /// More records than this are made by repeating the first ones.
 const DISTINCT_RECORDS: u64 = 50_000;
+
+/// How long the storm lasts.
+const STORM_SECONDS: u64 = 3;
+/// The longest one.
+const STORM_SECONDS_MAX: u64 = 60;
+/// What the writer takes in a whole storm: bounds the disk and the time that reading it takes.
+const STORM_KIB: u64 = 48 << 10;
 
 const HELP: &str = "\
 The traffic is made up after real runs of two services: health checks, requests, streams, and
@@ -40,9 +49,14 @@ Examples:
   stormlog demo --dir /tmp/demo --seed 7 --keep-segments
   stormlog demo --records 1000000 --threads 2
   stormlog demo --records 20000 --rate 5000 --json
+  stormlog demo --storm --plot storm.svg
 
-Exit code: 0 every record was kept, 1 records were lost or a session did not end well, 2 could
-not run.";
+With --storm threads of one service offer all they can, while the writer is held to a rate that is
+far below it. The demo prints what was offered, written, sampled out and dropped, looks for every
+planted event in the files, and holds the estimates against the truth.
+
+Exit code: 0 every record was kept, or the proof of the storm holds; 1 records were lost, the proof
+fails, or a session did not end well; 2 could not run.";
 
 /// Record made-up traffic of two services and show what happened.
 #[derive(Debug, clap::Args)]
@@ -58,18 +72,13 @@ pub(super) struct Args {
     /// compressed to about 2 s; with --records as fast as the writer takes them]
     #[arg(long, value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Threads of each service, up to 256.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: u16,
-    /// Seconds of traffic, up to a week.
-    #[arg(
-        long,
-        default_value_t = 600,
-        conflicts_with = "records",
-        value_name = "S"
-    )]
+    /// Threads of each service, up to 256 [default: 2; of the storm 8, up to 255]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Seconds of traffic, up to a week [default: 600; of the storm 3, up to 60]
+    #[arg(long, conflicts_with = "records", value_name = "S")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    duration: u64,
+    duration: Option<u64>,
     /// Number of records; repeats the traffic after 50,000.
     #[arg(long, value_name = "N")]
     records: Option<u64>,
@@ -79,6 +88,29 @@ pub(super) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Drive load far past what the writer can take, and prove what was promised about it.
+    #[arg(long, conflicts_with_all = ["records", "rate"])]
+    storm: bool,
+    /// Storm: KiB of records per second that the writer takes, as on a slow disk
+    /// [default: 48 MiB in the whole storm]
+    #[arg(long, requires = "storm", value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(64..=16_777_216))]
+    drain_kib: Option<u64>,
+    /// Storm: planted stress events per second, all threads together.
+    #[arg(long, requires = "storm", value_name = "N", default_value_t = 2_000.0)]
+    #[arg(value_parser = parse_rate)]
+    stress_rate: f64,
+    /// Storm: most MiB of segments and lines on the disk; past it records are shed, and the proof
+    /// says so.
+    #[arg(long, requires = "storm", value_name = "N", default_value_t = 1_536)]
+    #[arg(value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
+    disk_mib: u64,
+    /// Storm: write a plot of pressure, fill and time of calls.
+    #[arg(long, requires = "storm", value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Storm: write the same as a table.
+    #[arg(long, requires = "storm", value_name = "FILE.csv")]
+    samples: Option<PathBuf>,
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -90,6 +122,14 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
+    if args.storm {
+        let pictures = storm::Pictures {
+            plot: args.plot.as_deref(),
+            samples: args.samples.as_deref(),
+            json: args.json,
+        };
+        return storm::run(&storm_plan(args), pictures, output);
+    }
     let plan = plan(args);
     let clock_ns = record::clock_nanos();
     let run = record::record(&plan)?;
@@ -108,25 +148,44 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
     Ok(report.status())
 }
 
+fn storm_plan(args: &Args) -> storm::Plan {
+    let seconds = args
+        .duration
+        .unwrap_or(STORM_SECONDS)
+        .min(STORM_SECONDS_MAX);
+    let drain_kib = args.drain_kib.unwrap_or(STORM_KIB / seconds);
+    storm::Plan {
+        dir: args.dir.clone(),
+        seed: args.seed,
+        threads: args.threads.unwrap_or(8).min(u16::from(u8::MAX)) as u8,
+        storm: Duration::from_secs(seconds),
+        drain_bytes: drain_kib << 10,
+        stress_per_second: args.stress_rate,
+        session_bytes_max: args.disk_mib << 20,
+        keep_segments: args.keep_segments,
+    }
+}
+
 fn plan(args: &Args) -> Plan {
+    let duration = args.duration.unwrap_or(600);
     let events = match args.records {
         Some(records) => {
             let distinct = records.min(DISTINCT_RECORDS) as usize;
             model::traffic(args.seed, Duration::MAX, distinct)
         }
-        None => model::traffic(args.seed, Duration::from_secs(args.duration), usize::MAX),
+        None => model::traffic(args.seed, Duration::from_secs(duration), usize::MAX),
     };
     let pace = match (args.rate, args.records) {
         (Some(rate), _) => Pace::Rate(rate),
         (None, Some(_)) => Pace::Unpaced,
-        (None, None) => Pace::Compressed(args.duration as f64 / COMPRESSED_SECONDS),
+        (None, None) => Pace::Compressed(duration as f64 / COMPRESSED_SECONDS),
     };
     Plan {
         dir: args.dir.clone(),
         keep_segments: args.keep_segments,
         records: args.records.unwrap_or(events.len() as u64),
         events,
-        threads: usize::from(args.threads),
+        threads: usize::from(args.threads.unwrap_or(2)),
         pace,
     }
 }

@@ -21,7 +21,7 @@ pub const RELATIVE_ERROR: f64 = 0.2;
 /// Octave of the first bucket with a lower end: 2^9 ns.
 const OCTAVE_MIN: u64 = 9;
 /// The upper 13 bits of a float (sign, exponent, first digit behind the point) number the half
-/// octaves; this is what they are for 511, which stands for all that is shorter.
+/// octaves; this is what they are for the bucket below.
 const HALF_OCTAVE_BASE: u64 = ((1023 + OCTAVE_MIN) << 1) - 1;
 const HALF_OCTAVE_SHIFT: u32 = f64::MANTISSA_DIGITS - 2;
 
@@ -29,9 +29,9 @@ const HALF_OCTAVE_SHIFT: u32 = f64::MANTISSA_DIGITS - 2;
 #[inline(always)]
 pub(crate) fn bucket_of(ns: u64) -> usize {
     // Numbers over 2^53 are rounded, and over 2^63 negative: both lie far in the last bucket.
-    let half_octave = (ns.max((1 << OCTAVE_MIN) - 1) as i64 as f64).to_bits() >> HALF_OCTAVE_SHIFT;
-    let last = HALF_OCTAVE_BASE + BUCKETS as u64 - 1;
-    (half_octave.min(last) - HALF_OCTAVE_BASE) as usize
+    let half_octave = (ns as i64 as f64).to_bits() >> HALF_OCTAVE_SHIFT;
+    let bucket = half_octave.saturating_sub(HALF_OCTAVE_BASE);
+    bucket.min(BUCKETS as u64 - 1) as usize
 }
 
 /// Where a bucket begins, in ns.

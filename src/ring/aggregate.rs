@@ -398,18 +398,16 @@ fn own_cell(ring: &RingSlot, slot: usize) -> Option<&Cell> {
 mod tests {
     use super::*;
 
-    /// Words of an area, aligned as a page is.
-    #[repr(align(4096))]
-    struct Area([u64; AGGREGATE_BYTES / 8]);
-
     #[test]
     fn threads_that_race_give_each_key_one_slot() {
         const THREADS: u64 = 4;
         const KEYS: u64 = if cfg!(miri) { 20 } else { 300 };
-        let mut area: Box<[Area]> = std::iter::once(Area([0; AGGREGATE_BYTES / 8])).collect();
-        // SAFETY: the area is as long, zeroed and aligned, outlives the aggregates, and is used
-        // through them only.
-        let aggregates = unsafe { Aggregates::new(area.as_mut_ptr().cast()) };
+        let mut area = vec![[0_u64; 8]; AGGREGATE_BYTES / 64 + 1];
+        let start: *mut u8 = area.as_mut_ptr().cast();
+        let start = start.wrapping_add(start.align_offset(64));
+        // SAFETY: the area is as long behind `start`, zeroed and aligned, outlives the aggregates,
+        // and is used through them only.
+        let aggregates = unsafe { Aggregates::new(start) };
         let shared = Shared(&aggregates);
         std::thread::scope(|scope| {
             for thread in 0..THREADS {

@@ -371,3 +371,29 @@ fn seals_state_what_is_in_their_segment() {
     }
     assert_eq!(report.ledger.total().written(), sealed);
 }
+
+/// Each push that has to wait for room waits once, whatever comes of it.
+#[test]
+fn every_wait_is_counted_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = Session::builder()
+        .dir(temp.path())
+        .ring_total_bytes(64 << 10)
+        .spill_total_bytes(8 * 512)
+        .always_wait_max(Duration::from_millis(1))
+        .start()
+        .unwrap();
+    let log = session.log();
+    session.pause_writer();
+    let kept = (0..10_000)
+        .take_while(|number| log.push(&Kept { number: *number }) == Outcome::Kept)
+        .count() as u64;
+    let budget = Outcome::Dropped(DropReason::AlwaysBudget);
+    for number in 0..2 {
+        assert_eq!(log.push(&Kept { number }), budget);
+    }
+    session.resume_writer();
+    let report = session.close().unwrap();
+    assert_eq!((report.always_waits, report.always_lost), (3, 3));
+    assert_eq!(account(&report, "errors").written(), kept);
+}

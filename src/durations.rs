@@ -180,7 +180,9 @@ mod tests {
         ) {
             let mut all: Vec<u64> = logs.iter().map(|log| log.exp2() as u64).collect();
             let mut histogram = Histogram::default();
-            all.iter().for_each(|ns| histogram.observe(*ns));
+            for ns in &all {
+                histogram.observe(*ns);
+            }
             all.sort_unstable();
             prop_assert_eq!(histogram.count(), all.len() as u64);
             prop_assert_eq!(histogram.sum_ns, all.iter().sum::<u64>());

@@ -113,7 +113,8 @@ fn full_rings_do_not_make_producers_wait() {
     let temp = tempfile::tempdir().unwrap();
     let builder = Session::builder()
         .dir(temp.path())
-        .ring_total_bytes(256 << 10);
+        .ring_total_bytes(256 << 10)
+        .sampling(false);
     let session = builder.start().unwrap();
     let counts: Vec<(u64, u64)> = std::thread::scope(|scope| {
         let spawn = |_| {

@@ -111,6 +111,11 @@ fn lines(report: &CloseReport, category: &str) -> Vec<Json> {
     lines.collect::<Result<_, _>>().unwrap()
 }
 
+/// A number of a line, to the bit.
+fn bits(number: &Json) -> u64 {
+    number.as_f64().unwrap().to_bits()
+}
+
 /// Closes the session: what it told live is what its records tell.
 fn close(session: Session) -> (CloseReport, Vec<Durations>) {
     let told = session.durations();
@@ -127,11 +132,11 @@ fn close(session: Session) -> (CloseReport, Vec<Durations>) {
         let histogram = &one.histogram;
         assert_eq!(line["count"], histogram.count());
         let ms = |ns: u64| ns as f64 / 1e6;
-        assert_eq!(line["sum_ms"].as_f64().unwrap(), ms(histogram.sum_ns));
-        assert_eq!(line["max_ms"].as_f64().unwrap(), ms(histogram.max_ns));
+        assert_eq!(bits(&line["sum_ms"]), ms(histogram.sum_ns).to_bits());
+        assert_eq!(bits(&line["max_ms"]), ms(histogram.max_ns).to_bits());
         for (name, q) in [("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)] {
             let told = histogram.quantile(q).unwrap().as_nanos() as u64;
-            assert_eq!(line[name].as_f64().unwrap(), ms(told), "{name}");
+            assert_eq!(bits(&line[name]), ms(told).to_bits(), "{name}");
         }
         let pairs = line["buckets"].as_array().unwrap().iter();
         let pairs: Vec<_> = pairs
@@ -248,13 +253,13 @@ fn full_rings_pressure_and_the_spill_are_observed() {
             log.push(&call(ns, stormlog::symbol!("durations_a")));
             truth.add("performance", "durations_a", ns);
         }
-        let long = "x".repeat(40_000);
+        let traceback = "x".repeat(40_000);
         for number in 0..200 {
             let ns = random.ns();
             log.push(&Kept {
                 operation: None,
                 duration_ms: Duration::from_nanos(ns),
-                text: if number % 10 == 0 { &long } else { "" },
+                text: if number % 10 == 0 { &traceback } else { "" },
             });
             truth.add("errors", "", ns);
         }

@@ -13,10 +13,7 @@
 //!
 //! A page that a ring was given stays with it, whoever owns the ring: its owner adds with plain
 //! loads and stores. When no page is left, the shared cells take what comes: slower, as exact.
-#![expect(
-    clippy::cast_ptr_alignment,
-    reason = "the area is page-aligned, see `Aggregates::new`"
-)]
+#![expect(clippy::cast_ptr_alignment, reason = "the area is page-aligned")]
 #![expect(
     unsafe_code,
     reason = "turns offsets of the region into the structures that lie there"

@@ -223,7 +223,11 @@ fn hot_path(criterion: &mut Criterion) {
         report.wakes,
         report.segment_bytes as f64 / account.written() as f64
     );
-    assert_eq!(account.dropped_total(), 0, "the writer kept up");
+    let missing = account.dropped_total() + account.sampled_out();
+    assert_eq!(
+        missing, 0,
+        "the writer kept up: nothing was cheaper than a push"
+    );
     if let Some(dir) = segments {
         std::fs::remove_dir_all(dir).expect("the bench's own directory");
     }
@@ -263,7 +267,7 @@ fn probe(count: u64) {
             probe_open(&log, open, number),
         ];
         assert_eq!(outcomes, [Outcome::Kept; 4], "the writer keeps up");
-        if number % 1000 == 0 {
+        if number % 400 == 0 {
             session.flush().expect("the writer runs");
         }
     }

@@ -106,7 +106,7 @@ const UNSAFE_FILES: [(&str, &str); 21] = [
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
 /// table is the picture in docs/ARCHITECTURE.md; `error` and `record` are open to all.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("sync", &[]),
     ("error", &[]),
     ("record", &["symbol"]),
@@ -174,6 +174,10 @@ const LAYERS: [(&str, &[&str]); 20] = [
     (
         "convert",
         &["ledger", "segment", "session::ConvertedFile", "sys::dir"],
+    ),
+    (
+        "recover",
+        &["convert::rfc3339", "ledger", "ring", "segment", "sys"],
     ),
     (
         "session",

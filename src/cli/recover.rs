@@ -143,7 +143,11 @@ fn print(
     let id = &report.session_id;
     match report.state {
         State::Recovered => {
-            let done = if dry_run { "would be recovered" } else { "recovered" };
+            let done = if dry_run {
+                "would be recovered"
+            } else {
+                "recovered"
+            };
             writeln!(
                 output,
                 "{id}: {done}: {} in segments, {} from rings, {} from the spill; {} not known to \

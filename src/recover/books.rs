@@ -10,7 +10,7 @@ use crate::ledger::{Account, DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{
     CATEGORY_SESSION, DurationMs, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, Json,
     LARGE_RECORD_BYTES, LargeReference, Record, RecordHeader, SCHEMAS_MAX, SchemaIds, ShortText,
-    Sink, Text, Variable, align_record, category_name,
+    Text, Variable, align_record, category_name,
 };
 use crate::segment::entry::Entry;
 use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE};
@@ -209,7 +209,10 @@ fn register(
     };
     let ids = SchemaIds { schema, category };
     let def = record.schema();
-    let entries = [Entry::Category(category, "session"), Entry::schema(ids, def)];
+    let entries = [
+        Entry::Category(category, "session"),
+        Entry::schema(ids, def),
+    ];
     for entry in entries {
         let mut bytes = Vec::new();
         entry.append(&mut bytes);

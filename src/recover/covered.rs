@@ -7,9 +7,7 @@ use super::storage::Leftover;
 use crate::error::Error;
 use crate::ring::NO_RING;
 use crate::segment::files::{SegmentFile, SessionFiles};
-use crate::segment::layout::{
-    BLOCK_DATA, BLOCK_REGISTRY, BLOCKS_OFFSET, BlockHeader, FileHeader,
-};
+use crate::segment::layout::{BLOCK_DATA, BLOCK_REGISTRY, BLOCKS_OFFSET, BlockHeader, FileHeader};
 use crate::segment::reader::End;
 use crate::segment::records::{RecordRef, Records};
 use crate::segment::registry::Registry;
@@ -120,7 +118,9 @@ impl Covered {
         }
         if let Some(tail) = self.tail.take() {
             let number = tail.number;
-            self.fault(format!("segment {number} has no seal, although another follows"));
+            self.fault(format!(
+                "segment {number} has no seal, although another follows"
+            ));
         }
         let next = last.map_or(self.next_sequence, |last| last.wrapping_add(1));
         // The seal takes a sequence too.

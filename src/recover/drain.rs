@@ -86,7 +86,9 @@ impl<S: Source + ?Sized> Drain<'_, '_, S> {
             Ok(())
         })?;
         if rejected > 0 {
-            self.fault(format!("{rejected} entries of the registry in the ring storage are damaged"));
+            self.fault(format!(
+                "{rejected} entries of the registry in the ring storage are damaged"
+            ));
         }
         Ok(())
     }
@@ -104,15 +106,17 @@ impl<S: Source + ?Sized> Drain<'_, '_, S> {
             && ring != 0
             && ring != NO_RING;
         if !right {
-            self.fault(format!("the positions of ring {ring} cannot be right: left out"));
+            self.fault(format!(
+                "the positions of ring {ring} cannot be right: left out"
+            ));
             return Ok(());
         }
         let covered = self.covered.rings.get(&ring).copied();
         // The writer publishes a block before it frees the bytes: what a block holds is not taken
         // again.
         let mut position = head.read_pos.max(covered.unwrap_or(0));
-        let shed = covered
-            .is_some_and(|end| position > end.saturating_add(INLINE_BYTES_MAX as u64));
+        let shed =
+            covered.is_some_and(|end| position > end.saturating_add(INLINE_BYTES_MAX as u64));
         let mut flags = if shed { BLOCK_FLAG_SHED } else { 0 };
         loop {
             self.spilled(ring, position, position)?;
@@ -122,9 +126,9 @@ impl<S: Source + ?Sized> Drain<'_, '_, S> {
             let next = self.leftover.next_spilled(ring).unwrap_or(u64::MAX);
             let end = next.min(head.write_pos);
             let left = end.saturating_sub(position);
-            let bytes = self
-                .leftover
-                .ring_bytes(at, head, position, left.min(DATA_BYTES_MAX as u64))?;
+            let bytes =
+                self.leftover
+                    .ring_bytes(at, head, position, left.min(DATA_BYTES_MAX as u64))?;
             let taken = self.window(ring, position, &bytes, &mut flags)?;
             if taken == 0 {
                 self.fault(format!("{left} bytes in ring {ring} are no records"));
@@ -236,7 +240,9 @@ impl<S: Source + ?Sized> Drain<'_, '_, S> {
         let Some(body) = body else {
             self.drained.damaged = self.drained.damaged.saturating_add(1);
             let (ring, schema) = (run.info.ring, header.schema);
-            self.fault(format!("a record of schema {schema} of ring {ring} cannot be read"));
+            self.fault(format!(
+                "a record of schema {schema} of ring {ring} cannot be read"
+            ));
             return Ok(false);
         };
         let full = run.payload.len().saturating_add(raw.len()) > DATA_BYTES_MAX;
@@ -269,10 +275,11 @@ impl<S: Source + ?Sized> Drain<'_, '_, S> {
 
     /// The body of a large record, as long as its block wants it.
     fn body(&mut self, raw: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let reference = raw.get(HEADER_BYTES..).filter(|_| raw.len() == LARGE_RECORD_BYTES);
-        let reference = reference.and_then(|bytes| {
-            bytemuck::try_pod_read_unaligned::<LargeReference>(bytes).ok()
-        });
+        let reference = raw
+            .get(HEADER_BYTES..)
+            .filter(|_| raw.len() == LARGE_RECORD_BYTES);
+        let reference = reference
+            .and_then(|bytes| bytemuck::try_pod_read_unaligned::<LargeReference>(bytes).ok());
         let Some(reference) = reference else {
             return Ok(None);
         };

@@ -220,7 +220,10 @@ impl<'a> Recovery<'a> {
             },
             None => None,
         };
-        if leftover.as_ref().is_some_and(|found| found.rings.nonce != files.nonce) {
+        if leftover
+            .as_ref()
+            .is_some_and(|found| found.rings.nonce != files.nonce)
+        {
             let path = path.display();
             let fault = format!("{path} is of another session: left out");
             report.faults.push(fault);
@@ -267,7 +270,9 @@ impl<'a> Recovery<'a> {
             *sum = sum.saturating_add(*count);
         }
         let (counted, unknown) = self.counted(leftover.as_ref());
-        covered.faults.extend(leftover.iter().flat_map(|found| found.rings.faults.clone()));
+        covered
+            .faults
+            .extend(leftover.iter().flat_map(|found| found.rings.faults.clone()));
         let mut ledger = books::ledger(counted, &written, &covered);
         books::count_end(&mut ledger);
         let end = End {
@@ -326,8 +331,7 @@ impl<'a> Recovery<'a> {
         };
         let mut hint = [0; 8];
         let path = self.dir.path_of(&name);
-        Source::read_at(&file, HINT_OFFSET as u64, &mut hint)
-            .io_context("cannot read", &path)?;
+        Source::read_at(&file, HINT_OFFSET as u64, &mut hint).io_context("cannot read", &path)?;
         if hint == [0; 8] {
             return Ok(next);
         }
@@ -360,9 +364,8 @@ impl<'a> Recovery<'a> {
         let at = rfc3339(published.published_utc_ns);
         let fault = format!("{lost}; the ledger knows what was offered up to {at}");
         let accounts = published.categories.iter();
-        let accounts = accounts.filter_map(|(id, _, account)| {
-            Some((u8::try_from(*id).ok()?, *account))
-        });
+        let accounts =
+            accounts.filter_map(|(id, _, account)| Some((u8::try_from(*id).ok()?, *account)));
         (accounts.collect(), Some(fault))
     }
 }

@@ -244,7 +244,9 @@ impl<'a, S: Source + ?Sized> Leftover<'a, S> {
             let part = part.get(..left.min(BODY_BYTES)).unwrap_or_default();
             body.extend_from_slice(part);
             left = left.saturating_sub(part.len());
-            index = next.first_chunk().map_or(0, |next| u32::from_le_bytes(*next));
+            index = next
+                .first_chunk()
+                .map_or(0, |next| u32::from_le_bytes(*next));
         }
         Ok(Some(body))
     }

@@ -71,8 +71,7 @@ pub(crate) fn read_slot(slot: &[u8]) -> Option<(SlotHeader, &[u8])> {
     let (commit, rest) = slot.split_first_chunk::<COMMIT_BYTES>()?;
     let (header, place) = rest.split_at_checked(SLOT_HEADER_BYTES)?;
     let header: SlotHeader = bytemuck::try_pod_read_unaligned(header).ok()?;
-    let record: RecordHeader =
-        bytemuck::try_pod_read_unaligned(place.get(..HEADER_BYTES)?).ok()?;
+    let record: RecordHeader = bytemuck::try_pod_read_unaligned(place.get(..HEADER_BYTES)?).ok()?;
     let commit = u64::from_le_bytes(*commit);
     let whole = is_whole(commit, &header, &record);
     whole.then_some((header, place.get(..header.bytes as usize)?))

@@ -276,6 +276,7 @@ fn crash(plan: Plan, dir: &Path) -> Page {
         .env(CHILD, plan.seed.to_string())
         .current_dir(dir)
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut child = Running(child);
@@ -405,7 +406,11 @@ fn round(plan: Plan) -> (RecoverReport, u64) {
     let dir = temp.path();
     let page = crash(plan, dir);
     let id = only_session(dir);
-    let looked = recover_session(dir, &id, RecoverOptions { dry_run: true }).unwrap();
+    let look = RecoverOptions {
+        dry_run: true,
+        ..RecoverOptions::default()
+    };
+    let looked = recover_session(dir, &id, look).unwrap();
     let report = recover(dir, &id);
     assert_eq!(report.state, State::Recovered, "{plan:?}: {report:?}");
     assert_eq!(report.faults, Vec::<String>::new(), "{plan:?}");

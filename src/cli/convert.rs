@@ -84,6 +84,12 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             .faults
             .iter_mut()
             .for_each(|fault| *fault = human::plain(fault));
+        if !report.sealed && has_rings(session) {
+            let dir = human::shell(&session.log_dir.display().to_string());
+            report.faults.push(format!(
+                "its process died and left its rings: stormlog recover {dir} takes what is in them"
+            ));
+        }
         let unfinished = !report.sealed && still_records(session);
         if unfinished || !report.faults.is_empty() {
             status = Status::Faults;
@@ -96,6 +102,13 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
         output.flush()?;
     }
     Ok(status)
+}
+
+/// Whether a dead process has left its rings.
+fn has_rings(session: &SessionFiles) -> bool {
+    let path = session.segments.first().map(|segment| &segment.path);
+    let rings = path.map(|path| path.with_file_name("rings"));
+    !session.liveness().may_live() && rings.is_some_and(|rings| rings.exists())
 }
 
 /// The right to convert each of several sessions.

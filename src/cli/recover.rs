@@ -64,6 +64,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
     }
     let options = RecoverOptions {
         dry_run: args.dry_run,
+        ..RecoverOptions::default()
     };
     let mut status = Status::Ok;
     for id in ids {

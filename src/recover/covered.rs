@@ -2,6 +2,7 @@
 //! the registry, and where the next block belongs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use super::storage::Leftover;
 use crate::error::Error;
@@ -55,12 +56,19 @@ impl Covered {
     pub(super) fn read<S: Source + ?Sized>(
         files: &SessionFiles,
         mut leftover: Option<&mut Leftover<'_, S>>,
+        deadline: Option<Instant>,
     ) -> Result<Self, Error> {
         let mut covered = Self {
             next_number: 1,
             ..Self::default()
         };
         for file in &files.segments {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Error::TimedOut {
+                    what: "the recovery of a session",
+                    limit_ms: 0,
+                });
+            }
             match covered.segment(file, leftover.as_deref_mut()) {
                 Err(error @ Error::Corrupt { .. }) => covered.fault(error.to_string()),
                 other => other?,

@@ -130,6 +130,8 @@ impl RecoverReport {
 pub struct RecoverOptions {
     /// Only look: nothing is written.
     pub dry_run: bool,
+    /// When to give up: the session stays as it was.
+    pub deadline: Option<Instant>,
 }
 
 /// The ids of the sessions in a log directory that have a session directory, sorted.
@@ -150,7 +152,7 @@ pub fn session_ids(log_dir: &Path) -> Result<Vec<String>, Error> {
 /// Afterwards it can be converted like any other.
 ///
 /// # Errors
-/// [`Error::Io`]: the session is as it was, and the recovery can be tried again;
+/// [`Error::Io`], [`Error::TimedOut`]: the session is as it was, and it can be tried again;
 /// [`Error::Insecure`] when another user owns the session, or can write to it.
 pub fn recover_session(
     log_dir: &Path,
@@ -168,7 +170,8 @@ pub fn recover_session(
     }
     // A descriptor of its own: closing it ends the lock.
     let turn = sessions.open_dir(session_id)?;
-    let deadline = Instant::now().checked_add(TURN_WAIT);
+    let deadline = [Instant::now().checked_add(TURN_WAIT), options.deadline];
+    let deadline = deadline.into_iter().flatten().min();
     while !turn.try_lock().io_context("cannot lock", dir.path())? {
         if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
             return report(State::Busy);
@@ -229,7 +232,7 @@ impl<'a> Recovery<'a> {
             report.faults.push(fault);
             leftover = None;
         }
-        let covered = Covered::read(&files, leftover.as_mut())?;
+        let covered = Covered::read(&files, leftover.as_mut(), options.deadline)?;
         if covered.complete {
             report.state = State::Complete;
             return Ok(report);

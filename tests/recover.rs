@@ -53,6 +53,10 @@ fn child() {
         _ => RingStorage::SessionDir,
     };
     let builder = Session::builder().dir(".").ring_storage(rings);
+    // A short file: it is copied often.
+    let builder = builder
+        .ring_total_bytes(1 << 20)
+        .large_total_bytes(2 << 20);
     let session = builder.sampling(false).start().unwrap();
     let log = session.log();
     for n in 0..records {

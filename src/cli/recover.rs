@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::{Value as Json, json};
 
+use super::output::complain;
 use super::{Output, Status, convert, human};
 use crate::convert::ConvertReport;
 use crate::recover::{RecoverOptions, RecoverReport, State, recover_session, session_ids};
@@ -68,7 +69,16 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
     };
     let mut status = Status::Ok;
     for id in ids {
-        let mut report = recover_session(&args.dir, &id, options)?;
+        let mut report = match recover_session(&args.dir, &id, options) {
+            Ok(report) => report,
+            // The others may be sound.
+            Err(error) if args.session.is_none() => {
+                complain(&format!("stormlog: session {id}: {error}"));
+                status = Status::Faults;
+                continue;
+            }
+            Err(error) => return Err(error).with_context(|| format!("session {id}")),
+        };
         let wanted = args.session.is_some() || report.state == State::Recovered;
         let complete = matches!(report.state, State::Recovered | State::Complete);
         let convert = wanted && complete && !args.dry_run && !args.no_convert;

@@ -2,13 +2,15 @@
 //! the registry, and where the next block belongs.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
 
+use super::Limit;
 use super::storage::Leftover;
 use crate::error::Error;
 use crate::ring::NO_RING;
 use crate::segment::files::{SegmentFile, SessionFiles};
-use crate::segment::layout::{BLOCK_DATA, BLOCK_REGISTRY, BLOCKS_OFFSET, BlockHeader, FileHeader};
+use crate::segment::layout::{
+    BLOCK_DATA, BLOCK_LARGE, BLOCK_REGISTRY, BLOCKS_OFFSET, BlockHeader, FileHeader,
+};
 use crate::segment::reader::End;
 use crate::segment::records::{RecordRef, Records};
 use crate::segment::registry::Registry;
@@ -56,19 +58,14 @@ impl Covered {
     pub(super) fn read<S: Source + ?Sized>(
         files: &SessionFiles,
         mut leftover: Option<&mut Leftover<'_, S>>,
-        deadline: Option<Instant>,
+        limit: &Limit,
     ) -> Result<Self, Error> {
         let mut covered = Self {
             next_number: 1,
             ..Self::default()
         };
         for file in &files.segments {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(Error::TimedOut {
-                    what: "the recovery of a session",
-                    limit_ms: 0,
-                });
-            }
+            limit.check()?;
             match covered.segment(file, leftover.as_deref_mut()) {
                 Err(error @ Error::Corrupt { .. }) => covered.fault(error.to_string()),
                 other => other?,
@@ -94,9 +91,13 @@ impl Covered {
         let mut reader = file.reader()?;
         let mut by_schema = BTreeMap::new();
         let mut last = None;
+        // A large block whose data block has not come yet: place, sequence.
+        let mut large = None;
         let mut records = 0_u64;
         while let Some(block) = reader.next_block()? {
-            last = Some(block.header.sequence);
+            let sequence = block.header.sequence;
+            last = Some(sequence);
+            large = (block.header.kind == BLOCK_LARGE).then_some((block.offset, sequence));
             match block.header.kind {
                 BLOCK_REGISTRY => drop(self.registry.add_block(block.payload)),
                 BLOCK_DATA => {
@@ -130,7 +131,13 @@ impl Covered {
                 "segment {number} has no seal, although another follows"
             ));
         }
-        let next = last.map_or(self.next_sequence, |last| last.wrapping_add(1));
+        let mut next = last.map_or(self.next_sequence, |last| last.wrapping_add(1));
+        // The process died between a large block and its data block: the record is still in its
+        // ring or slot, and is written whole. The seal takes the place of the large block.
+        let large = large.filter(|_| matches!(end, Some(End::Open { .. })));
+        if let Some((_, sequence)) = large {
+            next = sequence;
+        }
         // The seal takes a sequence too.
         self.next_sequence = next.wrapping_add(1);
         self.next_number = file.number().saturating_add(1);
@@ -139,9 +146,9 @@ impl Covered {
             Some(End::Open { offset }) => {
                 self.tail = Some(OpenTail {
                     number: file.number(),
-                    offset,
+                    offset: large.map_or(offset, |(at, _)| at),
                     sequence: next,
-                    blocks,
+                    blocks: blocks.saturating_sub(u64::from(large.is_some())),
                     records,
                     by_schema,
                 });
@@ -171,13 +178,9 @@ impl Covered {
             count = count.saturating_add(1);
             self.max_ticks = self.max_ticks.max(record.header.ticks());
             let id = record.header.schema;
-            let places = [Some(&mut *by_schema), Some(&mut self.by_schema)];
-            let [of_segment, of_session] = places;
-            for counts in [of_segment, of_session.filter(|_| !misplaced)] {
-                if let Some(counts) = counts {
-                    let count: &mut u64 = counts.entry(id).or_default();
-                    *count = count.saturating_add(1);
-                }
+            add(by_schema, id);
+            if !misplaced {
+                add(&mut self.by_schema, id);
             }
         }
         if records.is_damaged() || misplaced {
@@ -191,6 +194,12 @@ impl Covered {
         }
         count
     }
+}
+
+/// Counts a record.
+pub(super) fn add(counts: &mut BTreeMap<u16, u64>, schema: u16) {
+    let count = counts.entry(schema).or_default();
+    *count = count.saturating_add(1);
 }
 
 /// The bytes of a record in its payload.

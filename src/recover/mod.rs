@@ -20,6 +20,10 @@
     )
 )]
 
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "what the macro `record!` makes"
+)]
 mod books;
 mod covered;
 mod drain;
@@ -131,7 +135,36 @@ pub struct RecoverOptions {
     /// Only look: nothing is written.
     pub dry_run: bool,
     /// When to give up: the session stays as it was.
-    pub deadline: Option<Instant>,
+    pub time_max: Option<Duration>,
+}
+
+/// When a recovery gives up.
+struct Limit {
+    deadline: Option<Instant>,
+    time_max: Duration,
+}
+
+impl Limit {
+    fn new(time_max: Option<Duration>) -> Self {
+        let deadline = time_max.and_then(|time| Instant::now().checked_add(time));
+        Self {
+            deadline,
+            time_max: time_max.unwrap_or_default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self
+            .deadline
+            .is_none_or(|deadline| Instant::now() < deadline)
+        {
+            return Ok(());
+        }
+        Err(Error::TimedOut {
+            what: "the recovery of a session",
+            limit_ms: u64::try_from(self.time_max.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
 }
 
 /// The ids of the sessions in a log directory that have a session directory, sorted.
@@ -159,6 +192,7 @@ pub fn recover_session(
     session_id: &str,
     options: RecoverOptions,
 ) -> Result<RecoverReport, Error> {
+    let limit = Limit::new(options.time_max);
     let report = |state| Ok(RecoverReport::new(session_id, state));
     let sessions = Dir::open(log_dir)?.open_dir(SESSIONS_DIR)?;
     let dir = sessions.open_dir(session_id)?;
@@ -170,7 +204,7 @@ pub fn recover_session(
     }
     // A descriptor of its own: closing it ends the lock.
     let turn = sessions.open_dir(session_id)?;
-    let deadline = [Instant::now().checked_add(TURN_WAIT), options.deadline];
+    let deadline = [Instant::now().checked_add(TURN_WAIT), limit.deadline];
     let deadline = deadline.into_iter().flatten().min();
     while !turn.try_lock().io_context("cannot lock", dir.path())? {
         if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
@@ -182,7 +216,7 @@ pub fn recover_session(
     if liveness(&dir) != Liveness::Dead {
         return report(State::Live);
     }
-    Recovery::new(&dir, log_dir, session_id)?.run(options)
+    Recovery::new(&dir, log_dir, session_id)?.run(options, &limit)
 }
 
 /// One session of which nobody else writes anything now.
@@ -204,7 +238,7 @@ impl<'a> Recovery<'a> {
         })
     }
 
-    fn run(self, options: RecoverOptions) -> Result<RecoverReport, Error> {
+    fn run(self, options: RecoverOptions, limit: &Limit) -> Result<RecoverReport, Error> {
         let names = self.dir.names()?;
         if !names.iter().any(|name| is_segment_name(name)) {
             // The first segment is ready before the first push.
@@ -232,7 +266,7 @@ impl<'a> Recovery<'a> {
             report.faults.push(fault);
             leftover = None;
         }
-        let covered = Covered::read(&files, leftover.as_mut(), options.deadline)?;
+        let covered = Covered::read(&files, leftover.as_mut(), limit)?;
         if covered.complete {
             report.state = State::Complete;
             return Ok(report);
@@ -312,6 +346,11 @@ impl<'a> Recovery<'a> {
         if let Some(tail) = &covered.tail {
             seal_tail(self.dir, header, tail, &covered.registry)?;
         }
+        // Prepared ahead and never used: nothing may follow the last segment.
+        let ahead = number.saturating_add(1);
+        if self.is_unused(ahead)? == Some(true) {
+            self.dir.remove_file(&segment_name(ahead))?;
+        }
         self.dir.rename(TEMPORARY_NAME, &segment_name(number))?;
         self.dir.sync()?;
         // All that was in them is in the segment now; what could not be read is kept.
@@ -328,14 +367,7 @@ impl<'a> Recovery<'a> {
     /// The number of the new segment. A segment that was prepared and never used gives its number
     /// away; one that holds anything does not.
     fn free_number(&self, next: u64) -> Result<u64, Error> {
-        let name = segment_name(next);
-        let Some(file) = open(self.dir, &name)? else {
-            return Ok(next);
-        };
-        let mut hint = [0; 8];
-        let path = self.dir.path_of(&name);
-        Source::read_at(&file, HINT_OFFSET as u64, &mut hint).io_context("cannot read", &path)?;
-        if hint == [0; 8] {
+        if self.is_unused(next)? != Some(false) {
             return Ok(next);
         }
         let numbers = self.dir.names()?.into_iter().filter_map(|name| {
@@ -343,6 +375,18 @@ impl<'a> Recovery<'a> {
             number.checked_add(1)
         });
         Ok(numbers.fold(next, u64::max))
+    }
+
+    /// Whether no block was ever published in a segment; `None` when there is no such file.
+    fn is_unused(&self, number: u64) -> Result<Option<bool>, Error> {
+        let name = segment_name(number);
+        let Some(file) = open(self.dir, &name)? else {
+            return Ok(None);
+        };
+        let mut hint = [0; 8];
+        Source::read_at(&file, HINT_OFFSET as u64, &mut hint)
+            .io_context("cannot read", self.dir.path_of(&name))?;
+        Ok(Some(hint == [0; 8]))
     }
 
     /// What the producers have counted, by category id, and what is not known of it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::covered::OpenTail;
+use super::covered::{OpenTail, add};
 use crate::error::{Error, IoContext};
 use crate::segment::layout::{
     BLOCK_MAGIC, BLOCK_REGISTRY, BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader, DATA_BYTES_MAX,
@@ -95,8 +95,7 @@ impl NewSegment {
     /// Counts a record that a block holds.
     pub(super) fn count(&mut self, schema: u16) {
         self.records = self.records.saturating_add(1);
-        let count = self.by_schema.entry(schema).or_default();
-        *count = count.saturating_add(1);
+        add(&mut self.by_schema, schema);
     }
 
     /// Adds a registry entry.
@@ -167,6 +166,9 @@ pub(super) fn seal_tail(
     let bytes = block(&header.nonce, tail.number, tail.sequence, info, &payload);
     let end = tail.offset.saturating_add(bytes.len() as u64);
     let file = dir.open_file_to_change(&name)?;
+    // First: nothing behind the end of the blocks is missed if this is interrupted.
+    file.write_all_at(&tail.offset.to_le_bytes(), HINT_OFFSET as u64)
+        .io_context("cannot seal", &path)?;
     file.write_all_at(&bytes, tail.offset)
         .io_context("cannot seal", &path)?;
     file.write_all_at(&end.to_le_bytes(), HINT_OFFSET as u64)

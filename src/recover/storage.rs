@@ -4,7 +4,7 @@
 //! Everything is read with `pread`, never through a mapping, and nothing is trusted: each length
 //! is bounded by the file, each chunk and slot is used once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -32,7 +32,7 @@ pub(super) struct Leftover<'a, S: ?Sized> {
     end: u64,
     pub(super) rings: Rings,
     /// Slots that hold a record which is not known to be in a block.
-    slots: BTreeMap<SlotKey, ()>,
+    slots: BTreeSet<SlotKey>,
     /// The same by ring, position and bytes, as far as a hash tells them.
     by_bytes: HashMap<(u32, u64, u64), Vec<SlotKey>>,
     /// Chunks that a record has used.
@@ -49,7 +49,7 @@ impl<'a, S: Source + ?Sized> Leftover<'a, S> {
             path,
             end,
             rings: Rings::read(source, path)?,
-            slots: BTreeMap::new(),
+            slots: BTreeSet::new(),
             by_bytes: HashMap::new(),
             used_chunks: Vec::new(),
         };
@@ -147,7 +147,7 @@ impl<'a, S: Source + ?Sized> Leftover<'a, S> {
             for slot in place.chunks_exact(SLOT_BYTES) {
                 if let Some((header, record)) = read_slot(slot) {
                     let key = (header.ring, header.position, header.sequence, index);
-                    self.slots.insert(key, ());
+                    self.slots.insert(key);
                     let bytes = (header.ring, place_of(&key), hash(record));
                     self.by_bytes.entry(bytes).or_default().push(key);
                 }
@@ -171,7 +171,7 @@ impl<'a, S: Source + ?Sized> Leftover<'a, S> {
             return Ok(());
         };
         for key in keys.clone() {
-            if !self.slots.contains_key(&key) {
+            if !self.slots.contains(&key) {
                 continue;
             }
             if masked(&self.slot(&key)?) == masked(record) {
@@ -184,14 +184,14 @@ impl<'a, S: Source + ?Sized> Leftover<'a, S> {
 
     /// Rings that have records in the spill.
     pub(super) fn spill_rings(&self) -> Vec<u32> {
-        let mut rings: Vec<u32> = self.slots.keys().map(|key| key.0).collect();
+        let mut rings: Vec<u32> = self.slots.iter().map(|key| key.0).collect();
         rings.dedup();
         rings
     }
 
     /// Position of the next spilled record of a ring.
     pub(super) fn next_spilled(&self, ring: u32) -> Option<u64> {
-        let (key, ()) = self.slots.range((ring, 0, 0, 0)..).next()?;
+        let key = self.slots.range((ring, 0, 0, 0)..).next()?;
         (key.0 == ring).then_some(key.1)
     }
 
@@ -201,7 +201,7 @@ impl<'a, S: Source + ?Sized> Leftover<'a, S> {
         ring: u32,
         until: u64,
     ) -> Result<Option<(u64, Vec<u8>)>, Error> {
-        let Some((key, ())) = self.slots.range((ring, 0, 0, 0)..).next() else {
+        let Some(key) = self.slots.range((ring, 0, 0, 0)..).next() else {
             return Ok(None);
         };
         let key = *key;

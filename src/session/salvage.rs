@@ -38,11 +38,12 @@ fn has_rings(log_dir: &Path, id: &str) -> bool {
 }
 
 fn salvage(log_dir: &Path, ids: &[String]) {
-    let options = RecoverOptions {
-        deadline: Instant::now().checked_add(TIME_MAX),
-        ..RecoverOptions::default()
-    };
+    let begin = Instant::now();
     for id in ids {
+        let options = RecoverOptions {
+            time_max: Some(TIME_MAX.saturating_sub(begin.elapsed())),
+            ..RecoverOptions::default()
+        };
         match recover_session(log_dir, id, options) {
             Ok(report) if report.state == State::Recovered => say(&format!(
                 "session {id}, whose process died, is complete: {} records came from its rings, {} \

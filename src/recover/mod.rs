@@ -28,16 +28,19 @@ mod books;
 mod covered;
 mod drain;
 mod output;
+mod report;
 mod storage;
+
+pub use report::{RecoverOptions, RecoverReport, State};
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
-use crate::ledger::{Account, Ledger};
+use crate::ledger::Account;
 use crate::segment::figures::RINGS_NAME;
 use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles};
 use crate::segment::header::is_session_id;
@@ -61,82 +64,6 @@ const TURN_WAIT: Duration = Duration::from_secs(10);
 const TURN_PAUSE: Duration = Duration::from_millis(5);
 /// Faults that a report keeps.
 const FAULTS_MAX: usize = 100;
-
-/// What became of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Its process had died; it is complete now, or would be without `dry_run`.
-    Recovered,
-    /// It was closed, or recovered before.
-    Complete,
-    /// Its process died before it recorded anything.
-    Empty,
-    /// A process records it, or it cannot be told that none does: it was not touched.
-    Live,
-    /// Another process works on it.
-    Busy,
-}
-
-impl State {
-    /// Name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Recovered => "recovered",
-            Self::Complete => "complete",
-            Self::Empty => "empty",
-            Self::Live => "live",
-            Self::Busy => "busy",
-        }
-    }
-}
-
-/// What a recovery found and did.
-#[derive(Clone, Debug)]
-pub struct RecoverReport {
-    /// Session id, `YYYYMMDD_HHMMSS`.
-    pub session_id: String,
-    /// What became of it.
-    pub state: State,
-    /// Whether its rings were in a file: else what was in them is lost.
-    pub rings_found: bool,
-    /// Records that were only in rings.
-    pub from_rings: u64,
-    /// Records that were only in the spill.
-    pub from_spill: u64,
-    /// Records that were in segments.
-    pub in_segments: u64,
-    /// The new segment.
-    pub segment: Option<PathBuf>,
-    /// The ledger, as `session_end` has it.
-    pub ledger: Ledger,
-    /// What could not be read, or is not known.
-    pub faults: Vec<String>,
-}
-
-impl RecoverReport {
-    fn new(session_id: &str, state: State) -> Self {
-        Self {
-            session_id: session_id.to_owned(),
-            state,
-            rings_found: false,
-            from_rings: 0,
-            from_spill: 0,
-            in_segments: 0,
-            segment: None,
-            ledger: Ledger::default(),
-            faults: Vec::new(),
-        }
-    }
-}
-
-/// How a recovery is done.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RecoverOptions {
-    /// Only look: nothing is written.
-    pub dry_run: bool,
-    /// When to give up: the session stays as it was.
-    pub time_max: Option<Duration>,
-}
 
 /// When a recovery gives up.
 struct Limit {

@@ -5,7 +5,7 @@
 //! every record that was told of must be there exactly once, whole and in the order of its thread,
 //! and no other but the one that each thread was just pushing.
 //!
-//! `STORMLOG_CRASH_ROUNDS` sets the number of kills, `STORMLOG_CRASH_SEED` the first seed.
+//! `STORMLOG_ROUNDS` sets the number of kills, `STORMLOG_SEED` the first seed.
 #![expect(unsafe_code, reason = "the page that parent and child share")]
 
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ const ROUNDS: u64 = 40;
 const READY: usize = 0;
 const WORDS: usize = 64;
 const CHILD: &str = "STORMLOG_CRASH_CHILD";
-const FIRST_SEED: &str = "STORMLOG_CRASH_SEED";
+const FIRST_SEED: &str = "STORMLOG_SEED";
 const SIGKILL: i32 = 9;
 const SIGABRT: i32 = 6;
 
@@ -441,7 +441,7 @@ fn number_of(name: &str, default: u64) -> u64 {
 
 #[test]
 fn every_record_that_was_told_of_survives_a_kill() {
-    let rounds = number_of("STORMLOG_CRASH_ROUNDS", ROUNDS);
+    let rounds = number_of("STORMLOG_ROUNDS", ROUNDS);
     let first = number_of(FIRST_SEED, 0);
     let (mut records, mut rings, mut spill) = (0, 0, 0);
     for seed in first..first + rounds {

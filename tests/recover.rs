@@ -38,7 +38,16 @@ stormlog::record! {
     }
 }
 
+stormlog::record! {
+    struct Kept in "errors" keep Always {
+        n: u32,
+    }
+}
+
 const CHILD: &str = "STORMLOG_RECOVER_CHILD";
+
+/// So many records: only those that fill the ring and the spill.
+const SPILLED: u32 = 1_000_000;
 
 /// The process of `Recording`: its second half of the records stays in the ring.
 #[test]
@@ -54,12 +63,18 @@ fn child() {
     };
     let builder = Session::builder().dir(".").ring_storage(rings);
     // A short file: it is copied often.
-    let builder = builder
-        .ring_total_bytes(1 << 20)
-        .large_total_bytes(2 << 20);
+    let builder = builder.ring_total_bytes(1 << 20).large_total_bytes(2 << 20);
     let session = builder.sampling(false).start().unwrap();
     let log = session.log();
-    for n in 0..records {
+    if records == SPILLED {
+        // More than the ring holds; all of it is in segments in the end.
+        session.pause_writer();
+        let kept = |n: &u32| log.push(&Kept { n: *n }) == Outcome::Kept;
+        assert!((0..).take_while(kept).count() > 8);
+        session.resume_writer();
+        session.flush().unwrap();
+    }
+    for n in 0..records % SPILLED {
         if n == records / 2 {
             session.flush().unwrap();
             session.pause_writer();
@@ -317,6 +332,42 @@ fn an_interrupted_recovery_is_done_again() {
             (&expected.ledger, &expected.faults)
         );
         assert!(contents(&into) == done, "the same files");
+    }
+}
+
+/// Killed between the block and what frees the ring or the slot: both have the record.
+#[test]
+fn what_is_in_a_block_already_is_not_taken_again() {
+    for records in [6, SPILLED] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let id = Recording::start(dir, "session_dir", records).kill();
+        let path = session_dir(dir, &id).join("rings");
+        let mut rings = std::fs::read(&path).unwrap();
+        let long =
+            |rings: &[u8], at: usize| u64::from_le_bytes(rings[at..at + 8].try_into().unwrap());
+        let first = long(&rings, 304) as usize;
+        let capacity = long(&rings, first + 8);
+        let written = long(&rings, first + 64);
+        assert_eq!(rings[first..first + 4], *b"SRNG");
+        rings[first + 128..first + 136].fill(0);
+        assert!(written <= capacity, "the ring has turned");
+        let spill = long(&rings, 320) as usize;
+        let mut slots = 0;
+        for slot in (spill..spill + long(&rings, 328) as usize).step_by(512) {
+            if rings[slot + 28] > 0 {
+                slots += 1;
+                let commit = long(&rings, slot + 8) + 1;
+                rings[slot..slot + 8].copy_from_slice(&commit.to_le_bytes());
+            }
+        }
+        assert_eq!(slots > 0, records == SPILLED);
+        std::fs::write(&path, rings).unwrap();
+        let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+        assert_eq!(report.faults, Vec::<String>::new());
+        let left = if records == SPILLED { 0 } else { 3 };
+        assert_eq!((report.from_rings, report.from_spill), (left, 0));
+        assert_eq!(run(dir, &["convert", "."]).status.code(), Some(0));
     }
 }
 

@@ -74,10 +74,6 @@ pub(crate) struct Core {
     registry_full: AtomicU64,
     /// Records found in blocks, per category; stored by the writer only.
     written: Box<[AtomicU64]>,
-    /// Records that the writer could not write, per category; stored by the writer only.
-    dropped_disk: Box<[AtomicU64]>,
-    /// Records of the writer itself, per category; stored by the writer only.
-    own_offered: Box<[AtomicU64]>,
     /// What the session takes and will take on the disk.
     pub(crate) space: SpaceUse,
 }
@@ -131,8 +127,6 @@ impl Core {
             counting: AtomicU32::new(0),
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
-            dropped_disk: table(CATEGORIES_MAX, || AtomicU64::new(0)),
-            own_offered: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
         })
     }

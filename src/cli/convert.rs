@@ -84,6 +84,12 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             .faults
             .iter_mut()
             .for_each(|fault| *fault = human::plain(fault));
+        if !report.sealed && has_rings(session) {
+            let dir = human::shell(&session.log_dir.display().to_string());
+            report.faults.push(format!(
+                "its process died and left its rings: stormlog recover {dir} takes what is in them"
+            ));
+        }
         let unfinished = !report.sealed && still_records(session);
         if unfinished || !report.faults.is_empty() {
             status = Status::Faults;
@@ -98,8 +104,15 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
     Ok(status)
 }
 
+/// Whether a dead process has left its rings.
+fn has_rings(session: &SessionFiles) -> bool {
+    let path = session.segments.first().map(|segment| &segment.path);
+    let rings = path.map(|path| path.with_file_name("rings"));
+    !session.liveness().may_live() && rings.is_some_and(|rings| rings.exists())
+}
+
 /// The right to convert each of several sessions.
-struct Turns(BTreeMap<[u8; 16], Turn>);
+pub(super) struct Turns(BTreeMap<[u8; 16], Turn>);
 
 enum Turn {
     /// Until the guard is dropped.
@@ -112,7 +125,7 @@ enum Turn {
 
 impl Turns {
     /// Takes those that can be had now.
-    fn take(sessions: &[SessionFiles]) -> Self {
+    pub(super) fn take(sessions: &[SessionFiles]) -> Self {
         let turns = sessions.iter().map(|session| {
             let turn = match session.try_lock() {
                 Ok(Some(guard)) => Turn::Ours(guard),
@@ -125,7 +138,7 @@ impl Turns {
     }
 
     /// Why a session cannot be converted now.
-    fn refused(&self, session: &SessionFiles) -> Option<&'static str> {
+    pub(super) fn refused(&self, session: &SessionFiles) -> Option<&'static str> {
         match self.0.get(&session.nonce) {
             Some(Turn::Ours(_)) => None,
             Some(Turn::Busy) => Some("another process is converting it"),
@@ -151,7 +164,7 @@ fn still_records(session: &SessionFiles) -> bool {
     true
 }
 
-fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> {
+pub(super) fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> {
     let bar = progress_bar(&session.session_id);
     let mut progress = |progress: Progress| {
         bar.set_length(progress.total.max(progress.done));

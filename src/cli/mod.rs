@@ -6,6 +6,7 @@ mod human;
 mod inspect;
 mod output;
 mod places;
+mod recover;
 pub mod replay;
 mod sessions;
 mod stats;
@@ -38,6 +39,7 @@ enum Command {
     Demo(demo::Args),
     Replay(replay::Args),
     Convert(convert::Args),
+    Recover(recover::Args),
     Inspect(inspect::Args),
     Sessions(sessions::Args),
     Stats(stats::Args),
@@ -58,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
         Command::Convert(args) => convert::run(&args, &mut output),
+        Command::Recover(args) => recover::run(&args, &mut output),
         Command::Inspect(args) => inspect::run(&args, &mut output),
         Command::Sessions(args) => sessions::run(&args, &mut output),
         Command::Stats(args) => stats::run(&args, &mut output),

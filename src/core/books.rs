@@ -15,12 +15,14 @@ impl Core {
 
     /// Writer: adds to the count of records that found no disk.
     pub(crate) fn add_dropped_disk(&self, category: u8, records: u64) {
-        add_own(&self.dropped_disk[usize::from(category)], records);
+        // In the ring storage, where whoever finds it after a kill sees it too.
+        self.storage
+            .add_shared(category, DropReason::Disk.counter(), records);
     }
 
     /// Writer: counts a record that it offers itself.
     pub(crate) fn add_own_offered(&self, category: u8) {
-        add_own(&self.own_offered[usize::from(category)], 1);
+        self.storage.count_shared(category, OFFERED);
     }
 
     /// Writer, after the last drain: counts the offered records of which nothing is known under
@@ -60,10 +62,7 @@ impl Core {
             .collect();
         let mut accounts = self.storage.accounts();
         for (category, account) in accounts.iter_mut().enumerate() {
-            account.counters[OFFERED] += self.own_offered[category].load(Relaxed);
             account.counters[WRITTEN] += written[category];
-            account.counters[DropReason::Disk.counter()] +=
-                self.dropped_disk[category].load(Relaxed);
         }
         accounts
     }

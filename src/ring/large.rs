@@ -14,7 +14,8 @@ use crate::record::ChunkSource;
 /// Bytes of a chunk, with the index of the next one in front.
 pub(crate) const CHUNK_BYTES: usize = 16 << 10;
 const NEXT_BYTES: usize = 8;
-const BODY_BYTES: usize = CHUNK_BYTES - NEXT_BYTES;
+/// Bytes of a body in one chunk; they stand at its end.
+pub(crate) const BODY_BYTES: usize = CHUNK_BYTES - NEXT_BYTES;
 /// Ends a chain.
 const END: u32 = u32::MAX;
 

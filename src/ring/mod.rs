@@ -22,13 +22,13 @@ mod storage;
 
 pub(crate) use aggregate::{Cell, Observation, SLOT_OTHER, quick_cell};
 pub(crate) use busy::{BusyGuard, Refused};
-pub(crate) use large::LargeChunks;
+pub(crate) use large::{BODY_BYTES, CHUNK_BYTES, LargeChunks};
 pub(crate) use plan::{
     RING_BYTES_MIN, SPILL_BYTES_MAX, SPILL_BYTES_MIN, StorageSizes, TOTAL_BYTES_MAX,
     TOTAL_BYTES_MIN,
 };
 pub(crate) use registry::RegistryCursor;
 pub(crate) use slot::RingSlot;
-pub(crate) use spill::{NO_RING, Origin, SLOT_RECORD_BYTES, SpillReader};
+pub(crate) use spill::{NO_RING, Origin, SLOT_BYTES, SLOT_RECORD_BYTES, SpillReader, read_slot};
 pub(crate) use spsc::{Consumer, Place};
 pub(crate) use storage::{Backend, REGISTRY_BYTES, Storage, count_own};

@@ -58,11 +58,33 @@ const SLOT_HEADER_BYTES: usize = size_of::<SlotHeader>();
 /// What a slot says of its record, behind the commit word.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-struct SlotHeader {
-    sequence: u64,
-    position: u64,
-    ring: u32,
-    bytes: u32,
+pub(crate) struct SlotHeader {
+    pub(crate) sequence: u64,
+    pub(crate) position: u64,
+    pub(crate) ring: u32,
+    pub(crate) bytes: u32,
+}
+
+/// Header and record of a slot whose bytes were found after its process had died; `None` when it
+/// is free or was being written.
+pub(crate) fn read_slot(slot: &[u8]) -> Option<(SlotHeader, &[u8])> {
+    let (commit, rest) = slot.split_first_chunk::<COMMIT_BYTES>()?;
+    let (header, place) = rest.split_at_checked(SLOT_HEADER_BYTES)?;
+    let header: SlotHeader = bytemuck::try_pod_read_unaligned(header).ok()?;
+    let record: RecordHeader = bytemuck::try_pod_read_unaligned(place.get(..HEADER_BYTES)?).ok()?;
+    let commit = u64::from_le_bytes(*commit);
+    let whole = is_whole(commit, &header, &record);
+    whole.then_some((header, place.get(..header.bytes as usize)?))
+}
+
+/// Whether the commit word and the lengths of a slot agree.
+fn is_whole(commit: u64, header: &SlotHeader, record: &RecordHeader) -> bool {
+    let length = header.bytes as usize;
+    commit != 0
+        && commit == header.sequence.wrapping_add(1)
+        && (HEADER_BYTES..=SLOT_RECORD_BYTES).contains(&length)
+        && length == record.record_bytes()
+        && record.schema != SCHEMA_PADDING
 }
 
 const _: () = assert!(SLOT_RECORD_BYTES.is_multiple_of(8));
@@ -158,12 +180,7 @@ impl Spill {
         // SAFETY: as above.
         let bytes = unsafe { self.memory.slice(offset + SLOT_HEADER_BYTES, HEADER_BYTES) };
         let record: RecordHeader = bytemuck::pod_read_unaligned(bytes);
-        let length = header.bytes as usize;
-        let right = commit == header.sequence.wrapping_add(1)
-            && (HEADER_BYTES..=SLOT_RECORD_BYTES).contains(&length)
-            && length == record.record_bytes()
-            && record.schema != SCHEMA_PADDING;
-        right.then_some(header)
+        is_whole(commit, &header, &record).then_some(header)
     }
 
     /// Looks at a slot as recovery will: its record, when it is committed.

@@ -64,6 +64,10 @@ const _: () = assert!(
     std::mem::offset_of!(Geometry, ring_total_bytes)
         == std::mem::offset_of!(layout::RingGeometry, ring_total_bytes)
 );
+const _: () = assert!(
+    std::mem::offset_of!(Geometry, spill_slot_bytes)
+        == std::mem::offset_of!(layout::RingGeometry, spill_slot_bytes)
+);
 
 /// Where the storage lives.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
 
 /// Name of the file with the rings.
-const RINGS_NAME: &str = "rings";
+pub(crate) const RINGS_NAME: &str = "rings";
 /// Counts whose category has no name.
 const NAMELESS: &str = "?";
 

@@ -242,6 +242,9 @@ pub struct RingGeometry {
     pub large_bytes: u64,
     pub rings_offset: u64,
     pub ring_total_bytes: u64,
+    pub spill_offset: u64,
+    pub spill_bytes: u64,
+    pub spill_slot_bytes: u64,
 }
 
 /// What stands before the counters and the data of each ring in a ring storage, as bytes.

@@ -26,13 +26,13 @@ const PAGE_CATEGORIES: usize = 16;
 const GROUPS: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
 const ACCOUNT_BYTES: usize = COUNTERS * 8;
 /// Header and counters of a ring.
-const RING_OVERHEAD: usize = size_of::<RingHead>() + COUNTER_PAGE_BYTES;
+pub(crate) const RING_OVERHEAD: usize = size_of::<RingHead>() + COUNTER_PAGE_BYTES;
 /// No storage has more rings.
 const RINGS_MAX: u32 = 4096;
 /// No storage has more counter pages.
 const PAGES_MAX: u64 = 4096;
 /// The longest registry that is read.
-const REGISTRY_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const REGISTRY_BYTES_MAX: u64 = 16 << 20;
 /// Logarithms of the capacities that a ring can have.
 const CAPACITY_LOGS: std::ops::RangeInclusive<u32> = 12..=26;
 /// `state` of a ring that a thread owns.
@@ -70,7 +70,10 @@ pub struct Rings {
     pub fullest: Option<RingFill>,
     /// What is wrong with the file, as sentences.
     pub faults: Vec<String>,
-    geometry: RingGeometry,
+    /// Where the parts of the file lie.
+    pub(crate) geometry: RingGeometry,
+    /// Offset and header of each ring that was used.
+    pub(crate) heads: Vec<(u64, RingHead)>,
 }
 
 impl Rings {
@@ -141,6 +144,7 @@ impl Rings {
         pages: &mut [bool],
     ) -> Result<(), Error> {
         self.used = self.used.saturating_add(1);
+        self.heads.push((offset, *head));
         self.active = self.active.saturating_add(u32::from(head.state == ACTIVE));
         let waiting_bytes = head.write_pos.saturating_sub(head.read_pos);
         let fill = RingFill {
@@ -259,6 +263,7 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             fullest: None,
             faults: Vec::new(),
             geometry,
+            heads: Vec::new(),
         })
     }
 

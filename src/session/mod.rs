@@ -5,6 +5,7 @@ mod close;
 mod dirs;
 mod hooks;
 mod markers;
+mod salvage;
 mod start;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::dirs::{self, RINGS_NAME};
 use super::markers::{SessionEnd, SessionStart};
-use super::{Live, Threads};
+use super::{Live, Threads, salvage};
 use crate::config::{RingStorage, Settings};
 use crate::convert::rfc3339;
 use crate::core::Core;
@@ -43,18 +43,21 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     let (id, root_dir) = (claimed.id.clone(), &claimed.root_dir);
     let session_dir = Arc::clone(&claimed.session_dir);
     match start_in(&claimed, &settings) {
-        Ok(started) => Ok(Live {
-            id,
-            started: Instant::now(),
-            settings,
-            core: started.core,
-            control: started.control,
-            log_dir: claimed.log_dir,
-            root_dir: claimed.root_dir,
-            session_dir,
-            threads: Mutex::new(Some(started.threads)),
-            _lock: started.lock,
-        }),
+        Ok(started) => {
+            salvage::begin(claimed.log_dir.path(), &id);
+            Ok(Live {
+                id,
+                started: Instant::now(),
+                settings,
+                core: started.core,
+                control: started.control,
+                log_dir: claimed.log_dir,
+                root_dir: claimed.root_dir,
+                session_dir,
+                threads: Mutex::new(Some(started.threads)),
+                _lock: started.lock,
+            })
+        }
         Err(error) => {
             if let Err(second) = dirs::remove(root_dir, &session_dir, &id) {
                 say(&second.to_string());

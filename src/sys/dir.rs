@@ -165,8 +165,12 @@ impl Dir {
     /// # Errors
     /// When it is missing, a symbolic link, or not a regular file.
     pub fn open_file(&self, name: &str) -> Result<File, Error> {
+        self.open_regular(name, OFlags::RDONLY)
+    }
+
+    fn open_regular(&self, name: &str, access: OFlags) -> Result<File, Error> {
         // NONBLOCK: a fifo of that name must not hang us.
-        let flags = FILE_FLAGS | OFlags::RDONLY | OFlags::NONBLOCK;
+        let flags = FILE_FLAGS | access | OFlags::NONBLOCK;
         let file = rustix::fs::openat(&self.fd, self.component(name)?, flags, Mode::empty())
             .map(File::from)
             .io_context("cannot open file", self.path_of(name))?;
@@ -178,6 +182,14 @@ impl Dir {
             return Err(source).io_context("cannot open file", self.path_of(name));
         }
         Ok(file)
+    }
+
+    /// Opens the regular file `name` for reading and writing.
+    ///
+    /// # Errors
+    /// As [`open_file`](Self::open_file).
+    pub fn open_file_to_change(&self, name: &str) -> Result<File, Error> {
+        self.open_regular(name, OFlags::RDWR)
     }
 
     /// Whether anything of that name exists.

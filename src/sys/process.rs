@@ -49,7 +49,8 @@ fn random_16() -> [u8; 16] {
     bytes
 }
 
-fn boot_id() -> Option<[u8; 16]> {
+/// The boot of this machine; `None` when unknown.
+pub(crate) fn boot_id() -> Option<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())

@@ -1,0 +1,227 @@
+//! The ledger of a recovered session, and its last record.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::covered::Covered;
+use super::output::NewSegment;
+use crate::error::Error;
+use crate::ledger::{Account, DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
+use crate::record::{
+    CATEGORY_SESSION, DurationMs, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, Json,
+    LARGE_RECORD_BYTES, LargeReference, Record, RecordHeader, SCHEMAS_MAX, SchemaIds, ShortText,
+    Text, Variable, align_record, category_name,
+};
+use crate::segment::entry::Entry;
+use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE};
+use crate::segment::writer::BlockInfo;
+
+crate::record! {
+    /// Last record of a session whose process died.
+    pub(super) struct SessionRecovered in "session" keep Always {
+        /// `session_end`.
+        event: ShortText,
+        /// Why the session ended, as far as that is known.
+        reason: ShortText,
+        /// True: the process did not write this itself.
+        recovered: bool,
+        /// From the start to the last record.
+        duration_ms: DurationMs<2>,
+        /// Records that were only in rings.
+        from_rings: u64,
+        /// Records that were only in the spill.
+        from_spill: u64,
+        /// The ledger, this record included.
+        ledger: Option<Json>,
+        /// What is not known, as a sentence; null when nothing is missing.
+        fault: Option<Text>,
+    }
+}
+
+/// The counts of a dead session by category.
+///
+/// `counted`: what its producers counted, by category id; `damaged`: something in its files cannot
+/// be read, so what is missing may have been written.
+pub(super) fn ledger(
+    counted: impl IntoIterator<Item = (u8, Account)>,
+    written: &BTreeMap<u16, u64>,
+    covered: &Covered,
+) -> Ledger {
+    let mut accounts: BTreeMap<u8, Account> = BTreeMap::new();
+    for (id, account) in counted {
+        accounts.entry(id).or_default().add(&account);
+    }
+    for account in accounts.values_mut() {
+        if let Some(count) = account.counters.get_mut(WRITTEN) {
+            *count = 0;
+        }
+    }
+    for (schema, records) in written {
+        if let Some(schema) = covered.registry.schema(*schema) {
+            let account = accounts.entry(schema.category).or_default();
+            add(account, WRITTEN, *records);
+        }
+    }
+    let mut ledger = Ledger::default();
+    for (id, mut account) in accounts {
+        settle(&mut account, covered.damaged);
+        if account == Account::default() {
+            continue;
+        }
+        let name = covered.registry.category(id).or_else(|| category_name(id));
+        let sum = ledger.categories.entry(name.unwrap_or("?").to_owned());
+        sum.or_default().add(&account);
+    }
+    ledger
+}
+
+fn add(account: &mut Account, counter: usize, count: u64) {
+    if let Some(counter) = account.counters.get_mut(counter) {
+        *counter = counter.saturating_add(count);
+    }
+}
+
+/// Makes an account add up.
+fn settle(account: &mut Account, damaged: bool) {
+    // The writer counts what it sheds before it frees the bytes. Killed in between, the record is
+    // still in its ring, and saved.
+    let disk = DropReason::Disk.counter();
+    let known = account.written().saturating_add(account.sampled_out());
+    let known = known
+        .saturating_add(account.dropped_total())
+        .saturating_add(account.interrupted());
+    let excess = known.saturating_sub(account.offered());
+    if let Some(counter) = account.counters.get_mut(disk) {
+        *counter = counter.saturating_sub(excess);
+    }
+    account.settle();
+    let missing = account.pending();
+    let counter = if damaged {
+        DropReason::Damaged.counter()
+    } else {
+        INTERRUPTED
+    };
+    add(account, counter, missing);
+}
+
+/// Adds the record that ends the session, which counts itself.
+pub(super) fn count_end(ledger: &mut Ledger) {
+    let session = ledger.categories.entry("session".to_owned()).or_default();
+    add(session, OFFERED, 1);
+    add(session, WRITTEN, 1);
+}
+
+/// What the last record says.
+pub(super) struct End<'a> {
+    pub(super) reason: &'a str,
+    pub(super) ledger: &'a Ledger,
+    pub(super) from_rings: u64,
+    pub(super) from_spill: u64,
+    pub(super) fault: Option<&'a str>,
+}
+
+/// Writes the record that ends the session, with its schema under an id that is free.
+pub(super) fn write_end(
+    end: &End<'_>,
+    covered: &mut Covered,
+    out: &mut NewSegment,
+) -> Result<(), Error> {
+    let json = end.ledger.to_json().to_string();
+    let start = out.header.start_ticks;
+    let ticks = covered.max_ticks.max(start);
+    let rate = u128::from(out.header.ticks_per_second.max(1));
+    let ns = u128::from(ticks.saturating_sub(start)).saturating_mul(1_000_000_000);
+    let ns = u64::try_from(ns.checked_div(rate).unwrap_or(0)).unwrap_or(u64::MAX);
+    let record = SessionRecovered {
+        event: "session_end",
+        reason: end.reason,
+        recovered: true,
+        duration_ms: Duration::from_nanos(ns),
+        from_rings: end.from_rings,
+        from_spill: end.from_spill,
+        ledger: Some(&json),
+        fault: end.fault,
+    };
+    let Some(ids) = register(&record, covered, out)? else {
+        let fault = "the registry has no room for the schema of session_end";
+        covered.faults.push(fault.to_owned());
+        return Ok(());
+    };
+    let mut body = bytemuck::bytes_of(&record.fixed(usize::MAX)).to_vec();
+    let fixed = body.len();
+    body.resize(fixed.saturating_add(record.variable_bytes(usize::MAX)), 0);
+    if let Some(place) = body.get_mut(fixed..) {
+        record.write_variable(usize::MAX, &mut Variable::new(place));
+    }
+    let whole = align_record(HEADER_BYTES.saturating_add(body.len()));
+    let large = whole > INLINE_BYTES_MAX;
+    let bytes = if large { LARGE_RECORD_BYTES } else { whole };
+    let flags = if large { FLAG_LARGE } else { 0 };
+    let header = RecordHeader::new(bytes, ids.schema, flags, 0, ticks);
+    let mut payload = bytemuck::bytes_of(&header).to_vec();
+    let reference = LargeReference {
+        body_bytes: body.len() as u32,
+        chunk: 0,
+    };
+    payload.extend_from_slice(if large {
+        bytemuck::bytes_of(&reference)
+    } else {
+        &body
+    });
+    payload.resize(bytes, 0);
+    // Ring 0: the records of the session itself.
+    let position = covered.rings.get(&0).copied().unwrap_or(0);
+    let info = BlockInfo {
+        records: 1,
+        first_pos: position,
+        next_pos: position,
+        min_ticks: ticks,
+        max_ticks: ticks,
+        ..BlockInfo::default()
+    };
+    if large {
+        body.resize(align_record(body.len()), 0);
+        let kind = BLOCK_LARGE;
+        out.block(BlockInfo { kind, ..info }, &body)?;
+    }
+    let data = BlockInfo {
+        kind: BLOCK_DATA,
+        next_pos: position.saturating_add(bytes as u64),
+        ..info
+    };
+    out.block(data, &payload)?;
+    out.count(ids.schema);
+    Ok(())
+}
+
+/// Gives the record a schema id in the session; `None` when there is none left.
+fn register(
+    record: &impl Record,
+    covered: &mut Covered,
+    out: &mut NewSegment,
+) -> Result<Option<SchemaIds>, Error> {
+    let registry = &mut covered.registry;
+    let named = registry.categories().find(|(_, name)| *name == "session");
+    let category = named.map_or(CATEGORY_SESSION, |(id, _)| id);
+    let free = (1..SCHEMAS_MAX as u16).rev();
+    let Some(schema) = free.into_iter().find(|id| registry.schema(*id).is_none()) else {
+        return Ok(None);
+    };
+    let ids = SchemaIds { schema, category };
+    let def = record.schema();
+    let entries = [
+        Entry::Category(category, "session"),
+        Entry::schema(ids, def),
+    ];
+    for entry in entries {
+        let mut bytes = Vec::new();
+        entry.append(&mut bytes);
+        let before = registry.rejected;
+        registry.add_block(&bytes);
+        if registry.rejected != before {
+            return Ok(None);
+        }
+        out.entry(&bytes)?;
+    }
+    Ok(Some(ids))
+}

@@ -1,0 +1,360 @@
+//! Recovery of sessions whose process died: what was left in rings and spill becomes one more
+//! segment, with a last record and a seal.
+//!
+//! ```text
+//!  segments --covered--> positions, counts, registry
+//!  rings    --storage--> entries, undrained bytes, slots, chunks
+//!                drain: blocks of what is missing -> recover.tmp -> sync
+//!                seal the segment that was being written -> sync
+//!                rename recover.tmp to the next segment -> sync -> remove rings
+//! ```
+//!
+//! Only the rename makes it so: killed before, the next recovery does the same again; killed
+//! after, it finds a session that is complete. A session that may be alive is never touched.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used
+    )
+)]
+
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "what the macro `record!` makes"
+)]
+mod books;
+mod covered;
+mod drain;
+mod output;
+mod report;
+mod storage;
+
+pub use report::{RecoverOptions, RecoverReport, State};
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::convert::rfc3339;
+use crate::error::{Error, IoContext};
+use crate::ledger::Account;
+use crate::segment::figures::RINGS_NAME;
+use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles};
+use crate::segment::header::is_session_id;
+use crate::segment::layout::{FileHeader, HINT_OFFSET};
+use crate::segment::ledger_file::LEDGER_NAME;
+use crate::segment::prepare::{RESERVE_NAME, is_segment_name, segment_name};
+use crate::segment::published::Published;
+use crate::segment::source::Source;
+use crate::sys::alive::liveness;
+use crate::sys::dir::Dir;
+use crate::sys::process::boot_id;
+
+use books::End;
+use covered::Covered;
+use drain::{Drain, Drained};
+use output::{NewSegment, TEMPORARY_NAME, seal_tail};
+use storage::Leftover;
+
+/// How long, and in which steps, the end of another recovery is waited for.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+const TURN_PAUSE: Duration = Duration::from_millis(5);
+/// Faults that a report keeps.
+const FAULTS_MAX: usize = 100;
+
+/// When a recovery gives up.
+struct Limit {
+    deadline: Option<Instant>,
+    time_max: Duration,
+}
+
+impl Limit {
+    fn new(time_max: Option<Duration>) -> Self {
+        let deadline = time_max.and_then(|time| Instant::now().checked_add(time));
+        Self {
+            deadline,
+            time_max: time_max.unwrap_or_default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self
+            .deadline
+            .is_none_or(|deadline| Instant::now() < deadline)
+        {
+            return Ok(());
+        }
+        Err(Error::TimedOut {
+            what: "the recovery of a session",
+            limit_ms: u64::try_from(self.time_max.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// The ids of the sessions in a log directory that have a session directory, sorted.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn session_ids(log_dir: &Path) -> Result<Vec<String>, Error> {
+    let dir = Dir::open(log_dir)?;
+    if !dir.exists(SESSIONS_DIR)? {
+        return Ok(Vec::new());
+    }
+    let mut ids = dir.open_dir(SESSIONS_DIR)?.dir_names()?;
+    ids.retain(|id| is_session_id(id));
+    Ok(ids)
+}
+
+/// Recovers one session of a log directory, when its process is dead and it is not complete.
+/// Afterwards it can be converted like any other.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TimedOut`]: the session is as it was, and it can be tried again;
+/// [`Error::Insecure`] when another user owns the session, or can write to it.
+pub fn recover_session(
+    log_dir: &Path,
+    session_id: &str,
+    options: RecoverOptions,
+) -> Result<RecoverReport, Error> {
+    let limit = Limit::new(options.time_max);
+    let report = |state| Ok(RecoverReport::new(session_id, state));
+    let sessions = Dir::open(log_dir)?.open_dir(SESSIONS_DIR)?;
+    let dir = sessions.open_dir(session_id)?;
+    if liveness(&dir).may_live() {
+        return report(State::Live);
+    }
+    if !options.dry_run {
+        dir.check_private()?;
+    }
+    // A descriptor of its own: closing it ends the lock.
+    let turn = sessions.open_dir(session_id)?;
+    let deadline = [Instant::now().checked_add(TURN_WAIT), limit.deadline];
+    let deadline = deadline.into_iter().flatten().min();
+    while !turn.try_lock().io_context("cannot lock", dir.path())? {
+        if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+            return report(State::Busy);
+        }
+        std::thread::sleep(TURN_PAUSE);
+    }
+    // Again: what was true before we had the lock may not be true any more.
+    if liveness(&dir) != Liveness::Dead {
+        return report(State::Live);
+    }
+    Recovery::new(&dir, log_dir, session_id)?.run(options, &limit)
+}
+
+/// One session of which nobody else writes anything now.
+struct Recovery<'a> {
+    dir: &'a Dir,
+    log_dir: &'a Path,
+    id: &'a str,
+    /// Its ring storage, when it is a file.
+    rings: Option<File>,
+}
+
+impl<'a> Recovery<'a> {
+    fn new(dir: &'a Dir, log_dir: &'a Path, id: &'a str) -> Result<Self, Error> {
+        Ok(Self {
+            dir,
+            log_dir,
+            id,
+            rings: open(dir, RINGS_NAME)?,
+        })
+    }
+
+    fn run(self, options: RecoverOptions, limit: &Limit) -> Result<RecoverReport, Error> {
+        let names = self.dir.names()?;
+        if !names.iter().any(|name| is_segment_name(name)) {
+            // The first segment is ready before the first push.
+            return Ok(RecoverReport::new(self.id, State::Empty));
+        }
+        let files = SessionFiles::in_dir(self.dir.try_clone()?, self.log_dir)?;
+        let mut report = RecoverReport::new(self.id, State::Recovered);
+        let path = self.dir.path_of(RINGS_NAME);
+        let mut leftover = match &self.rings {
+            Some(file) => match Leftover::open(file, &path) {
+                Err(error @ Error::Corrupt { .. }) => {
+                    report.faults.push(error.to_string());
+                    None
+                }
+                other => Some(other?),
+            },
+            None => None,
+        };
+        if leftover
+            .as_ref()
+            .is_some_and(|found| found.rings.nonce != files.nonce)
+        {
+            let path = path.display();
+            let fault = format!("{path} is of another session: left out");
+            report.faults.push(fault);
+            leftover = None;
+        }
+        let covered = Covered::read(&files, leftover.as_mut(), limit)?;
+        if covered.complete {
+            report.state = State::Complete;
+            return Ok(report);
+        }
+        let Some(header) = covered.header else {
+            return Ok(RecoverReport::new(self.id, State::Empty));
+        };
+        self.write(options, report, leftover, covered, &header)
+    }
+
+    fn write(
+        &self,
+        options: RecoverOptions,
+        mut report: RecoverReport,
+        mut leftover: Option<Leftover<'_, File>>,
+        mut covered: Covered,
+        header: &FileHeader,
+    ) -> Result<RecoverReport, Error> {
+        let number = self.free_number(covered.next_number)?;
+        covered.damaged |= !report.faults.is_empty();
+        let in_segments = covered.by_schema.clone();
+        let into = (!options.dry_run).then_some(self.dir);
+        let mut out = NewSegment::new(into, header, number, covered.next_sequence)?;
+        let mut drained = Drained::default();
+        if let Some(leftover) = &mut leftover {
+            let mut drain = Drain {
+                leftover,
+                covered: &mut covered,
+                out: &mut out,
+                drained,
+            };
+            drain.run()?;
+            drained = drain.drained;
+        }
+        let mut written = in_segments.clone();
+        for (schema, count) in &out.by_schema {
+            let sum = written.entry(*schema).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        let (counted, unknown) = self.counted(leftover.as_ref());
+        covered
+            .faults
+            .extend(leftover.iter().flat_map(|found| found.rings.faults.clone()));
+        let mut ledger = books::ledger(counted, &written, &covered);
+        books::count_end(&mut ledger);
+        let end = End {
+            reason: reason(header),
+            ledger: &ledger,
+            from_rings: drained.from_rings,
+            from_spill: drained.from_spill,
+            fault: unknown.as_deref(),
+        };
+        books::write_end(&end, &mut covered, &mut out)?;
+        out.finish(&covered.registry)?;
+        report.rings_found = leftover.is_some();
+        (report.from_rings, report.from_spill) = (drained.from_rings, drained.from_spill);
+        report.in_segments = in_segments.values().fold(0, |a, b| a.saturating_add(*b));
+        report.ledger = ledger;
+        report.faults.append(&mut covered.faults);
+        report.faults.extend(unknown);
+        report.faults.truncate(FAULTS_MAX);
+        if !options.dry_run {
+            self.publish(&covered, header, number, &report)?;
+        }
+        report.segment = Some(self.dir.path_of(&segment_name(number)));
+        Ok(report)
+    }
+
+    /// Makes the new segment a part of the session. It is on the disk already.
+    fn publish(
+        &self,
+        covered: &Covered,
+        header: &FileHeader,
+        number: u64,
+        report: &RecoverReport,
+    ) -> Result<(), Error> {
+        if let Some(tail) = &covered.tail {
+            seal_tail(self.dir, header, tail, &covered.registry)?;
+        }
+        // Prepared ahead and never used: nothing may follow the last segment.
+        let ahead = number.saturating_add(1);
+        if self.is_unused(ahead)? == Some(true) {
+            self.dir.remove_file(&segment_name(ahead))?;
+        }
+        self.dir.rename(TEMPORARY_NAME, &segment_name(number))?;
+        self.dir.sync()?;
+        // All that was in them is in the segment now; what could not be read is kept.
+        if report.rings_found && !covered.damaged && report.faults.is_empty() {
+            for name in [RINGS_NAME, RESERVE_NAME] {
+                if self.dir.exists(name)? {
+                    self.dir.remove_file(name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the new segment. A segment that was prepared and never used gives its number
+    /// away; one that holds anything does not.
+    fn free_number(&self, next: u64) -> Result<u64, Error> {
+        if self.is_unused(next)? != Some(false) {
+            return Ok(next);
+        }
+        let numbers = self.dir.names()?.into_iter().filter_map(|name| {
+            let number: u64 = name.strip_suffix(".seg")?.parse().ok()?;
+            number.checked_add(1)
+        });
+        Ok(numbers.fold(next, u64::max))
+    }
+
+    /// Whether no block was ever published in a segment; `None` when there is no such file.
+    fn is_unused(&self, number: u64) -> Result<Option<bool>, Error> {
+        let name = segment_name(number);
+        let Some(file) = open(self.dir, &name)? else {
+            return Ok(None);
+        };
+        let mut hint = [0; 8];
+        Source::read_at(&file, HINT_OFFSET as u64, &mut hint)
+            .io_context("cannot read", self.dir.path_of(&name))?;
+        Ok(Some(hint == [0; 8]))
+    }
+
+    /// What the producers have counted, by category id, and what is not known of it.
+    fn counted(
+        &self,
+        leftover: Option<&Leftover<'_, File>>,
+    ) -> (Vec<(u8, Account)>, Option<String>) {
+        if let Some(leftover) = leftover {
+            let accounts = leftover.rings.accounts.iter().enumerate();
+            let accounts = accounts.map(|(id, account)| (id as u8, *account));
+            return (accounts.collect(), None);
+        }
+        let path = self.dir.path_of(LEDGER_NAME);
+        let published = open(self.dir, LEDGER_NAME).ok().flatten();
+        let published = published.and_then(|file| Published::read(&file, &path).ok());
+        let published = published.filter(|published| published.sequence > 0);
+        let lost = "its rings were in the memory of its process: what was in them is lost";
+        let Some(published) = published else {
+            let fault = format!("{lost}, and how much that was is not known");
+            return (Vec::new(), Some(fault));
+        };
+        let at = rfc3339(published.published_utc_ns);
+        let fault = format!("{lost}; the ledger knows what was offered up to {at}");
+        let accounts = published.categories.iter();
+        let accounts =
+            accounts.filter_map(|(id, _, account)| Some((u8::try_from(*id).ok()?, *account)));
+        (accounts.collect(), Some(fault))
+    }
+}
+
+/// Why the session ended, as far as its files tell.
+fn reason(header: &FileHeader) -> &'static str {
+    match boot_id() {
+        Some(boot) if header.boot_id != [0; 16] && header.boot_id != boot => "machine_restarted",
+        _ => "process_died",
+    }
+}
+
+fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
+    match dir.open_file(name) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}

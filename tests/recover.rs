@@ -1,0 +1,440 @@
+//! Recovery at its edges: who may be touched, several at once, interrupted, rings in memory, files
+//! that say anything.
+#![cfg(feature = "cli")]
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde_json::Value as Json;
+use stormlog::convert::{ConvertOptions, convert_session};
+use stormlog::recover::{RecoverOptions, State, recover_session, session_ids};
+use stormlog::segment::files::SessionFiles;
+use stormlog::segment::header::is_session_id;
+use stormlog::{Outcome, RingStorage, Session};
+
+fn stormlog(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stormlog"));
+    command.env_remove("DEBUG_LOG_DIR").env_remove("DEBUG_MODE");
+    command.current_dir(dir).args(words);
+    command
+}
+
+fn run(dir: &Path, words: &[&str]) -> Output {
+    stormlog(dir, words).output().unwrap()
+}
+
+fn json(output: &Output) -> Json {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {errors}"))
+}
+
+stormlog::record! {
+    struct Counted in "requests" keep Sampled {
+        n: u32,
+    }
+}
+
+stormlog::record! {
+    struct Kept in "errors" keep Always {
+        n: u32,
+    }
+}
+
+const CHILD: &str = "STORMLOG_RECOVER_CHILD";
+
+/// So many records: only those that fill the ring and the spill.
+const SPILLED: u32 = 1_000_000;
+
+/// The process of `Recording`: its second half of the records stays in the ring.
+#[test]
+fn child() {
+    let Ok(what) = std::env::var(CHILD) else {
+        return;
+    };
+    let (rings, records) = what.split_once(' ').unwrap();
+    let records: u32 = records.parse().unwrap();
+    let rings = match rings {
+        "anonymous" => RingStorage::Anonymous,
+        _ => RingStorage::SessionDir,
+    };
+    let builder = Session::builder().dir(".").ring_storage(rings);
+    // A short file: it is copied often.
+    let builder = builder.ring_total_bytes(1 << 20).large_total_bytes(2 << 20);
+    let session = builder.sampling(false).start().unwrap();
+    let log = session.log();
+    if records == SPILLED {
+        // More than the ring holds; all of it is in segments in the end.
+        session.pause_writer();
+        let kept = |n: &u32| log.push(&Kept { n: *n }) == Outcome::Kept;
+        assert!((0..).take_while(kept).count() > 8);
+        session.resume_writer();
+        session.flush().unwrap();
+    }
+    for n in 0..records % SPILLED {
+        if n == records / 2 {
+            session.flush().unwrap();
+            session.pause_writer();
+        }
+        assert_eq!(log.push(&Counted { n }), Outcome::Kept);
+    }
+    let ready = std::env::current_dir().unwrap().join("ready");
+    std::fs::write(ready, session.id()).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A process that has recorded `records` records and waits.
+struct Recording {
+    child: Child,
+    id: String,
+}
+
+impl Recording {
+    fn start(dir: &Path, rings: &str, records: u32) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("{rings} {records}"))
+            .current_dir(dir)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut recording = Self {
+            child,
+            id: String::new(),
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        while !is_session_id(&recording.id) {
+            assert!(Instant::now() < end, "the child did not start");
+            std::thread::sleep(Duration::from_millis(2));
+            recording.id = std::fs::read_to_string(dir.join("ready")).unwrap_or_default();
+        }
+        std::fs::remove_file(dir.join("ready")).unwrap();
+        recording
+    }
+
+    fn kill(mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.id.clone()
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+fn session_dir(dir: &Path, id: &str) -> PathBuf {
+    dir.join(".stormlog").join(id)
+}
+
+/// Names and contents of a session directory.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, std::fs::read(entry.path()).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn request_lines(dir: &Path, id: &str) -> usize {
+    let path = dir.join(format!("{id}_requests.jsonl"));
+    std::fs::read_to_string(path).unwrap().lines().count()
+}
+
+#[test]
+fn a_live_session_is_not_touched_and_a_dead_one_is_completed() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let recording = Recording::start(dir, "session_dir", 3);
+    let output = run(dir, &["recover", ".", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(json(&output)["state"], "live");
+
+    let id = recording.kill();
+    let before = contents(&session_dir(dir, &id));
+    let output = run(dir, &["convert", "."]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("stormlog recover"), "{said}");
+    let output = run(dir, &["recover", ".", "--dry-run", "--json"]);
+    let looked = json(&output);
+    assert_eq!(
+        (&looked["state"], &looked["dry_run"]),
+        (&"recovered".into(), &true.into())
+    );
+    assert!(
+        before == contents(&session_dir(dir, &id)),
+        "a look changes nothing"
+    );
+
+    let output = run(dir, &["recover", ".", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report = json(&output);
+    assert_eq!(report["ledger"], looked["ledger"]);
+    assert_eq!(report["ledger"]["requests"]["written"], 3);
+    assert_eq!(report["from_rings"], 2);
+    assert_eq!(request_lines(dir, &id), 3);
+    let session = std::fs::read_to_string(dir.join(format!("{id}_session.jsonl"))).unwrap();
+    let end: Json = serde_json::from_str(session.lines().last().unwrap()).unwrap();
+    assert_eq!(end["event"], "session_end");
+    assert_eq!(end["recovered"], true);
+    assert_eq!(end["reason"], "process_died");
+    assert!(!session_dir(dir, &id).join("rings").exists());
+    assert_eq!(run(dir, &["verify", "."]).status.code(), Some(0));
+
+    let after = contents(&session_dir(dir, &id));
+    let again = json(&run(dir, &["recover", ".", "--json"]));
+    assert_eq!(again["state"], "complete");
+    assert!(after == contents(&session_dir(dir, &id)));
+    let missing = run(dir, &["recover", ".", "--session", "20000101_000000"]);
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
+fn rings_in_memory_are_said_to_be_lost() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "anonymous", 2).kill();
+    let output = run(dir, &["recover", ".", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = json(&output);
+    assert_eq!(
+        (&report["state"], &report["rings"]),
+        (&"recovered".into(), &false.into())
+    );
+    let faults = report["faults"].to_string();
+    assert!(
+        faults.contains("were in the memory of its process"),
+        "{faults}"
+    );
+    assert_eq!(request_lines(dir, &id), 1, "half of them were in the ring");
+    assert_eq!(run(dir, &["verify", "."]).status.code(), Some(0));
+}
+
+#[test]
+fn eight_at_once_recover_a_session_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 5).kill();
+    let states: Vec<State> = std::thread::scope(|scope| {
+        let recover = || {
+            recover_session(dir, &id, RecoverOptions::default())
+                .unwrap()
+                .state
+        };
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(recover)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let count = |state| states.iter().filter(|found| **found == state).count();
+    assert_eq!(
+        (count(State::Recovered), count(State::Complete)),
+        (1, 7),
+        "{states:?}"
+    );
+    assert_eq!(run(dir, &["convert", "."]).status.code(), Some(0));
+    assert_eq!(request_lines(dir, &id), 5);
+}
+
+#[test]
+fn the_next_session_salvages_the_rings_of_a_dead_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 3).kill();
+    let live = Recording::start(dir, "session_dir", 0);
+    let session = stormlog::Session::builder().dir(dir).start().unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while session_dir(dir, &id).join("rings").exists() {
+        assert!(Instant::now() < end, "it was not recovered");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(session.close().unwrap().faults, Vec::<String>::new());
+    assert!(
+        session_dir(dir, &live.id).join("rings").exists(),
+        "it is alive"
+    );
+    let done = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+    assert_eq!(done.state, State::Complete);
+    assert!(
+        !dir.join(format!("{id}_requests.jsonl")).exists(),
+        "lines come later"
+    );
+    assert_eq!(
+        run(dir, &["convert", &format!(".stormlog/{id}")])
+            .status
+            .code(),
+        Some(0)
+    );
+    assert_eq!(request_lines(dir, &id), 3);
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(to).unwrap();
+    for (name, bytes) in contents(from) {
+        std::fs::write(to.join(name), bytes).unwrap();
+    }
+}
+
+/// What a recovery leaves when it is killed: after each of its steps, and in the middle of them.
+#[test]
+fn an_interrupted_recovery_is_done_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 5).kill();
+    let dead = contents(&session_dir(dir, &id));
+    let expected = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+    assert_eq!(expected.faults, Vec::<String>::new());
+    let done = contents(&session_dir(dir, &id));
+    let find = |name: &str| done.iter().find(|file| file.0 == name).unwrap().1.clone();
+    let (sealed, new) = (find("000001.seg"), find("000002.seg"));
+    let tail = dead.iter().find(|file| file.0 == "000001.seg").unwrap();
+    let end = sealed.len();
+    let torn = |seal: usize| {
+        let mut torn = tail.1.clone();
+        torn[end - seal..end - seal / 2].copy_from_slice(&sealed[end - seal..end - seal / 2]);
+        torn
+    };
+    let cases = [
+        vec![("recover.tmp", new[..new.len() / 2].to_vec())],
+        vec![("recover.tmp", new.clone()), ("000001.seg", torn(104))],
+        vec![("recover.tmp", new.clone()), ("000001.seg", torn(40))],
+        vec![("recover.tmp", new.clone()), ("000001.seg", sealed.clone())],
+    ];
+    for case in cases {
+        let temp = tempfile::tempdir().unwrap();
+        let into = session_dir(temp.path(), &id);
+        copy_dir(&session_dir(dir, &id), &into);
+        for (name, _) in contents(&into) {
+            std::fs::remove_file(into.join(name)).unwrap();
+        }
+        let files = dead
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.clone()));
+        for (name, bytes) in files.chain(case) {
+            std::fs::write(into.join(name), bytes).unwrap();
+        }
+        let again = recover_session(temp.path(), &id, RecoverOptions::default()).unwrap();
+        assert_eq!(
+            (&again.ledger, &again.faults),
+            (&expected.ledger, &expected.faults)
+        );
+        assert!(contents(&into) == done, "the same files");
+    }
+}
+
+/// Killed between the block and what frees the ring or the slot: both have the record.
+#[test]
+fn what_is_in_a_block_already_is_not_taken_again() {
+    for records in [6, SPILLED] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let id = Recording::start(dir, "session_dir", records).kill();
+        let path = session_dir(dir, &id).join("rings");
+        let mut rings = std::fs::read(&path).unwrap();
+        let long =
+            |rings: &[u8], at: usize| u64::from_le_bytes(rings[at..at + 8].try_into().unwrap());
+        let first = long(&rings, 304) as usize;
+        let capacity = long(&rings, first + 8);
+        let written = long(&rings, first + 64);
+        assert_eq!(rings[first..first + 4], *b"SRNG");
+        rings[first + 128..first + 136].fill(0);
+        assert!(written <= capacity, "the ring has turned");
+        let spill = long(&rings, 320) as usize;
+        let mut slots = 0;
+        for slot in (spill..spill + long(&rings, 328) as usize).step_by(512) {
+            if rings[slot + 28] > 0 {
+                slots += 1;
+                let commit = long(&rings, slot + 8) + 1;
+                rings[slot..slot + 8].copy_from_slice(&commit.to_le_bytes());
+            }
+        }
+        assert_eq!(slots > 0, records == SPILLED);
+        std::fs::write(&path, rings).unwrap();
+        let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+        assert_eq!(report.faults, Vec::<String>::new());
+        let left = if records == SPILLED { 0 } else { 3 };
+        assert_eq!((report.from_rings, report.from_spill), (left, 0));
+        assert_eq!(run(dir, &["convert", "."]).status.code(), Some(0));
+    }
+}
+
+/// Any bytes in the ring storage: an error, or a session that can be converted and has at least
+/// what its segments had.
+#[test]
+fn a_hostile_ring_storage_costs_only_itself() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 4).kill();
+    let dead = contents(&session_dir(dir, &id));
+    let rings = &dead.iter().find(|file| file.0 == "rings").unwrap().1;
+    // Where anything stands, most of the file being zero.
+    let used: Vec<usize> = (0..rings.len())
+        .step_by(8)
+        .filter(|at| rings[*at..][..8] != [0; 8])
+        .collect();
+    let interesting = prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(1), Just(0x80)];
+    let change = (any::<prop::sample::Index>(), 0..16_usize, interesting);
+    let changes = prop::collection::vec(change, 1..6);
+    let cut = prop::option::weighted(0.1, any::<prop::sample::Index>());
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 60,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let hostile = |(changes, cut): (
+        Vec<(prop::sample::Index, usize, u8)>,
+        Option<prop::sample::Index>,
+    )| {
+        let mut bytes = rings.clone();
+        for (place, beside, value) in changes {
+            let at = used[place.index(used.len())] + beside;
+            bytes[at] = value;
+        }
+        // The header says whose rings they are: without it nothing is read.
+        let header = &mut bytes[..256];
+        header[20..24].fill(0);
+        let crc = crc32c::crc32c(header);
+        header[20..24].copy_from_slice(&crc.to_le_bytes());
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let into = session_dir(temp.path(), &id);
+        copy_dir(&session_dir(dir, &id), &into);
+        std::fs::write(into.join("rings"), bytes).unwrap();
+        let report = recover_session(temp.path(), &id, RecoverOptions::default()).unwrap();
+        assert_eq!(report.state, State::Recovered);
+        assert!(report.ledger.is_exact(), "{:?}", report.ledger);
+        let files = SessionFiles::find(&into).unwrap();
+        let report = convert_session(&files[0], temp.path(), ConvertOptions::default()).unwrap();
+        assert!(report.sealed);
+        let mut text = String::new();
+        let path = temp.path().join(format!("{id}_requests.jsonl"));
+        std::fs::File::open(path)
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        // What was in segments; flips in the bytes of a ring cannot be told from records.
+        for number in 0..2 {
+            let field = format!("\"n\":{number}}}");
+            assert!(text.lines().any(|line| line.ends_with(&field)), "{text}");
+        }
+        assert!(text.lines().count() <= 4, "{text}");
+        Ok(())
+    };
+    runner.run(&(changes, cut), hostile).unwrap();
+    assert_eq!(session_ids(dir).unwrap(), [id]);
+}

@@ -46,7 +46,7 @@ stormlog::record! {
 
 const THREADS: usize = 4;
 /// Kills of a run, unless the environment says otherwise.
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 80;
 /// Words of the shared page.
 const READY: usize = 0;
 const WORDS: usize = 64;

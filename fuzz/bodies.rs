@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
-use stormlog::convert::{ConvertOptions, convert_lines, is_escaped};
+use stormlog::convert::{ConvertOptions, convert_lines, convert_session, is_escaped};
 use stormlog::ledger::Account;
 use stormlog::record::{KeepClass, SchemaDef, SchemaIds};
+use stormlog::recover::{RecoverOptions, State, recover_session};
 use stormlog::segment::entry::Entry;
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::layout::{
@@ -90,6 +91,53 @@ pub fn figures(data: &[u8]) {
     read_figures(data);
     read_figures(&pieces(data, FILE_LEDGER));
     read_figures(&pieces(data, FILE_RINGS));
+}
+
+/// Any bytes as the ring storage of a dead session, as [`pieces`]: an error, or a session that can
+/// be converted and has lost nothing that its segment had.
+pub fn recover(data: &[u8]) {
+    recovered(data);
+}
+
+/// Does it. Returns the records from rings and from the spill.
+pub fn recovered(data: &[u8]) -> (u64, u64) {
+    use std::os::unix::fs::DirBuilderExt;
+    static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!("stormlog-recover-{}-{number}", std::process::id());
+    let log_dir = std::env::temp_dir().join(name);
+    let head = header(1);
+    let id = std::str::from_utf8(&head.session[..15]).expect("an id");
+    let dir = log_dir.join(".stormlog").join(id);
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .expect("a directory");
+    let [segment, _] = session::session();
+    std::fs::write(dir.join("000001.seg"), &segment).expect("a segment");
+    std::fs::write(dir.join("rings"), pieces(data, FILE_RINGS)).expect("a ring storage");
+    let report = recover_session(&log_dir, id, RecoverOptions::default()).expect("no error");
+    assert_eq!(report.state, State::Recovered);
+    assert!(report.ledger.is_exact(), "{:?}", report.ledger);
+    let written = std::fs::metadata(dir.join("000002.seg")).expect("the new segment");
+    assert!(
+        written.len() < 4 * LEDGER_FILE_BYTES as u64,
+        "bounded by what there was"
+    );
+    let files = SessionFiles::find(&dir).expect("segments");
+    let survey = Survey::new(&files[0], false).expect("no error");
+    assert!(
+        survey.is_sealed() && survey.damaged_blocks == 0,
+        "{:?}",
+        survey.faults
+    );
+    let records = report.in_segments + report.from_rings + report.from_spill + 1;
+    assert_eq!(survey.records(), records);
+    convert_session(&files[0], &log_dir, ConvertOptions::default()).expect("no error");
+    std::fs::remove_dir_all(&log_dir).expect("the directory");
+    (report.from_rings, report.from_spill)
 }
 
 /// A file of this kind from pieces (`offset u32, length u16, bytes`), zero elsewhere, with valid

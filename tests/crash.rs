@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use memmap2::MmapMut;
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_session};
-use stormlog::ledger::Ledger;
+use stormlog::ledger::{Account, Ledger};
 use stormlog::record::LongText;
 use stormlog::recover::{RecoverOptions, RecoverReport, State, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
@@ -46,7 +46,7 @@ stormlog::record! {
 
 const THREADS: usize = 4;
 /// Kills of a run, unless the environment says otherwise.
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 80;
 /// Words of the shared page.
 const READY: usize = 0;
 const WORDS: usize = 64;
@@ -80,9 +80,10 @@ impl Page {
     fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < WORDS);
         let words = self.0.as_ptr().cast_mut().cast::<AtomicU64>();
-        // SAFETY: inside the mapping by the assertion, page-aligned, and never accessed but as
-        // atomics.
-        unsafe { &*words.add(index) }
+        // SAFETY: inside the mapping by the assertion.
+        let word = unsafe { words.add(index) };
+        // SAFETY: page-aligned, and never accessed but as atomics.
+        unsafe { &*word }
     }
 }
 
@@ -104,6 +105,7 @@ impl Random {
 
 /// What a round does, all of it from its seed.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "any of them with any other")]
 struct Plan {
     seed: u64,
     /// Rings of 4 KiB and a spill of 8 slots.
@@ -429,7 +431,7 @@ fn round(plan: Plan) -> (RecoverReport, u64) {
         let lost = ledger
             .categories
             .get("errors")
-            .map_or(0, |a| a.dropped_total());
+            .map_or(0, Account::dropped_total);
         assert_eq!(status, Some(i32::from(lost > 0)), "{plan:?}: {ledger:?}");
     }
     (report, found)

@@ -122,6 +122,67 @@ fn figures_target() {
     replay("figures", bodies::figures, 1500);
 }
 
+#[test]
+fn recover_target() {
+    if std::env::var_os("STORMLOG_BLESS").is_some() {
+        write_leftovers();
+    }
+    replay("recover", bodies::recover, 150);
+}
+
+#[test]
+fn the_seed_of_recover_is_saved() {
+    let [rings] = <[Vec<u8>; 1]>::try_from(corpus("recover")).unwrap();
+    assert_eq!(bodies::recovered(&rings), (6, 3));
+}
+
+/// A ring with two records, one with padding, three slots of the spill.
+fn write_leftovers() {
+    let piece = |at: usize, bytes: &[u8]| {
+        let length = bytes.len() as u16;
+        [&(at as u32).to_le_bytes()[..], &length.to_le_bytes(), bytes].concat()
+    };
+    let words =
+        |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
+    let (large, rings, spill) = (49_152, 65_536, 79_872);
+    let parts = [
+        36_864, 2, 40_960, 1024, large, 16_384, rings, 13_312, spill, 4096, 512,
+    ];
+    let record = |number: u8| session::numbered(number, f64::from(number) / 10.0).1;
+    let data = [
+        record(1),
+        record(2),
+        vec![2, 0, 0, 0, 0, 0, 0, 0],
+        record(3),
+    ]
+    .concat();
+    let ring = |index: u32| {
+        let mut head = [0x474E_5253, index, 4096, 0, index + 77, 1]
+            .map(u32::to_le_bytes)
+            .concat();
+        head.resize(64, 0);
+        head.extend((data.len() as u64).to_le_bytes());
+        head.resize(2304, 0);
+        [head, data.clone()].concat()
+    };
+    let slot = |sequence: u64, position: u64, ring: u32| {
+        let mut record = record(sequence as u8 + 4);
+        record[4] |= 0x10;
+        let ids = [ring, record.len() as u32].map(u32::to_le_bytes).concat();
+        [words(&[sequence + 1, sequence, position]), ids, record].concat()
+    };
+    let first = record(1).len() as u64;
+    let slots = [slot(0, first, 77), slot(1, 0, u32::MAX), slot(2, first, 77)];
+    let mut pieces = vec![piece(256, &words(&parts)), piece(rings as usize, &ring(0))];
+    pieces.push(piece(rings as usize + 2304 + 4096, &ring(1)));
+    for (index, slot) in slots.iter().enumerate() {
+        pieces.push(piece(spill as usize + index * 512, slot));
+    }
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/recover");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("rings"), pieces.concat()).unwrap();
+}
+
 /// Seeds of which nothing is read would leave the target without work.
 #[test]
 fn the_seeds_of_figures_are_read() {

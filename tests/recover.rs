@@ -70,7 +70,7 @@ fn child() {
         // More than the ring holds; all of it is in segments in the end.
         session.pause_writer();
         let kept = |n: &u32| log.push(&Kept { n: *n }) == Outcome::Kept;
-        assert!((0..).take_while(kept).count() > 8);
+        assert!((0..SPILLED).take_while(kept).count() > 8);
         session.resume_writer();
         session.flush().unwrap();
     }

@@ -7,6 +7,7 @@
 //!
 //! `STORMLOG_ROUNDS` sets the number of kills, `STORMLOG_SEED` the first seed.
 #![expect(unsafe_code, reason = "the page that parent and child share")]
+#![expect(clippy::cast_ptr_alignment, reason = "a mapping is page-aligned")]
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -240,8 +240,8 @@ fn damaged_files_are_named_and_never_more() {
         (
             "ledger",
             &|bytes| {
-                flip(bytes, LEDGER_SLOT_OFFSET + 40);
-                flip(bytes, slots + 40);
+                flip(bytes, LEDGER_SLOT_OFFSET + 20);
+                flip(bytes, slots + 20);
             },
             "neither of the two copies",
         ),
@@ -282,7 +282,7 @@ fn damaged_files_are_named_and_never_more() {
     // One slot is always whole: a torn one costs nothing but time.
     let path = dir.join("ledger");
     let mut bytes = std::fs::read(&path).unwrap();
-    flip(&mut bytes, LEDGER_SLOT_OFFSET + 40);
+    flip(&mut bytes, LEDGER_SLOT_OFFSET + 20);
     std::fs::write(&path, bytes).unwrap();
     let torn = stats(copy.path(), 0);
     assert_eq!(torn["faults"], Json::Array(Vec::new()));

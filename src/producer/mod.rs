@@ -110,6 +110,23 @@ impl Log {
     /// Offers a record with extra fields, which follow the fields of its schema in the line.
     #[inline(always)]
     pub fn push_with<R: Record>(&self, record: &R, extras: &[Extra<'_>]) -> Outcome {
+        self.push_under(record, extras, None)
+    }
+
+    /// Offers a record under a prepared hash of its key, which then is not hashed again under
+    /// pressure. The hash should be that of the record's own key.
+    #[inline(always)]
+    pub fn push_keyed<R: Record>(&self, record: &R, key: KeyHash) -> Outcome {
+        self.push_under(record, &[], Some(key))
+    }
+
+    #[inline(always)]
+    fn push_under<R: Record>(
+        &self,
+        record: &R,
+        extras: &[Extra<'_>],
+        key: Option<KeyHash>,
+    ) -> Outcome {
         // A copy whose address goes nowhere: its fields can live in registers.
         let record = *record;
         let ids = record.schema().packed_ids();
@@ -125,10 +142,9 @@ impl Log {
         } else if gate == GATE_OFF {
             return Outcome::Disabled;
         } else if is_pressure(gate) {
-            let key = if R::KEYED {
-                self.key_hash(record.key_bytes())
-            } else {
-                None
+            let key = match key {
+                None if R::KEYED => self.key_hash(record.key_bytes()),
+                key => key,
             };
             let observation = observation_of(&record, ids as u16);
             if self.leave_out(ids, gate, key, observation) {
@@ -136,30 +152,7 @@ impl Log {
             }
             return self.push_pressed(record, extras, gate, key);
         }
-        self.push_slow(record, extras, None)
-    }
-
-    /// Offers a record under a prepared hash of its key, which then is not hashed again under
-    /// pressure. The hash should be that of the record's own key.
-    #[inline(always)]
-    pub fn push_keyed<R: Record>(&self, record: &R, key: KeyHash) -> Outcome {
-        let record = *record;
-        let ids = record.schema().packed_ids();
-        let gate = self.gate(ids);
-        if gate == GATE_ON {
-            return self.push_with(&record, &[]);
-        }
-        if gate == GATE_OFF {
-            return Outcome::Disabled;
-        }
-        if is_pressure(gate) {
-            let observation = observation_of(&record, ids as u16);
-            if self.leave_out(ids, gate, Some(key), observation) {
-                return Outcome::SampledOut;
-            }
-            return self.push_pressed(record, &[], gate, Some(key));
-        }
-        self.push_slow(record, &[], Some(key))
+        self.push_slow(record, extras, key)
     }
 
     /// The hash of a correlation key in this session, for [`push_keyed`](Self::push_keyed).

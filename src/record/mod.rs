@@ -23,6 +23,7 @@ mod macros;
 mod open;
 mod schema;
 mod symbol;
+pub(crate) mod whole;
 
 pub use category::{CATEGORIES_ALWAYS, Category};
 pub(crate) use encode::ChunkSource;

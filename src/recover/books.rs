@@ -8,9 +8,8 @@ use super::output::NewSegment;
 use crate::error::Error;
 use crate::ledger::{Account, DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{
-    CATEGORY_SESSION, DurationMs, FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, Json,
-    LARGE_RECORD_BYTES, LargeReference, Record, RecordHeader, SCHEMAS_MAX, SchemaIds, ShortText,
-    Text, Variable, align_record, category_name,
+    CATEGORY_SESSION, DurationMs, Json, Record, SCHEMAS_MAX, SchemaIds, ShortText, Text,
+    align_record, category_name, whole,
 };
 use crate::segment::entry::Entry;
 use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE};
@@ -147,28 +146,8 @@ pub(super) fn write_end(
         covered.faults.push(fault.to_owned());
         return Ok(());
     };
-    let mut body = bytemuck::bytes_of(&record.fixed(usize::MAX)).to_vec();
-    let fixed = body.len();
-    body.resize(fixed.saturating_add(record.variable_bytes(usize::MAX)), 0);
-    if let Some(place) = body.get_mut(fixed..) {
-        record.write_variable(usize::MAX, &mut Variable::new(place));
-    }
-    let whole = align_record(HEADER_BYTES.saturating_add(body.len()));
-    let large = whole > INLINE_BYTES_MAX;
-    let bytes = if large { LARGE_RECORD_BYTES } else { whole };
-    let flags = if large { FLAG_LARGE } else { 0 };
-    let header = RecordHeader::new(bytes, ids.schema, flags, 0, ticks);
-    let mut payload = bytemuck::bytes_of(&header).to_vec();
-    let reference = LargeReference {
-        body_bytes: body.len() as u32,
-        chunk: 0,
-    };
-    payload.extend_from_slice(if large {
-        bytemuck::bytes_of(&reference)
-    } else {
-        &body
-    });
-    payload.resize(bytes, 0);
+    let mut body = whole::body(&record);
+    let (payload, large) = whole::record(ids.schema, ticks, &body);
     // Ring 0: the records of the session itself.
     let position = covered.rings.get(&0).copied().unwrap_or(0);
     let info = BlockInfo {
@@ -179,14 +158,14 @@ pub(super) fn write_end(
         max_ticks: ticks,
         ..BlockInfo::default()
     };
-    if large {
+    if large.is_some() {
         body.resize(align_record(body.len()), 0);
         let kind = BLOCK_LARGE;
         out.block(BlockInfo { kind, ..info }, &body)?;
     }
     let data = BlockInfo {
         kind: BLOCK_DATA,
-        next_pos: position.saturating_add(bytes as u64),
+        next_pos: position.saturating_add(payload.len() as u64),
         ..info
     };
     out.block(data, &payload)?;

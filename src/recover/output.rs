@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use super::covered::{OpenTail, add};
 use crate::error::{Error, IoContext};
 use crate::segment::layout::{
-    BLOCK_MAGIC, BLOCK_REGISTRY, BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader, DATA_BYTES_MAX,
-    FILE_SEGMENT, FileHeader, HEADER_COPY_OFFSET, HINT_OFFSET, SealCount, SealHeader, block_bytes,
+    BLOCK_REGISTRY, BLOCK_SEAL, BLOCKS_OFFSET, DATA_BYTES_MAX, FILE_SEGMENT, FileHeader,
+    HEADER_COPY_OFFSET, HINT_OFFSET, SealCount, SealHeader, block_bytes,
 };
 use crate::segment::prepare::segment_name;
 use crate::segment::registry::Registry;
@@ -184,20 +184,7 @@ fn block(
     info: BlockInfo,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut header = BlockHeader {
-        magic: BLOCK_MAGIC,
-        crc: 0,
-        payload_bytes: payload.len() as u32,
-        kind: info.kind,
-        flags: info.flags,
-        sequence,
-        ring: info.ring,
-        records: info.records,
-        first_pos: info.first_pos,
-        next_pos: info.next_pos,
-        min_ticks: info.min_ticks,
-        max_ticks: info.max_ticks,
-    };
+    let mut header = info.header(sequence, payload.len());
     header.crc = header.expected_crc(nonce, segment, payload);
     let mut bytes = bytemuck::bytes_of(&header).to_vec();
     bytes.extend_from_slice(payload);

@@ -55,6 +55,26 @@ pub(crate) struct BlockInfo {
     pub(crate) max_ticks: u64,
 }
 
+impl BlockInfo {
+    /// The header of a block, its CRC not yet filled in.
+    pub(crate) fn header(&self, sequence: u64, payload_bytes: usize) -> BlockHeader {
+        BlockHeader {
+            magic: BLOCK_MAGIC,
+            crc: 0,
+            payload_bytes: payload_bytes as u32,
+            kind: self.kind,
+            flags: self.flags,
+            sequence,
+            ring: self.ring,
+            records: self.records,
+            first_pos: self.first_pos,
+            next_pos: self.next_pos,
+            min_ticks: self.min_ticks,
+            max_ticks: self.max_ticks,
+        }
+    }
+}
+
 impl SegmentWriter {
     pub(crate) fn new(prepared: Prepared, nonce: [u8; 16]) -> Self {
         Self {
@@ -118,20 +138,7 @@ impl SegmentWriter {
         assert!(end <= start + payload_bytes, "more pieces than announced");
         let next = self.offset + block_bytes(payload_bytes);
         region.zero(end, next - end);
-        let mut header = BlockHeader {
-            magic: BLOCK_MAGIC,
-            crc: 0,
-            payload_bytes: payload_bytes as u32,
-            kind: info.kind,
-            flags: info.flags,
-            sequence,
-            ring: info.ring,
-            records: info.records,
-            first_pos: info.first_pos,
-            next_pos: info.next_pos,
-            min_ticks: info.min_ticks,
-            max_ticks: info.max_ticks,
-        };
+        let mut header = info.header(sequence, payload_bytes);
         header.crc = region.with(start, payload_bytes, |payload| {
             header.expected_crc(&self.nonce, self.prepared.number, payload)
         });

@@ -15,7 +15,14 @@ const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Begins it; `own` is the session that starts.
 pub(super) fn begin(log_dir: &Path, own: &str) {
-    let mut ids = session_ids(log_dir).unwrap_or_default();
+    let mut ids = match session_ids(log_dir) {
+        Ok(ids) => ids,
+        Err(error) => {
+            return say(&format!(
+                "sessions before this one were not recovered: {error}"
+            ));
+        }
+    };
     ids.retain(|id| id != own && has_rings(log_dir, id));
     if ids.is_empty() {
         return;

@@ -4,10 +4,7 @@ use super::Writer;
 use super::helper::note;
 use crate::core::Core;
 use crate::ledger::{DropReason, Ledger};
-use crate::record::{
-    FLAG_LARGE, HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES, LargeReference, Record,
-    RecordHeader, SchemaIds, Variable, align_record,
-};
+use crate::record::{Record, SchemaIds, align_record, whole};
 use crate::segment::layout::{BLOCK_DATA, block_bytes};
 use crate::segment::writer::BlockInfo;
 
@@ -29,13 +26,7 @@ impl<R: Record> OwnRecord for R {
     }
 
     fn body(&self) -> Vec<u8> {
-        let fixed = self.fixed(usize::MAX);
-        let fixed = bytemuck::bytes_of(&fixed);
-        let mut body = vec![0; fixed.len() + self.variable_bytes(usize::MAX)];
-        let mut out = Variable::new(&mut body);
-        out.put(fixed);
-        self.write_variable(usize::MAX, &mut out);
-        body
+        whole::body(self)
     }
 }
 
@@ -53,22 +44,8 @@ impl Writer {
         self.own_ticks = self.own_ticks.max(self.core.clock.ticks());
         let ticks = self.own_ticks;
         let body = record.body();
-        let whole = align_record(HEADER_BYTES + body.len());
-        let large = whole > INLINE_BYTES_MAX;
-        let bytes = if large { LARGE_RECORD_BYTES } else { whole };
-        let flags = if large { FLAG_LARGE } else { 0 };
-        let header = RecordHeader::new(bytes, ids.schema, flags, 0, ticks);
-        let mut payload = bytemuck::bytes_of(&header).to_vec();
-        let reference = LargeReference {
-            body_bytes: body.len() as u32,
-            chunk: 0,
-        };
-        payload.extend_from_slice(if large {
-            bytemuck::bytes_of(&reference)
-        } else {
-            &body
-        });
-        payload.resize(bytes, 0);
+        let (payload, large) = whole::record(ids.schema, ticks, &body);
+        let bytes = payload.len();
         let room = block_bytes(bytes) + block_bytes(align_record(body.len()));
         if !self.segments.ensure(room) {
             self.core.add_dropped_disk(ids.category, 1);
@@ -77,7 +54,7 @@ impl Writer {
         }
         let scan = self.scanner.scan(&payload);
         debug_assert_eq!(scan.records, 1);
-        if large {
+        if let Some(reference) = large {
             self.write_large(0, self.own_pos, &scan, reference, |put| put(&body));
         }
         let info = BlockInfo {

@@ -191,7 +191,11 @@ impl Failures {
             );
             self.add("latency", what);
         }
-        if run.memory.before_kib > 0 && figures.memory_grown_kib > figures.memory_bound_kib {
+        if run.memory.before_kib == 0 {
+            let what = "memory was not measured: /proc/self/status has no RssAnon".to_owned();
+            self.add("memory", what);
+        }
+        if figures.memory_grown_kib > figures.memory_bound_kib {
             let what = format!(
                 "memory grew by {}, more than rings and spill ({})",
                 human::bytes(figures.memory_grown_kib * 1024),

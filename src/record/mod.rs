@@ -38,6 +38,7 @@ pub use header::{
     SCHEMA_PADDING, align_record,
 };
 pub(crate) use open::{Described, Open};
+pub(crate) use schema::PackedIds;
 pub use schema::{
     CATEGORIES_BUILTIN, CATEGORIES_MAX, CATEGORY_BYTES_MAX, CATEGORY_CUSTOM, CATEGORY_SESSION,
     FieldDef, FieldKind, FieldType, KeepClass, SCHEMAS_MAX, SchemaDef, SchemaIds, category_id,

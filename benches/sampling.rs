@@ -644,7 +644,15 @@ fn instructions(probe: &str) -> f64 {
         let (_, count) = count.expect("callgrind says what it has counted");
         count.trim().parse::<u64>().expect("a number")
     };
-    (counted(3000) - counted(1000)) as f64 / 2000.0
+    // Now and then callgrind loses its place when another thread gets the processor: two spans that
+    // differ are not believed.
+    let spans = || {
+        let counts = [1000, 2000, 3000].map(counted);
+        let [first, second] = [counts[1].abs_diff(counts[0]), counts[2].abs_diff(counts[1])];
+        (first.abs_diff(second) < first / 20).then_some((first + second) as f64 / 2000.0)
+    };
+    let found = (0..5).find_map(|_| spans());
+    found.expect("one of five tries gives the same twice")
 }
 
 /// Time until a record is left out. `push` is called in a loop, at most until `limit` has passed.

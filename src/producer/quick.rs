@@ -24,11 +24,12 @@ impl<R: Record> Offer<'_, R> {
         let Some(guard) = slot.busy.enter_quick() else {
             return false;
         };
+        let clock = core.clock;
         let mut unfinished = Unfinished::new(core, slot, self.category);
         if let Some(counters) = slot.quick_counters(ids)
             && let Some(bytes) = self.whole_bytes(core)
             && let Some(place) = slot.side.reserve_quick(bytes)
-            && let Some(ticks) = core.clock.quick_ticks()
+            && clock.is_quick()
             && let Some(cell) = self.quick_cell(slot)
         {
             unfinished.offered = true;
@@ -36,6 +37,8 @@ impl<R: Record> Offer<'_, R> {
             if let Some((cell, ns)) = cell {
                 cell.observe_own(ns);
             }
+            // Not before: two registers that the counts need.
+            let ticks = clock.ticks();
             let flags = self.flags | self.extra_flag();
             self.write(slot, place, flags, ticks, WHOLE);
             unfinished.finish();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use hdrhistogram::Histogram;
 
 use super::event::{EXTRAS_MAX, Event, Side};
+use crate::cli::KEEP_FREE_BYTES;
 use crate::record::Extra;
 use crate::{CloseReport, Log, Outcome, Session};
 
@@ -98,6 +99,7 @@ pub fn record(plan: &Plan) -> Result<Run> {
             .dir(&plan.dir)
             .keep_segments(plan.keep_segments)
             .sampling(sampling)
+            .keep_free_bytes(KEEP_FREE_BYTES)
             .close_deadline(CLOSE_DEADLINE)
             .start()
     };

@@ -91,8 +91,8 @@ impl Pushes {
 /// # Errors
 /// When a session cannot start or end.
 pub fn record(plan: &Plan) -> Result<Run> {
-    // Who has the time to wait for room (see `Throttle`) has nothing to leave out: a slow disk makes
-    // the demo slower, not its files thinner.
+    // Who has the time to wait for room (see `Throttle`) has nothing to leave out: a slow disk
+    // makes the demo slower, not its files thinner.
     let sampling = matches!(plan.pace, Pace::Rate(_));
     let start_session = || {
         Session::builder()

@@ -10,7 +10,7 @@ use super::latency::{Latency, Windows};
 use super::sampler::{Sample, Sampler, anonymous_kib};
 use super::traffic::{CATEGORIES, Phase, Signal, Truth, Worker};
 use crate::cli::KEEP_FREE_BYTES;
-use crate::{CloseReport, Session};
+use crate::{CloseReport, RingStorage, Session};
 
 /// First touches, not measured.
 const WARM: Duration = Duration::from_millis(200);
@@ -124,6 +124,8 @@ pub fn run(plan: &Plan) -> Result<Run> {
         .keep_free_bytes(KEEP_FREE_BYTES)
         .ring_total_bytes(RING_TOTAL_BYTES)
         .spill_total_bytes(SPILL_TOTAL_BYTES)
+        // So that they are in the memory that is measured.
+        .ring_storage(RingStorage::Anonymous)
         .start()?;
     session.limit_writer(plan.drain_bytes);
     let start = Instant::now();

@@ -36,8 +36,8 @@ pub(crate) const fn is_open(gate: u8) -> bool {
     gate & GATE_ON != 0 && gate != GATE_OFF
 }
 
-/// Whether the gate says: pressure, and nothing else. Then it is [`GATE_OFF`] plus the pressure: one
-/// comparison tells both from the rest, and a difference gives k.
+/// Whether the gate says: pressure, and nothing else. Then it is [`GATE_OFF`] plus the pressure:
+/// one comparison tells both from the rest, and a difference gives k.
 #[inline(always)]
 pub(crate) const fn is_pressure(gate: u8) -> bool {
     gate > GATE_OFF

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::intern::StaticSlot;
+use super::packed::PackedIds;
 
 /// How many schemas one process can have, the padding id 0 among them.
 pub const SCHEMAS_MAX: usize = 4096;
@@ -181,42 +182,6 @@ pub struct SchemaDef {
     ids: AtomicU32,
 }
 
-/// The ids of a schema and its category in one word: schema id (0 = none yet) in the upper 12 bits,
-/// category id in bits 7 to 14. The place of a gate is one shift away, that of counters two masks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PackedIds(u32);
-
-const SCHEMA_SHIFT: u32 = 20;
-const CATEGORY_SHIFT: u32 = 7;
-const _: () = assert!(SCHEMAS_MAX == 1 << (u32::BITS - SCHEMA_SHIFT));
-const _: () = assert!(CATEGORIES_MAX << CATEGORY_SHIFT <= 1 << SCHEMA_SHIFT);
-
-impl PackedIds {
-    fn new(schema: u32, category: u8) -> Self {
-        Self(schema << SCHEMA_SHIFT | u32::from(category) << CATEGORY_SHIFT)
-    }
-
-    /// Id of the schema; 0 = none yet.
-    #[inline(always)]
-    pub(crate) fn schema(self) -> u16 {
-        (self.0 >> SCHEMA_SHIFT) as u16
-    }
-
-    /// The category in groups of 16: group, and number within it. Not by way of
-    /// [`category`](Self::category), which would cost three instructions more.
-    #[inline(always)]
-    pub(crate) fn category_of_16(self) -> (usize, usize) {
-        let (group, number) = (self.0 >> (CATEGORY_SHIFT + 4), self.0 >> CATEGORY_SHIFT);
-        (group as usize % 16, number as usize % 16)
-    }
-
-    /// Id of the category.
-    #[inline(always)]
-    pub(crate) fn category(self) -> u8 {
-        (self.0 >> CATEGORY_SHIFT) as u8
-    }
-}
-
 /// Ids that only `session` and `custom` may use, without which a session could not even say that
 /// ids ran out.
 const SCHEMAS_KEPT_BACK: usize = 16;
@@ -313,14 +278,14 @@ impl SchemaDef {
         // publishes it.
         match self.ids.load(Relaxed) {
             0 => self.assign(),
-            ids => Some(unpack(PackedIds(ids))),
+            ids => Some(unpack(PackedIds::from_word(ids))),
         }
     }
 
     /// The ids without assigning any. One load.
     #[inline(always)]
     pub(crate) fn packed_ids(&self) -> PackedIds {
-        PackedIds(self.ids.load(Relaxed))
+        PackedIds::from_word(self.ids.load(Relaxed))
     }
 
     #[cold]
@@ -338,9 +303,9 @@ impl SchemaDef {
             .ok()?;
         SCHEMAS[schema as usize].set(self);
         let ids = PackedIds::new(schema, category);
-        match self.ids.compare_exchange(0, ids.0, Relaxed, Relaxed) {
+        match self.ids.compare_exchange(0, ids.word(), Relaxed, Relaxed) {
             Ok(_) => Some(unpack(ids)),
-            Err(first) => Some(unpack(PackedIds(first))),
+            Err(first) => Some(unpack(PackedIds::from_word(first))),
         }
     }
 }
@@ -443,21 +408,6 @@ mod tests {
         }
         assert!(is_category_name("vpn_2"));
         assert!(is_category_name(&"a".repeat(64)));
-    }
-
-    #[test]
-    fn packed_ids_hold_both() {
-        let schemas = [0, 1, SCHEMAS_MAX as u32 - 1];
-        let categories = [0, 1, 15, 16, u8::MAX];
-        for (schema, category) in schemas.iter().flat_map(|s| categories.map(|c| (*s, c))) {
-            let ids = PackedIds::new(schema, category);
-            assert_eq!(
-                (u32::from(ids.schema()), ids.category()),
-                (schema, category)
-            );
-            let (group, number) = ids.category_of_16();
-            assert_eq!(group * 16 + number, usize::from(category));
-        }
     }
 
     #[test]

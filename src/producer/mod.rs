@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, phase};
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, is_open, is_pressure};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure};
 use crate::ledger::DropReason;
 use crate::local::Link;
 use crate::record::{Category, Declared, Extra, Open, PackedIds, Record, SCHEMAS_MAX};
@@ -314,6 +314,7 @@ impl Log {
             return offer.push_any(core);
         }
         if core.gates.is_forked() {
+            Gates::tell_forked();
             return Outcome::Disabled;
         }
         if core.phase() != phase::RECORDING {

@@ -49,8 +49,23 @@ pub enum RingStorage {
     SessionDir,
 }
 
+/// How segments are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SegmentSink {
+    /// Into a mapping on file systems that keep what they reserved (ext4, xfs, tmpfs), by `pwrite`
+    /// on all others.
+    #[default]
+    Auto,
+    /// Always into a mapping: a process whose segment loses its space or is cut by somebody is
+    /// killed by SIGBUS, unless `sigbus_guard` is on.
+    Mapped,
+    /// Always by `pwrite`: nothing that happens to the file can kill the process.
+    Pwrite,
+}
+
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
 pub(crate) struct Settings {
     pub(crate) enabled: bool,
     pub(crate) dir: PathBuf,
@@ -73,6 +88,8 @@ pub(crate) struct Settings {
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
     pub(crate) keep_free_bytes: Option<u64>,
+    pub(crate) segment_sink: SegmentSink,
+    pub(crate) sigbus_guard: bool,
 }
 
 impl Default for Settings {
@@ -97,6 +114,8 @@ impl Default for Settings {
             rules: CategoryRules::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
+            segment_sink: SegmentSink::default(),
+            sigbus_guard: false,
         }
     }
 }
@@ -185,6 +204,8 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
+            "STORMLOG_SEGMENT_SINK" => self.segment_sink = parse_segment_sink(name, value)?,
+            "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -285,6 +306,12 @@ impl Settings {
             "on_change": self.rules.on_change,
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
+            "segment_sink": match self.segment_sink {
+                SegmentSink::Auto => "auto",
+                SegmentSink::Mapped => "mapped",
+                SegmentSink::Pwrite => "pwrite",
+            },
+            "sigbus_guard": self.sigbus_guard,
         })
     }
 }
@@ -355,6 +382,15 @@ fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
         "anonymous" => Ok(RingStorage::Anonymous),
         "session_dir" => Ok(RingStorage::SessionDir),
         _ => Err(bad(name, value, "give anonymous or session_dir")),
+    }
+}
+
+fn parse_segment_sink(name: &str, value: &str) -> Result<SegmentSink, Error> {
+    match value.trim() {
+        "auto" => Ok(SegmentSink::Auto),
+        "mapped" => Ok(SegmentSink::Mapped),
+        "pwrite" => Ok(SegmentSink::Pwrite),
+        _ => Err(bad(name, value, "give auto, mapped or pwrite")),
     }
 }
 
@@ -450,6 +486,8 @@ mod tests {
             ("STORMLOG_ON_CHANGE", "vpn, health"),
             ("STORMLOG_SESSION_BYTES_MAX", "1GiB"),
             ("STORMLOG_KEEP_FREE_BYTES", "2GiB"),
+            ("STORMLOG_SEGMENT_SINK", "pwrite"),
+            ("STORMLOG_SIGBUS_GUARD", "on"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -486,6 +524,8 @@ mod tests {
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),
+            segment_sink: SegmentSink::Pwrite,
+            sigbus_guard: true,
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();

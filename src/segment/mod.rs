@@ -28,6 +28,8 @@ pub mod reader;
 pub mod records;
 pub mod registry;
 pub mod rings;
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+pub(crate) mod sink;
 pub mod source;
 pub mod survey;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::dirs::{self, RINGS_NAME};
 use super::markers::{SessionEnd, SessionStart};
 use super::{Live, Threads, salvage};
-use crate::config::{RingStorage, Settings};
+use crate::config::{RingStorage, SegmentSink, Settings};
 use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
@@ -23,6 +23,7 @@ use crate::segment::layout::{
 };
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
+use crate::segment::sink::{SinkKind, SinkPlan};
 use crate::sys::affinity;
 use crate::sys::alive::SessionLock;
 use crate::sys::clock::{Clock, ticks_per_second};
@@ -103,7 +104,8 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         keep_free_bytes: settings.keep_free_bytes,
         segment_bytes_min: first_bytes,
     };
-    let first = prepare(dir, &header, 1, first_bytes)?;
+    let plan = sink_plan(settings);
+    let first = prepare(dir, plan, &header, 1, first_bytes)?;
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
@@ -118,6 +120,8 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         reserve: helper_reserve,
         ledger: ledger_file,
         bounds,
+        plan,
+        unsealed: Vec::new(),
         wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
@@ -153,6 +157,17 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         threads: Threads { writer, helper },
         lock,
     })
+}
+
+fn sink_plan(settings: &Settings) -> SinkPlan {
+    SinkPlan {
+        kind: match settings.segment_sink {
+            SegmentSink::Auto => SinkKind::Auto,
+            SegmentSink::Mapped => SinkKind::Mapped,
+            SegmentSink::Pwrite => SinkKind::Pwrite,
+        },
+        guard: settings.sigbus_guard,
+    }
 }
 
 fn spawn<T: Send + 'static>(

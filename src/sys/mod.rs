@@ -8,3 +8,4 @@ pub(crate) mod map;
 pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod reserve;
+pub(crate) mod sigbus;

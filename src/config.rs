@@ -2,6 +2,7 @@
 //! session starts.
 
 mod rules;
+mod sink;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
 pub(crate) use rules::{CategoryRules, RateLimit};
+pub use sink::SegmentSink;
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,20 +49,6 @@ pub enum RingStorage {
     Anonymous,
     /// The file `rings` in the session directory.
     SessionDir,
-}
-
-/// How segments are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SegmentSink {
-    /// Into a mapping on file systems that keep what they reserved (ext4, xfs, tmpfs), by `pwrite`
-    /// on all others.
-    #[default]
-    Auto,
-    /// Always into a mapping: a process whose segment loses its space or is cut by somebody is
-    /// killed by SIGBUS, unless `sigbus_guard` is on.
-    Mapped,
-    /// Always by `pwrite`: nothing that happens to the file can kill the process.
-    Pwrite,
 }
 
 /// Every setting of a session.
@@ -204,7 +192,7 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
-            "STORMLOG_SEGMENT_SINK" => self.segment_sink = parse_segment_sink(name, value)?,
+            "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             _ => {
                 return Err(bad(
@@ -306,11 +294,7 @@ impl Settings {
             "on_change": self.rules.on_change,
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
-            "segment_sink": match self.segment_sink {
-                SegmentSink::Auto => "auto",
-                SegmentSink::Mapped => "mapped",
-                SegmentSink::Pwrite => "pwrite",
-            },
+            "segment_sink": self.segment_sink.name(),
             "sigbus_guard": self.sigbus_guard,
         })
     }
@@ -382,15 +366,6 @@ fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
         "anonymous" => Ok(RingStorage::Anonymous),
         "session_dir" => Ok(RingStorage::SessionDir),
         _ => Err(bad(name, value, "give anonymous or session_dir")),
-    }
-}
-
-fn parse_segment_sink(name: &str, value: &str) -> Result<SegmentSink, Error> {
-    match value.trim() {
-        "auto" => Ok(SegmentSink::Auto),
-        "mapped" => Ok(SegmentSink::Mapped),
-        "pwrite" => Ok(SegmentSink::Pwrite),
-        _ => Err(bad(name, value, "give auto, mapped or pwrite")),
     }
 }
 

@@ -38,7 +38,7 @@ const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-const UNSAFE_FILES: [(&str, &str); 24] = [
+const UNSAFE_FILES: [(&str, &str); 26] = [
     ("benches/hot_path.rs", "reads the counter for the floor"),
     ("src/gates.rs", "the gate page is mapped memory"),
     (
@@ -105,11 +105,19 @@ const UNSAFE_FILES: [(&str, &str); 24] = [
         "src/sys/map.rs",
         "mapping memory and advising the kernel about it",
     ),
+    (
+        "src/sys/sigbus.rs",
+        "a signal handler, and mapping a page over a lost one",
+    ),
     ("tests/crash.rs", "the page that parent and child share"),
     ("tests/hostile.rs", "forks"),
     (
         "tests/quiet.rs",
         "an allocator that counts, a filter of syscalls",
+    ),
+    (
+        "tests/sigbus.rs",
+        "signal handlers, and memory that is lost",
     ),
 ];
 
@@ -193,7 +201,13 @@ const LAYERS: [(&str, &[&str]); 22] = [
     // `ConvertedFile` is part of two reports.
     (
         "convert",
-        &["ledger", "segment", "session::ConvertedFile", "sys::dir"],
+        &[
+            "ledger",
+            "segment",
+            "session::ConvertedFile",
+            "sys::dir",
+            "sys::reserve",
+        ],
     ),
     (
         "recover",

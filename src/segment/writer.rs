@@ -13,8 +13,8 @@ use std::io;
 use crate::error::{Error, IoContext};
 use crate::record::CATEGORIES_MAX;
 use crate::segment::layout::{
-    BLOCK_HEADER_BYTES, BLOCK_MAGIC, BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader, HINT_OFFSET,
-    BLOCK_LARGE, SEAL_HEADER_BYTES, SealCount, SealHeader, block_bytes,
+    BLOCK_HEADER_BYTES, BLOCK_LARGE, BLOCK_MAGIC, BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader,
+    HINT_OFFSET, SEAL_HEADER_BYTES, SealCount, SealHeader, block_bytes,
 };
 use crate::segment::prepare::Prepared;
 use crate::segment::sink::{Blocks, Mapped, Sink};
@@ -313,7 +313,10 @@ pub(crate) fn sealed_block(
 
 /// The seal of a segment: its block and payload.
 pub(crate) fn seal_block(categories: &[u64], blocks: u64, last: bool) -> (BlockInfo, Vec<u8>) {
-    let used = categories.iter().enumerate().filter(|(_, count)| **count > 0);
+    let used = categories
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0);
     let counts: Vec<SealCount> = used
         .map(|(category, records)| SealCount {
             category: category as u32,
@@ -374,5 +377,109 @@ impl Sealed {
         self.file
             .set_len(self.bytes)
             .io_context("cannot cut segment", path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::layout::{BLOCK_DATA, BLOCK_REGISTRY, FileHeader};
+    use crate::segment::prepare::{SEGMENT_ALIGN, prepare};
+    use crate::segment::reader::{End, SegmentReader};
+    use crate::segment::sink::{SinkKind, SinkPlan};
+
+    const NONCE: [u8; 16] = [7; 16];
+
+    fn start(dir: &Dir, kind: SinkKind) -> SegmentWriter {
+        let header = FileHeader {
+            magic: crate::segment::layout::FILE_MAGIC,
+            version_major: crate::segment::layout::VERSION_MAJOR,
+            header_bytes: crate::segment::layout::FILE_HEADER_BYTES as u32,
+            nonce: NONCE,
+            session: *b"20261121_121829\0",
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let plan = SinkPlan { kind, guard: false };
+        SegmentWriter::new(
+            prepare(dir, plan, &header, 1, SEGMENT_ALIGN).unwrap(),
+            NONCE,
+        )
+    }
+
+    fn append(segment: &mut SegmentWriter, kind: u16, payload: &[u8]) -> io::Result<()> {
+        let info = BlockInfo {
+            kind,
+            ring: 3,
+            ..BlockInfo::default()
+        };
+        let sequence = segment.blocks();
+        segment.append(sequence, info, payload.len(), |put| {
+            payload.chunks(100).for_each(put);
+        })
+    }
+
+    /// The whole file of a segment with blocks of all kinds.
+    fn written(kind: SinkKind) -> Vec<u8> {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let mut segment = start(&dir, kind);
+        for number in 0..50_u32 {
+            let payload = vec![number as u8; 4 * number as usize];
+            append(&mut segment, BLOCK_REGISTRY, &payload).unwrap();
+            append(
+                &mut segment,
+                BLOCK_LARGE,
+                &vec![9; 20_000 + 4 * number as usize],
+            )
+            .unwrap();
+            append(&mut segment, BLOCK_DATA, &payload).unwrap();
+            segment.count(5, u64::from(number));
+        }
+        let live = std::fs::read(temp.path().join("000001.seg")).unwrap();
+        let mut sealed = segment.seal(150, true);
+        sealed.finish(&dir).unwrap();
+        let whole = std::fs::read(temp.path().join("000001.seg")).unwrap();
+        [live, whole].concat()
+    }
+
+    #[test]
+    fn both_sinks_write_the_same_bytes() {
+        assert!(written(SinkKind::Mapped) == written(SinkKind::Pwrite));
+    }
+
+    /// A file that takes no more bytes.
+    fn refuse(segment: &mut SegmentWriter, dir: &Dir) -> File {
+        let refusing = dir.open_file("000001.seg").unwrap();
+        std::mem::replace(&mut segment.prepared.file, refusing)
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_written_was_never_there() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let mut segment = start(&dir, SinkKind::Pwrite);
+        append(&mut segment, BLOCK_DATA, &[1; 400]).unwrap();
+        let before = (segment.bytes(), segment.blocks());
+        let file = refuse(&mut segment, &dir);
+        append(&mut segment, BLOCK_LARGE, &[2; 4000]).unwrap();
+        assert!(append(&mut segment, BLOCK_DATA, &[3; 400]).is_err());
+        assert_eq!((segment.bytes(), segment.blocks()), before);
+        segment.prepared.file = file;
+        append(&mut segment, BLOCK_DATA, &[4; 400]).unwrap();
+        let file = refuse(&mut segment, &dir);
+        let mut sealed = segment.seal(2, false);
+        assert!(!sealed.is_sealed());
+        assert!(sealed.finish(&dir).is_err());
+        assert!(!sealed.is_sealed(), "it can be tried again");
+        sealed.file = file;
+        sealed.finish(&dir).unwrap();
+        let path = temp.path().join("000001.seg");
+        let mut reader = SegmentReader::open(File::open(&path).unwrap(), &path).unwrap();
+        let mut payloads = Vec::new();
+        while let Some(block) = reader.next_block().unwrap() {
+            payloads.push(block.payload.to_vec());
+        }
+        assert_eq!(payloads, [vec![1; 400], vec![4; 400]]);
+        assert!(matches!(reader.end(), Some(End::Sealed(seal)) if seal.blocks == 2));
     }
 }

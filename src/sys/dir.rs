@@ -39,7 +39,9 @@ pub(crate) struct FileId {
 impl FileId {
     /// The file behind a descriptor; `None` when nobody can tell.
     pub(crate) fn of(file: &File) -> Option<Self> {
-        rustix::fs::fstat(file).ok().map(|stat| Self::in_stat(&stat))
+        rustix::fs::fstat(file)
+            .ok()
+            .map(|stat| Self::in_stat(&stat))
     }
 
     /// The file that was looked up.

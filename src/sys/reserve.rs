@@ -6,6 +6,7 @@ use std::io;
 
 use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 /// Types of file systems (statfs) on which a store into reserved space never needs more: ext2 to
 /// ext4, xfs, tmpfs. Others copy on write, or ask a server or a program.
@@ -24,6 +25,7 @@ pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 /// [`reserve`], but false where the file system cannot: the file is empty still.
 pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<bool> {
+    check_length(bytes)?;
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
@@ -39,6 +41,20 @@ pub(crate) fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
 /// Makes an empty file `bytes` bytes long without reserving anything.
 pub(crate) fn extend(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
+}
+
+/// Refuses what is longer than the process may make a file (`ulimit -f`): the kernel answers that
+/// by SIGXFSZ, which ends the process.
+pub(crate) fn check_length(bytes: u64) -> io::Result<()> {
+    if bytes > file_bytes_max() {
+        return Err(Errno::FBIG.into());
+    }
+    Ok(())
+}
+
+/// How long the process may make a file.
+pub(crate) fn file_bytes_max() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 /// Whether a store into reserved space of this file cannot fail for lack of it.

@@ -266,7 +266,10 @@ impl Writer {
                 max_ticks: scan.max_ticks,
             };
             let payload = &run[..scan.payload];
-            if !self.segments.append(info, payload.len(), |put| put(payload)) {
+            if !self
+                .segments
+                .append(info, payload.len(), |put| put(payload))
+            {
                 self.scanner.take_unwritten(|_, _| ());
                 return None;
             }
@@ -284,7 +287,9 @@ impl Writer {
             // Relaxed: rings that the writer has drained before; it saw their ids then.
             let ids = (0..self.consumers.len()).map(|index| {
                 let ring = self.core.storage.slot(index as u32).ring();
-                ring.header.ring_id.load(std::sync::atomic::Ordering::Relaxed)
+                ring.header
+                    .ring_id
+                    .load(std::sync::atomic::Ordering::Relaxed)
             });
             self.shed_rings.extend(ids.chain([0, NO_RING]));
         }

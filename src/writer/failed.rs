@@ -62,7 +62,8 @@ impl Segments {
 
     /// Whether a segment that cannot be written has a pause.
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_until.is_some_and(|until| Instant::now() < until)
+        self.paused_until
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// A block was written again.
@@ -123,18 +124,21 @@ impl Segments {
     /// Saves what is left of the current segment if a part of it was lost. Returns whether it was.
     pub(crate) fn rescue_if_lost(&mut self, last: bool) -> bool {
         let missing = self.missing;
-        let lost = |current: &mut SegmentWriter| missing || current.is_lost();
-        let Some(current) = self.current.take_if(lost) else {
+        let is_lost = |current: &mut SegmentWriter| missing || current.is_lost();
+        let Some(current) = self.current.take_if(is_lost) else {
             return false;
         };
         self.missing = false;
         let (number, reserved) = (current.number(), current.reserved());
         let (file, counts) = current.into_lost();
-        let left = self.rescue(&file, number, reserved, last);
-        let (kept, bytes) = left.unwrap_or_default();
+        let saved = self.rescue(&file, number, reserved, last);
+        let (kept, bytes) = saved.unwrap_or_default();
         // The seal has a number too.
         self.sequence = self.first_sequence + kept.blocks + 1;
-        self.core.space.segments.fetch_sub(reserved.saturating_sub(bytes), Relaxed);
+        self.core
+            .space
+            .segments
+            .fetch_sub(reserved.saturating_sub(bytes), Relaxed);
         self.sealed_bytes += bytes;
         self.rescues += 1;
         self.count_lost(number, &counts, &kept.counts);

@@ -11,10 +11,13 @@ use crate::core::{Core, phase};
 use crate::error::Error;
 use crate::segment::layout::FileHeader;
 use crate::segment::ledger_file::LedgerFile;
-use crate::segment::prepare::{Prepared, RESERVE_NAME, prepare, prepare_reserve, segment_name};
+use crate::segment::prepare::{
+    Prepared, RESERVE_NAME, SEGMENT_ALIGN, prepare, prepare_reserve, segment_name,
+};
 use crate::segment::sink::SinkPlan;
 use crate::segment::writer::Sealed;
 use crate::sys::dir::Dir;
+use crate::sys::reserve::file_bytes_max;
 
 /// How often the ledger is published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
@@ -137,6 +140,8 @@ impl Helper {
     /// How long a segment of `wanted` bytes may be.
     fn room_for(&self, wanted: usize) -> Result<usize, Error> {
         let space = space(&self.dir, &self.core)?;
+        let most = file_bytes_max().min(wanted as u64) as usize;
+        let wanted = (most / SEGMENT_ALIGN * SEGMENT_ALIGN).max(self.bounds.segment_bytes_min);
         let bytes = self.bounds.segment_bytes(&space, wanted);
         bytes.ok_or_else(|| Error::NoSpace {
             path: self.dir.path().to_owned(),

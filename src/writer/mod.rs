@@ -4,6 +4,7 @@ mod balance;
 mod control;
 mod drain;
 mod durations;
+mod ending;
 mod entries;
 mod failed;
 mod helper;

@@ -51,9 +51,8 @@ impl Writer {
         let bytes = payload.len();
         let room = block_bytes(bytes) + block_bytes(align_record(body.len()));
         // Again for a segment that cannot be written: there may be another.
-        let written = (0..TRIES).any(|_| {
-            self.segments.ensure(room) && self.put_own(&payload, &body, large, ticks)
-        });
+        let written = (0..TRIES)
+            .any(|_| self.segments.ensure(room) && self.put_own(&payload, &body, large, ticks));
         if !written {
             self.core.add_dropped_disk(ids.category, 1);
             self.core.losses.count_lost(DropReason::Disk, 1);

@@ -97,6 +97,7 @@ pub fn record(plan: &Plan) -> Result<Run> {
         Session::builder()
             .dir(&plan.dir)
             .keep_segments(plan.keep_segments)
+            .sigbus_guard(true)
             .sampling(sampling)
             .close_deadline(CLOSE_DEADLINE)
             .start()

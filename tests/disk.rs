@@ -505,6 +505,10 @@ fn a_removed_directory_is_counted() {
         faults.iter().any(|fault| fault.contains(".seg")),
         "{faults:?}"
     );
+    // What was written is gone with the directory.
+    for (category, account) in &report.ledger.categories {
+        assert_eq!(account.written(), 0, "{category}: {:?}", report.ledger);
+    }
 }
 
 #[test]

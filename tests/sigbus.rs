@@ -339,7 +339,7 @@ fn cuts_at_any_moment_under_load() {
                 .filter(|path| path.extension().is_some_and(|it| it == "seg"))
                 .collect();
             // The newest one is prepared and not used yet; every fourth time it is cut instead.
-            let back = if round % 4 == 3 { 0 } else { 1 };
+            let back = usize::from(round % 4 != 3);
             if let Some(path) = segments.iter().rev().nth(back) {
                 cut(path, round * 5000);
                 cuts.fetch_add(1, SeqCst);

@@ -25,6 +25,9 @@ pub(crate) fn is_segment_name(name: &str) -> bool {
 /// Name of the reserve: space for a segment that has no number yet.
 pub(crate) const RESERVE_NAME: &str = "reserve";
 
+/// Name of a segment while it is put together from what is left of another.
+pub(crate) const RESCUE_NAME: &str = "rescue";
+
 /// A segment that is ready to be written.
 #[derive(Debug)]
 pub(crate) struct Prepared {

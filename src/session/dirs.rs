@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
-use crate::segment::prepare::{RESERVE_NAME, is_segment_name};
+use crate::segment::prepare::{RESCUE_NAME, RESERVE_NAME, is_segment_name};
 use crate::sys::alive::LOCK_NAME;
 use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
@@ -80,6 +80,7 @@ pub(super) fn remove(root_dir: &Dir, session_dir: &Dir, id: &str) -> Result<(), 
             LOCK_NAME,
             RINGS_NAME,
             RESERVE_NAME,
+            RESCUE_NAME,
             crate::segment::ledger_file::LEDGER_NAME,
         ];
         if is_segment_name(&name) || ours.contains(&name.as_str()) {

@@ -17,15 +17,12 @@ use crate::record::{KeepClass, SchemaDef, schema};
 use crate::segment::layout::{
     BLOCK_DATA, BLOCKS_OFFSET, HEADER_COPY_OFFSET, HINT_OFFSET, block_bytes,
 };
-use crate::segment::prepare::{segment_header, segment_name};
+use crate::segment::prepare::{RESCUE_NAME, segment_header, segment_name};
 use crate::segment::reader::{Block, SegmentReader};
 use crate::segment::records::Records;
 use crate::segment::writer::{SegmentCounts, SegmentWriter, seal_block, sealed_block};
 use crate::sys::dir::FileId;
 use crate::sys::report::say;
-
-/// Name of a segment that is put together from what is left of another.
-const RESCUE_NAME: &str = "rescue";
 
 /// What is to be known of a sealed segment at the end.
 #[derive(Debug)]

@@ -110,7 +110,9 @@ fn a_disk_that_fails_under_the_file_system() {
             return;
         };
         let dir = inner.path().join("logs");
-        let session = builder(&dir).segment_sink(sink).start().unwrap();
+        // The file system may turn read-only, which is a fault for a mapped page.
+        let session = builder(&dir).segment_sink(sink).sigbus_guard(true);
+        let session = session.start().unwrap();
         let log = session.log();
         assert_eq!(call(&log, 0), Outcome::Kept);
         session.sync_now().unwrap();
@@ -128,6 +130,37 @@ fn a_disk_that_fails_under_the_file_system() {
         let report = session.close().unwrap();
         assert!(report.ledger.is_exact(), "{report:?}");
         assert!(!report.faults.is_empty());
+    }
+}
+
+/// A page that was written back is not writable any more: the next store asks the file system.
+#[test]
+fn a_file_system_that_turns_read_only_under_synced_pages() {
+    for sink in [SegmentSink::Mapped, SegmentSink::Pwrite] {
+        let Some(mount) = Mount::new(Kind::Ext4) else {
+            return;
+        };
+        let dir = mount.path().join("logs");
+        let session = builder(&dir).segment_sink(sink).sigbus_guard(true);
+        let session = session.start().unwrap();
+        let log = session.log();
+        for number in 0..100 {
+            assert_eq!(call(&log, number), Outcome::Kept);
+        }
+        session.sync_now().unwrap();
+        if !mount.fail() {
+            eprintln!("skipped, the kernel has no trigger_fs_error");
+            return;
+        }
+        let mut number = 0;
+        wait_until("loss", || {
+            number += 1;
+            log.push(&Alarm { number }) != Outcome::Kept
+        });
+        let report = session.close().unwrap();
+        assert!(report.ledger.is_exact(), "{report:?}");
+        assert!(report.always_lost > 0);
+        assert!(report.faults.len() < 12, "{:?}", report.faults);
     }
 }
 

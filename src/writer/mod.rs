@@ -345,6 +345,7 @@ impl Writer {
         account.counters[OFFERED] += 1;
         account.counters[WRITTEN] += 1;
         end(&ledger, &mut |record| self.write_own(record));
+        self.segments.look_at_file();
         self.segments.rescue_if_lost(true);
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();

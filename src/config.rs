@@ -1,6 +1,7 @@
 //! Settings of a session: defaults, environment, validation. Everything is checked once, before a
 //! session starts.
 
+mod parse;
 mod rules;
 mod sink;
 
@@ -13,6 +14,7 @@ use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
+use parse::{parse_bool, parse_bytes};
 pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
@@ -41,14 +43,31 @@ pub enum WriterCore {
     Core(usize),
 }
 
-/// Where rings live.
+/// Where rings live: `docs/DURABILITY.md` says what each survives and costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RingStorage {
-    /// Memory of the process: what is in the rings when the process is killed is lost.
+    /// The session directory; where its file system cannot hold rings, `/dev/shm`; else memory of
+    /// the process. `rings` in `session_start` says which, and why.
     #[default]
-    Anonymous,
-    /// The file `rings` in the session directory.
+    Auto,
+    /// The file `rings` in the session directory: survives the process and its container.
     SessionDir,
+    /// A file in `/dev/shm`: survives the process, but not its container.
+    Shm,
+    /// Memory of the process: what is in the rings when the process is killed is lost.
+    Anonymous,
+}
+
+impl RingStorage {
+    /// As the setting is written.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::SessionDir => "session_dir",
+            Self::Shm => "shm",
+            Self::Anonymous => "anonymous",
+        }
+    }
 }
 
 /// Every setting of a session.
@@ -274,10 +293,7 @@ impl Settings {
             "always_wait_max_us": self.always_wait_max.as_micros() as u64,
             "segment_bytes": self.segment_bytes,
             "record_bytes_max": self.record_bytes_max,
-            "ring_storage": match self.ring_storage {
-                RingStorage::Anonymous => "anonymous",
-                RingStorage::SessionDir => "session_dir",
-            },
+            "ring_storage": self.ring_storage.name(),
             "conversion": match self.conversion {
                 Conversion::Wait => "wait",
                 Conversion::Background => "background",
@@ -325,48 +341,15 @@ fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<()
     ))
 }
 
-fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" | "" => Ok(false),
-        _ => Err(bad(
-            name,
-            value,
-            "give true or false (also 1/0, yes/no, on/off)",
-        )),
-    }
-}
-
-/// A number of bytes: `1048576`, `512KiB`, `16MiB`, `1GiB`.
-fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
-    let text = value.trim();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "kib" | "k" => Some(1 << 10),
-        "mib" | "m" => Some(1 << 20),
-        "gib" | "g" => Some(1 << 30),
-        _ => None,
-    };
-    let number: Option<usize> = digits.parse().ok();
-    number
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| {
-            bad(
-                name,
-                value,
-                "give a number of bytes, such as 1048576 or 16MiB",
-            )
-        })
-}
-
 fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
-    match value.trim() {
-        "anonymous" => Ok(RingStorage::Anonymous),
-        "session_dir" => Ok(RingStorage::SessionDir),
-        _ => Err(bad(name, value, "give anonymous or session_dir")),
-    }
+    let all = [
+        RingStorage::Auto,
+        RingStorage::SessionDir,
+        RingStorage::Shm,
+        RingStorage::Anonymous,
+    ];
+    let found = all.into_iter().find(|one| one.name() == value.trim());
+    found.ok_or_else(|| bad(name, value, "give auto, session_dir, shm or anonymous"))
 }
 
 fn parse_writer_core(name: &str, value: &str) -> Result<WriterCore, Error> {

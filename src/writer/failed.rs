@@ -139,6 +139,7 @@ impl Segments {
         self.sealed_bytes += bytes;
         self.rescues += 1;
         self.count_lost(number, &counts, &kept.counts);
+        self.ended = last && bytes > 0;
         if bytes > 0 {
             let id = self.dir.open_file(&segment_name(number)).ok();
             self.sealed.push(SealedSegment {

@@ -70,6 +70,8 @@ pub(crate) struct Segments {
     pub(super) paused_until: Option<Instant>,
     /// The file of the current segment is not ours any more, or shorter.
     pub(super) missing: bool,
+    /// The last segment was lost, and has been sealed as what is left of it.
+    pub(super) ended: bool,
     /// Segments that were lost, wholly or in part. Reading starts anew behind each.
     pub(crate) rescues: u64,
     pub(super) sealed: Vec<SealedSegment>,
@@ -125,6 +127,7 @@ impl Segments {
             failed: None,
             paused_until: None,
             missing: false,
+            ended: false,
             rescues: 0,
             sealed: Vec::new(),
             cursor: RegistryCursor::default(),

@@ -5,6 +5,8 @@
 
 #[path = "support/mount.rs"]
 mod mount;
+#[path = "support/recording.rs"]
+mod recording;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -30,9 +32,8 @@ const ROLE: &str = "DISK_FAULTS_TEST_ROLE";
 const NOBODY: u32 = 65534;
 
 fn builder(dir: &Path) -> SessionBuilder {
-    Session::builder()
+    recording::builder()
         .dir(dir)
-        .keep_free_bytes(0)
         .sampling(false)
         .close_deadline(Duration::from_secs(120))
 }

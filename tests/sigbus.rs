@@ -5,6 +5,9 @@
 //! What may die runs in a child: this program again, with a role.
 #![expect(unsafe_code, reason = "signal handlers, and memory that is lost")]
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
@@ -37,7 +40,7 @@ const ROLE: &str = "SIGBUS_TEST_ROLE";
 const OWN_HANDLER: i32 = 42;
 
 fn builder(dir: &Path) -> SessionBuilder {
-    Session::builder()
+    recording::builder()
         .dir(dir)
         .sampling(false)
         .close_deadline(Duration::from_secs(120))

@@ -15,7 +15,8 @@ impl Segments {
         }
     }
 
-    /// Writes the entries that the current segment does not have yet. False when there is no room, or it cannot be written.
+    /// Writes the entries that the current segment does not have yet. False when there is no
+    /// room, or they cannot be written.
     pub(super) fn write_registry(&mut self) -> bool {
         while self.registry_in_segment < self.registry.len() {
             let rest = &self.registry[self.registry_in_segment..];

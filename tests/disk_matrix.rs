@@ -228,7 +228,6 @@ fn at_the_conversion(kind: Kind, sink: SegmentSink) -> Option<()> {
     assert_eq!(names, Vec::<String>::new());
     drop(filler);
     mount.settle();
-    // btrfs needs a moment until the space is free.
     wait_until("a conversion", || {
         let mut convert = Command::new(env!("CARGO_BIN_EXE_stormlog"));
         let status = convert.arg("convert").arg(&dir).status();
@@ -283,10 +282,19 @@ fn rows(kind: Kind) {
         (None, Kind::Ext4 | Kind::Btrfs) => &[SegmentSink::Auto],
         _ => &[SegmentSink::Auto, SegmentSink::Pwrite],
     };
-    let left = rounds.map_or(vec![0, 5], |rounds| (0..rounds).collect());
+    let few = if kind == Kind::Btrfs {
+        vec![0]
+    } else {
+        vec![0, 5]
+    };
+    let left = rounds.map_or(few, |rounds| (0..rounds).collect());
     for sink in sinks {
         let done = at_the_start(kind, *sink)
-            .and_then(|()| at_the_conversion(kind, *sink))
+            .and_then(|()| match kind {
+                // Not even reserved blocks can be written, and so not `session_end`.
+                Kind::Btrfs => Some(()),
+                _ => at_the_conversion(kind, *sink),
+            })
             .and_then(|()| {
                 let mut left = left.iter();
                 left.try_for_each(|left| while_recording(kind, *sink, left * MIB))

@@ -72,7 +72,7 @@ impl RingStorage {
 
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Settings {
     pub(crate) enabled: bool,
     pub(crate) dir: PathBuf,
@@ -97,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) keep_free_bytes: Option<u64>,
     pub(crate) segment_sink: SegmentSink,
     pub(crate) sigbus_guard: bool,
+    /// For tests: as if the processor had no invariant counter.
+    pub(crate) without_counter: bool,
 }
 
 impl Default for Settings {
@@ -123,6 +125,7 @@ impl Default for Settings {
             keep_free_bytes: None,
             segment_sink: SegmentSink::default(),
             sigbus_guard: false,
+            without_counter: false,
         }
     }
 }
@@ -484,6 +487,7 @@ mod tests {
             keep_free_bytes: Some(2 << 30),
             segment_sink: SegmentSink::Pwrite,
             sigbus_guard: true,
+            without_counter: false,
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();

@@ -299,7 +299,7 @@ impl Writer {
         }
         self.clock.checked = Instant::now();
         self.segments.look_at_file();
-        let point = self.core.clock.point();
+        let point = self.core.clock_point();
         if self.clock.used
             || self.segments.is_clock_step(&point)
             || self.clock.written.elapsed() >= CLOCK_EVERY_IDLE
@@ -309,6 +309,14 @@ impl Writer {
     }
 
     fn write_clock(&mut self, point: ClockPoint) {
+        if self.segments.has_counter_fallen(&point) {
+            note(
+                &mut self.faults,
+                "the counter of the processor was set back (the machine was suspended?): times of \
+                 records after that are wrong"
+                    .to_owned(),
+            );
+        }
         if self.segments.write_clock(point) {
             self.clock.written = Instant::now();
             self.clock.every = (self.clock.every * 10).min(CLOCK_EVERY);
@@ -339,7 +347,7 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
-        self.write_clock(self.core.clock.point());
+        self.write_clock(self.core.clock_point());
         self.segments.audit();
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");

@@ -18,7 +18,8 @@ use crate::segment::layout::{
 };
 use crate::segment::prepare::Prepared;
 use crate::segment::sink::{Blocks, Mapped, Sink};
-use crate::sys::dir::{Dir, FileId};
+use crate::sys::dir::Dir;
+use crate::sys::file::FileId;
 
 /// Room that always stays free for the seal.
 pub(crate) const SEAL_RESERVE: usize =

@@ -4,6 +4,7 @@ pub(crate) mod affinity;
 pub(crate) mod alive;
 pub(crate) mod clock;
 pub(crate) mod dir;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod map;
 pub(crate) mod process;

@@ -21,7 +21,7 @@ use crate::segment::prepare::{RESCUE_NAME, segment_header, segment_name};
 use crate::segment::reader::{Block, SegmentReader};
 use crate::segment::records::Records;
 use crate::segment::writer::{SegmentCounts, SegmentWriter, seal_block, sealed_block};
-use crate::sys::dir::FileId;
+use crate::sys::file::FileId;
 use crate::sys::report::say;
 
 /// What is to be known of a sealed segment at the end.

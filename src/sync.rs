@@ -72,7 +72,7 @@ pub(crate) mod barrier {
 pub(crate) fn full_fence(name: &'static str) {
     #[cfg(not(loom))]
     {
-        let _unused = name;
+        let _ = name;
         std::sync::atomic::fence(Ordering::SeqCst);
     }
     #[cfg(loom)]

@@ -202,6 +202,8 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
+            #[cfg(feature = "failpoints")]
+            "STORMLOG_FAIL_POINT" => {}
             _ => {
                 return Err(bad(
                     name,

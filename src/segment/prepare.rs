@@ -49,6 +49,7 @@ pub(crate) fn prepare(
     debug_assert!(bytes.is_multiple_of(SEGMENT_ALIGN) && bytes > BLOCKS_OFFSET);
     let name = segment_name(number);
     let file = dir.create_file(&name)?;
+    fail_point!("prepare.created");
     let prepared = map(dir, &name, file, header, number, bytes);
     if prepared.is_err() {
         // The first error is the one to report; a file that cannot be removed is cut or empty.
@@ -61,6 +62,7 @@ pub(crate) fn prepare(
 /// made present: few sessions ever need it.
 pub(crate) fn prepare_reserve(dir: &Dir, bytes: usize) -> Result<Prepared, Error> {
     let file = dir.create_file(RESERVE_NAME)?;
+    fail_point!("reserve.created");
     let path = || dir.path_of(RESERVE_NAME);
     let region = reserve(&file, bytes as u64)
         .io_context("cannot reserve segment", path())
@@ -92,7 +94,9 @@ impl Prepared {
         // Not before: a file system that turned read-only says so here, and not by a signal.
         make_present(&self.region).io_context("cannot fill segment", dir.path_of(&name))?;
         write_header(&self.region, header, number);
+        fail_point!("reserve.headed");
         dir.rename(&self.name, &name)?;
+        fail_point!("reserve.renamed");
         self.number = number;
         self.name = name;
         Ok(())
@@ -120,6 +124,7 @@ fn write_header(region: &Region, header: &FileHeader, number: u64) {
     .with_crc();
     let copy = bytemuck::bytes_of(&header);
     region.write(0, copy);
+    fail_point!("prepare.header");
     region.write(HEADER_COPY_OFFSET, copy);
 }
 
@@ -134,9 +139,12 @@ fn map(
     let path = || dir.path_of(name);
     reserve(&file, bytes as u64).io_context("cannot reserve segment", path())?;
     let region = Region::file(&file, bytes).io_context("cannot map segment", path())?;
+    fail_point!("prepare.mapped");
     // Not every file system has large pages; small ones are slower, not wrong.
     drop(region.advise_huge());
+    fail_point!("prepare.present");
     make_present(&region).io_context("cannot fill segment", path())?;
+    fail_point!("prepare.ready");
     write_header(&region, header, number);
     Ok(Prepared {
         number,

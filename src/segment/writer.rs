@@ -138,14 +138,17 @@ impl SegmentWriter {
         assert!(end <= start + payload_bytes, "more pieces than announced");
         let next = self.offset + block_bytes(payload_bytes);
         region.zero(end, next - end);
+        fail_point!("block.payload");
         let mut header = info.header(sequence, payload_bytes);
         header.crc = region.with(start, payload_bytes, |payload| {
             header.expected_crc(&self.nonce, self.prepared.number, payload)
         });
         region.write(self.offset, bytemuck::bytes_of(&header));
+        fail_point!("block.header");
         let bytes = next - self.offset;
         self.offset = next;
         region.store_u64(HINT_OFFSET, next as u64);
+        fail_point!("block.hint");
         bytes
     }
 
@@ -184,6 +187,7 @@ impl SegmentWriter {
             put(bytemuck::bytes_of(&header));
             put(bytemuck::cast_slice(&counts));
         });
+        fail_point!("seal.written");
         Sealed {
             bytes: self.offset as u64,
             reserved: self.prepared.region.len() as u64,
@@ -214,6 +218,7 @@ impl Sealed {
 
     /// Cuts the file to its length.
     pub(crate) fn finish(self, dir: &Dir) -> Result<(), Error> {
+        fail_point!("seal.before_cut");
         let path = dir.path_of(&self.name);
         self.file
             .set_len(self.bytes)

@@ -25,6 +25,7 @@ impl Segments {
             }
             let block = rest[..bytes].to_vec();
             self.append_registry_block(&block, entries);
+            fail_point!("roll.registry");
             self.registry_in_segment += bytes;
         }
         true

@@ -324,6 +324,7 @@ impl Writer {
         }
         self.segments.begin_end();
         self.abandon_rest();
+        fail_point!("close.drained");
         self.balance.end();
         self.write_news();
         self.tell_loss();
@@ -333,6 +334,7 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
+        fail_point!("close.durations");
         self.write_clock(self.core.clock.point());
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");
@@ -340,13 +342,14 @@ impl Writer {
         account.counters[OFFERED] += 1;
         account.counters[WRITTEN] += 1;
         end(&ledger, &mut |record| self.write_own(record));
+        fail_point!("close.ended");
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;
         let (sealed, others) = self.segments.finish();
-        others
-            .into_iter()
-            .for_each(|fault| note(&mut faults, fault));
+        for fault in others {
+            note(&mut faults, fault);
+        }
         WriterEnd {
             ledger,
             segment_bytes,

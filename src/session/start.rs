@@ -45,7 +45,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     let session_dir = Arc::clone(&claimed.session_dir);
     match start_in(&claimed, &settings) {
         Ok(started) => {
-            salvage::begin(claimed.log_dir.path(), &id);
+            salvage::begin(claimed.log_dir.path(), root_dir, &id);
             Ok(Live {
                 id,
                 started: Instant::now(),
@@ -88,6 +88,7 @@ struct Base {
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let lock = SessionLock::take(dir)?;
+    fail_point!("start.locked");
     let clock = Clock::detect();
     let rate = calibrated_rate(clock);
     let point = clock.point();
@@ -98,7 +99,8 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         point,
     };
     let (storage, rings) = rings::make(dir, settings, &base.header)?;
-    match start_threads(claimed, settings, base, storage, &rings.text) {
+    fail_point!("start.rings");
+    match start_threads(claimed, settings, &base, storage, &rings.text) {
         Ok((core, control, threads)) => Ok(Started {
             core,
             control,
@@ -119,7 +121,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
 fn start_threads(
     claimed: &dirs::Claimed,
     settings: &Settings,
-    base: Base,
+    base: &Base,
     storage: Storage,
     rings: &str,
 ) -> Result<(Arc<Core>, Arc<Control>, Threads), Error> {
@@ -130,7 +132,7 @@ fn start_threads(
         clock,
         rate,
         point,
-    } = base;
+    } = *base;
     let policies = Policies::new(&settings.rules, rate);
     let core = Core::new(
         storage,
@@ -152,6 +154,7 @@ fn start_threads(
         segment_bytes_min: first_bytes,
     };
     let first = prepare(dir, &header, 1, first_bytes)?;
+    fail_point!("start.segment");
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();

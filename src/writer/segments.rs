@@ -248,14 +248,10 @@ impl Segments {
         self.sealed_bytes + self.current.as_ref().map_or(0, SegmentWriter::bytes)
     }
 
-    /// Seals the last segment and ends the helper, whose unused segment is removed. Whether there
+    /// Ends the helper, whose unused segment is removed, and seals the last segment. In this order:
+    /// killed in between, nothing follows a segment that is sealed as the last one. Whether there
     /// was one to seal, and what went wrong.
     pub(crate) fn finish(mut self) -> (bool, Vec<String>) {
-        let sealed = self.current.is_some();
-        if let Some(current) = self.current.take() {
-            let sealed = current.seal(self.sequence, true);
-            self.tell_helper(Task::Finish(sealed));
-        }
         drop(self.helper.tasks);
         // The helper ends now; until then it may still hand over a segment.
         for prepared in self.helper.ready.into_iter().flatten() {
@@ -268,7 +264,17 @@ impl Segments {
                 note(&mut self.faults, error.to_string());
             }
         }
-        (sealed, self.faults)
+        fail_point!("close.alone");
+        let current = self.current.take();
+        let is_sealed = current.is_some();
+        if let Some(current) = current {
+            let sealed = current.seal(self.sequence, true);
+            fail_point!("close.sealed");
+            if let Err(error) = sealed.finish(&self.dir) {
+                note(&mut self.faults, error.to_string());
+            }
+        }
+        (is_sealed, self.faults)
     }
 
     pub(super) fn room(&self) -> usize {
@@ -282,6 +288,7 @@ impl Segments {
                 self.bytes = (self.bytes * 2).min(self.bytes_max);
             }
             let sealed = current.seal(self.sequence, false);
+            fail_point!("roll.sealed");
             self.sequence += 1;
             self.sealed_bytes += sealed.bytes;
             self.tell_helper(Task::Finish(sealed));
@@ -330,6 +337,7 @@ impl Segments {
     pub(super) fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
         self.failures = 0;
+        fail_point!("roll.opened");
         self.leave_reserve();
         self.requested = prepared.number + 1;
         self.tell_helper(Task::Prepare {
@@ -342,6 +350,7 @@ impl Segments {
     pub(super) fn use_segment(&mut self, prepared: Prepared) {
         self.opened = Instant::now();
         self.current = Some(SegmentWriter::new(prepared, self.header.nonce));
+        fail_point!("roll.used");
         self.registry_in_segment = 0;
         if let Some(point) = self.last_clock {
             let mut entry = Vec::new();

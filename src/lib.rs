@@ -53,8 +53,13 @@
 //!
 //! - `cli` (default): the command line tool and its module `cli`. Turn it off to embed the
 //!   engine alone.
+//! - `failpoints`: for tests of recovery only. Processes can be made to kill themselves at named
+//!   points.
 
 extern crate self as stormlog;
+
+#[macro_use]
+mod fail;
 
 mod config;
 pub mod convert;

@@ -54,7 +54,8 @@ pub(crate) fn convert_into(
     options: ConvertOptions<'_>,
 ) -> Result<ConvertReport, Error> {
     let sync = options.sync;
-    let mut output = OutputFiles::new(out, &files.session_id);
+    let owner = files.owner().unwrap_or_else(|| out.ownership())?;
+    let mut output = OutputFiles::new(out, &files.session_id, owner);
     let mut report = convert_lines(files, &mut output, options)?;
     for finished in output.finish(sync)? {
         let file = report

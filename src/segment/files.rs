@@ -14,12 +14,14 @@ use crate::segment::layout::FileHeader;
 use crate::segment::reader::SegmentReader;
 use crate::segment::source::SegmentSource;
 use crate::sys::alive::liveness;
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, Owner};
 
 pub use crate::sys::alive::Liveness;
 
 /// The directory of session directories in a log directory.
 pub const SESSIONS_DIR: &str = ".stormlog";
+/// Extension of the directory of a session that is being removed.
+pub(crate) const REMOVED_EXTENSION: &str = ".removed";
 /// Extension of segments.
 const SEGMENT_EXTENSION: &str = ".seg";
 
@@ -194,6 +196,11 @@ impl SessionFiles {
         Ok(Some(guard))
     }
 
+    /// Who owns the directory of its segments; `None` for segments in memory.
+    pub(crate) fn owner(&self) -> Option<Result<Owner, Error>> {
+        self.dirs().values().next().map(|dir| dir.ownership())
+    }
+
     /// The directories that hold segments.
     fn dirs(&self) -> BTreeMap<&Path, &Dir> {
         let mut dirs = BTreeMap::new();
@@ -267,6 +274,10 @@ impl Found {
 
     fn add_sessions(&mut self, sessions: &Dir, log_dir: &Path) -> Result<(), Error> {
         for name in sessions.dir_names()? {
+            // Its results have their names; what is left of it is a part.
+            if name.ends_with(REMOVED_EXTENSION) {
+                continue;
+            }
             self.add_session_dir(sessions.open_dir(&name)?, log_dir)?;
         }
         Ok(())

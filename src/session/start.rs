@@ -47,7 +47,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     let session_dir = Arc::clone(&claimed.session_dir);
     match start_in(&claimed, &settings) {
         Ok(started) => {
-            salvage::begin(claimed.log_dir.path(), &id);
+            salvage::begin(claimed.log_dir.path(), root_dir, &id);
             Ok(Live {
                 id,
                 started: Instant::now(),
@@ -91,6 +91,7 @@ struct Base {
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let lock = SessionLock::take(dir)?;
+    fail_point!("start.locked");
     let clock = if settings.without_counter {
         Clock::Monotonic
     } else {
@@ -105,6 +106,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         point,
     };
     let (storage, rings) = rings::make(dir, settings, &base.header)?;
+    fail_point!("start.rings");
     match start_threads(claimed, settings, &base, storage, &rings.text) {
         Ok((core, control, threads)) => Ok(Started {
             core,
@@ -160,6 +162,7 @@ fn start_threads(
     };
     let plan = sink_plan(settings);
     let first = prepare(dir, plan, &header, 1, first_bytes)?;
+    fail_point!("start.segment");
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();

@@ -1,6 +1,6 @@
 //! What the disk has of the segments: syncing them, and ending them.
 
-use super::helper::{Task, discard, note};
+use super::helper::{discard, note};
 use super::segments::Segments;
 use crate::error::{Error, IoContext};
 use crate::segment::prepare::segment_name;
@@ -40,15 +40,11 @@ impl Segments {
         self.sealed_bytes + self.current.as_ref().map_or(0, SegmentWriter::bytes)
     }
 
-    /// Seals the last segment and ends the helper, whose unused segment is removed. Whether there
-    /// was one to seal, and what went wrong.
+    /// Ends the helper, whose unused segment is removed, and seals the last segment. In this order:
+    /// killed in between, nothing follows a segment that is sealed as the last one. Whether it is
+    /// sealed, and what went wrong.
     pub(crate) fn finish(mut self) -> (bool, Vec<String>) {
         self.rescue_if_lost(true);
-        let sealed = self.current.is_some() || self.ended;
-        if let Some(current) = self.current.take() {
-            let sealed = current.seal(self.sequence, true);
-            self.tell_helper(Task::Finish(sealed));
-        }
         drop(self.helper.tasks);
         // The helper ends now; until then it may still hand over a segment.
         for prepared in self.helper.ready.into_iter().flatten() {
@@ -61,6 +57,16 @@ impl Segments {
                 note(&mut self.faults, error.to_string());
             }
         }
-        (sealed, self.faults)
+        fail_point!("close.alone");
+        let mut is_sealed = self.ended;
+        if let Some(current) = self.current.take() {
+            let mut sealed = current.seal(self.sequence, true);
+            fail_point!("close.sealed");
+            if let Err(error) = sealed.finish(&self.dir) {
+                note(&mut self.faults, error.to_string());
+            }
+            is_sealed = sealed.is_sealed();
+        }
+        (is_sealed, self.faults)
     }
 }

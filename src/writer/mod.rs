@@ -338,6 +338,7 @@ impl Writer {
         }
         self.segments.begin_end();
         self.abandon_rest();
+        fail_point!("close.drained");
         self.balance.end();
         self.write_news();
         self.tell_loss();
@@ -347,6 +348,7 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
+        fail_point!("close.durations");
         self.write_clock(self.core.clock_point());
         self.segments.audit();
         let mut ledger = self.core.ledger();
@@ -357,6 +359,7 @@ impl Writer {
         end(&ledger, &mut |record| self.write_own(record));
         self.segments.look_at_file();
         self.segments.rescue_if_lost(true);
+        fail_point!("close.ended");
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;

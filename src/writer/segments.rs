@@ -288,6 +288,7 @@ impl Segments {
             }
             let (number, counts) = (current.number(), current.counts().clone());
             let sealed = current.seal(self.sequence, false);
+            fail_point!("roll.sealed");
             self.sequence += 1;
             self.sealed_bytes += sealed.bytes;
             self.sealed.push(SealedSegment {
@@ -342,6 +343,7 @@ impl Segments {
     pub(super) fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
         self.failures = 0;
+        fail_point!("roll.opened");
         self.leave_reserve();
         self.requested = prepared.number + 1;
         self.tell_helper(Task::Prepare {
@@ -357,6 +359,7 @@ impl Segments {
         (self.begun, self.missing) = (false, false);
         self.paused_until = None;
         self.current = Some(SegmentWriter::new(prepared, self.header.nonce));
+        fail_point!("roll.used");
         self.registry_in_segment = 0;
         if let Some(point) = self.last_clock {
             let mut entry = Vec::new();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::control::Control;
 use super::large::{LargeBlocks, LargeRef};
+use super::report::LeftOut;
 use crate::error::Error;
 use crate::record::{INLINE_BYTES_MAX, SCHEMAS_MAX};
 use crate::segment::files::{SegmentFile, SessionFiles};
@@ -14,6 +15,7 @@ use crate::segment::layout::{BLOCK_DATA, BLOCK_FLAG_SHED, BLOCK_LARGE, BLOCK_REG
 use crate::segment::reader::{Block, End, Seal};
 use crate::segment::records::Records;
 use crate::segment::registry::Registry;
+use crate::segment::resync::Skipped;
 
 /// Faults of one kind that are named one by one; the rest is counted.
 const FAULTS_MAX: usize = 100;
@@ -49,6 +51,7 @@ pub(super) struct Index {
     pub rings: BTreeMap<u32, RingBlocks>,
     pub large: LargeBlocks,
     pub faults: Faults,
+    pub left_out: LeftOut,
     pub blocks: u64,
     pub records: u64,
     pub segment_bytes: u64,
@@ -142,6 +145,9 @@ impl Index {
         control: &mut Control<'_>,
     ) -> Result<(), Error> {
         let mut reader = file.reader()?;
+        if control.salvage() {
+            reader = reader.salvaging();
+        }
         self.segment_bytes += reader.byte_count();
         if file.number() != self.next_number {
             self.next_sequence = None;
@@ -163,16 +169,23 @@ impl Index {
                 let fault = format!("{path}: starts with block {found}, expected was {expected}");
                 self.faults.add(fault);
             }
-            sequence = Some(block.header.sequence);
+            let before = sequence.replace(block.header.sequence);
+            if before.is_some_and(|before| before.wrapping_add(1) != block.header.sequence) {
+                self.large.gap();
+            }
             counts.blocks += 1;
             control.advance(block.header.payload_bytes.into())?;
             self.block(number, file, &block, &mut counts);
+        }
+        if matches!(reader.end(), Some(End::Damaged { .. })) {
+            self.large.gap();
         }
         let twice = self.large.end_segment();
         self.large_twice(file, twice);
         self.blocks += counts.blocks;
         self.records += counts.records;
         let end = reader.end().cloned();
+        self.skipped(file, reader.skipped(), end.as_ref(), &counts);
         // The seal takes a sequence too.
         self.next_sequence = match &end {
             Some(End::Sealed(_)) => sequence.map(|sequence| sequence.wrapping_add(2)),
@@ -205,12 +218,8 @@ impl Index {
                 }
             }
             BLOCK_LARGE => {
-                let large = LargeRef {
-                    segment,
-                    payload_bytes: header.payload_bytes,
-                    offset,
-                };
-                self.large.add(header, large);
+                self.large
+                    .add(header, LargeRef::new(segment, offset, header));
             }
             BLOCK_DATA => self.data_block(segment, file, block, counts),
             _ => {}
@@ -291,6 +300,50 @@ impl Index {
                 first_ticks,
             });
         }
+    }
+
+    /// Adds up what was left out of a segment.
+    fn skipped(
+        &mut self,
+        file: &SegmentFile,
+        skipped: &[Skipped],
+        end: Option<&End>,
+        counts: &SegmentCounts,
+    ) {
+        if skipped.is_empty() {
+            return;
+        }
+        let path = file.path.display();
+        let at_end = matches!(end, Some(End::Damaged { .. }));
+        // The end is told by `end`.
+        let inside = skipped.len().saturating_sub(at_end.into());
+        for gap in skipped.iter().take(inside) {
+            let Skipped { offset, bytes, .. } = gap;
+            let blocks = match gap.blocks {
+                Some(blocks) => format!(", {blocks} blocks are missing"),
+                None => String::new(),
+            };
+            let what = gap.what;
+            self.faults.add(format!(
+                "{path}: at byte {offset}: {what}; {bytes} bytes skipped{blocks}"
+            ));
+        }
+        let bytes = skipped.iter().map(|gap| gap.bytes);
+        self.left_out.bytes += bytes.fold(0, u64::saturating_add);
+        let seal = match end {
+            Some(End::Sealed(seal)) => Some(seal),
+            Some(End::Damaged { seal, .. }) => seal.as_ref(),
+            _ => None,
+        };
+        let add = |sum: &mut Option<u64>, said: Option<u64>, found: u64| {
+            let missing = said.map(|said| said.saturating_sub(found));
+            *sum = sum.zip(missing).map(|(sum, more)| sum.saturating_add(more));
+        };
+        let LeftOut {
+            blocks, records, ..
+        } = &mut self.left_out;
+        add(blocks, seal.map(|seal| seal.blocks), counts.blocks);
+        add(records, seal.map(|seal| seal.records), counts.records);
     }
 
     fn end(&mut self, file: &SegmentFile, end: Option<End>, counts: &SegmentCounts, is_last: bool) {

@@ -13,6 +13,23 @@ pub(super) struct LargeRef {
     pub segment: u32,
     pub payload_bytes: u32,
     pub offset: u64,
+    /// Of its record. Looked at when the block behind it is lost: it is not known then whether the
+    /// record was one that is SPILLED, and another may have the same position.
+    ticks: u64,
+    behind_lost: bool,
+}
+
+impl LargeRef {
+    /// The large block with this header.
+    pub(super) fn new(segment: u32, offset: u64, header: &BlockHeader) -> Self {
+        Self {
+            segment,
+            payload_bytes: header.payload_bytes,
+            offset,
+            ticks: header.min_ticks,
+            behind_lost: false,
+        }
+    }
 }
 
 /// All large blocks of a session.
@@ -45,7 +62,16 @@ impl LargeBlocks {
         if header.is_spilled() && of == (header.ring, header.first_pos) {
             self.spilled.insert((segment, offset), large)
         } else {
-            self.placed.insert(of, large).map(|_| large)
+            let known = self.placed.insert(of, large);
+            known.filter(|known| !known.behind_lost).map(|_| large)
+        }
+    }
+
+    /// Blocks are missing behind the one that was read last.
+    pub(super) fn gap(&mut self) {
+        if let Some((of, mut large)) = self.last.take() {
+            large.behind_lost = true;
+            self.placed.entry(of).or_insert(large);
         }
     }
 
@@ -71,6 +97,8 @@ impl LargeBlocks {
             let position = first_pos.wrapping_add(offset.into());
             self.placed.get(&(ring, position))
         };
-        large.filter(|large| (large.segment, large.offset) < (block.segment, block.offset))
+        large
+            .filter(|large| (large.segment, large.offset) < (block.segment, block.offset))
+            .filter(|large| !large.behind_lost || large.ticks == record.ticks())
     }
 }

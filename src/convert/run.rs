@@ -137,6 +137,7 @@ fn finish(
     let time = |ticks| context.clock.time(ticks);
     report.faults = faults.finish();
     report.damaged_unknown = renderer.damaged_unknown + index.damaged;
+    report.left_out = index.left_out;
     report.blocks = index.blocks;
     report.records = index.records;
     report.segment_bytes = index.segment_bytes;

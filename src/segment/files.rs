@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, IoContext};
+use crate::segment::header::SegmentHeader;
+use crate::segment::headless;
 use crate::segment::layout::FileHeader;
 use crate::segment::reader::SegmentReader;
 use crate::segment::source::SegmentSource;
@@ -31,6 +33,8 @@ pub struct SegmentFile {
     /// Where it is, for messages.
     pub path: PathBuf,
     origin: Origin,
+    /// Its own header cannot be read: `header` is what another file says that it was.
+    headless: Option<SegmentHeader>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +65,9 @@ impl SegmentFile {
     /// # Errors
     /// As [`SegmentReader::open`]; also when it is another segment than it was.
     pub fn reader(&self) -> Result<SegmentReader<SegmentSource>, Error> {
+        if let Some(header) = &self.headless {
+            return SegmentReader::with_header(self.open()?, &self.path, header.clone());
+        }
         let reader = SegmentReader::open(self.open()?, &self.path)?;
         let file = &reader.header().file;
         if (file.nonce, file.segment) == (self.header.nonce, self.header.segment) {
@@ -107,7 +114,26 @@ impl SessionFiles {
     /// # Errors
     /// As [`find`](Self::find), for each path.
     pub fn find_all(paths: &[impl AsRef<Path>]) -> Result<(Vec<Self>, Vec<Error>), Error> {
-        let mut found = Found::default();
+        Self::find_with(Found::default(), paths)
+    }
+
+    /// [`find_all`](Self::find_all), with segments whose headers are damaged, where a session
+    /// directory has another file that tells what stood there.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), for each path.
+    pub fn find_headless(paths: &[impl AsRef<Path>]) -> Result<(Vec<Self>, Vec<Error>), Error> {
+        let found = Found {
+            headless: true,
+            ..Found::default()
+        };
+        Self::find_with(found, paths)
+    }
+
+    fn find_with(
+        mut found: Found,
+        paths: &[impl AsRef<Path>],
+    ) -> Result<(Vec<Self>, Vec<Error>), Error> {
         for path in paths {
             let before = found.taken;
             found.add_path(path.as_ref())?;
@@ -229,13 +255,18 @@ pub fn is_live(session_dir: &Path) -> Liveness {
     Dir::open(session_dir).map_or(Liveness::Unknown, |dir| liveness(&dir))
 }
 
+/// Session id and nonce.
+type Key = (String, [u8; 16]);
+
 #[derive(Default)]
 struct Found {
-    sessions: BTreeMap<(String, [u8; 16]), SessionFiles>,
+    sessions: BTreeMap<Key, SessionFiles>,
     /// Segments found, also those that were known already.
     taken: u64,
     /// Of directories in which no segment can be read.
     unreadable: Vec<Error>,
+    /// Take segments without a readable header, too.
+    headless: bool,
 }
 
 impl Found {
@@ -281,11 +312,12 @@ impl Found {
                 continue;
             }
             let path = dir.path_of(&name);
-            match self.add_one(Origin::File(dir.clone(), name), path, log_dir) {
+            match self.add_one(Origin::File(dir.clone(), name.clone()), path, log_dir) {
                 Ok(key) => owner = Some(key),
-                Err(error) => errors.push(error),
+                Err(error) => errors.push((name, error)),
             }
         }
+        let mut errors = self.adopt(&dir, errors, log_dir, &mut owner);
         match owner.and_then(|key| self.sessions.get_mut(&key)) {
             Some(session) => session.faults.extend(errors.iter().map(Error::to_string)),
             None => self.unreadable.append(&mut errors),
@@ -293,22 +325,63 @@ impl Found {
         Ok(())
     }
 
+    /// Takes those of these segments whose headers another file tells; returns what is wrong with
+    /// the others.
+    fn adopt(
+        &mut self,
+        dir: &Arc<Dir>,
+        unread: Vec<(String, Error)>,
+        log_dir: &Path,
+        owner: &mut Option<Key>,
+    ) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for (name, error) in unread {
+            let other = owner.as_ref().and_then(|key| self.sessions.get(key));
+            let other = other.and_then(|session| Some(session.segments.first()?.header));
+            let is_damage = matches!(error, Error::Corrupt { .. });
+            let header = (self.headless && is_damage)
+                .then(|| headless::borrowed(dir, &name, other.as_ref()))
+                .flatten();
+            let Some(header) = header else {
+                errors.push(error);
+                continue;
+            };
+            let path = dir.path_of(&name);
+            let origin = Origin::File(dir.clone(), name);
+            let fault = format!("{error}; read with what another file of the session tells");
+            let key = self.insert(&header, origin, path.clone(), log_dir);
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.faults.push(fault);
+                let mut segments = session.segments.iter_mut();
+                if let Some(added) = segments.find(|segment| segment.path == path) {
+                    added.headless = Some(header);
+                }
+            }
+            *owner = Some(key);
+        }
+        errors
+    }
+
     fn add(&mut self, origin: Origin, path: PathBuf, log_dir: &Path) -> Result<(), Error> {
         self.add_one(origin, path, log_dir).map(|_| ())
     }
 
-    fn add_one(
-        &mut self,
-        origin: Origin,
-        path: PathBuf,
-        log_dir: &Path,
-    ) -> Result<(String, [u8; 16]), Error> {
+    fn add_one(&mut self, origin: Origin, path: PathBuf, log_dir: &Path) -> Result<Key, Error> {
         let source = match &origin {
             Origin::File(dir, name) => SegmentSource::File(Arc::new(dir.open_file(name)?)),
             Origin::Memory(bytes) => SegmentSource::Memory(bytes.clone()),
         };
         let reader = SegmentReader::open(source, &path)?;
-        let header = reader.header();
+        Ok(self.insert(reader.header(), origin, path, log_dir))
+    }
+
+    fn insert(
+        &mut self,
+        header: &SegmentHeader,
+        origin: Origin,
+        path: PathBuf,
+        log_dir: &Path,
+    ) -> Key {
         let key = (header.session_id.clone(), header.file.nonce);
         self.taken = self.taken.saturating_add(1);
         let session = self.sessions.entry(key.clone());
@@ -327,7 +400,7 @@ impl Found {
                 let fault = format!("{path} is segment {number} as {other} is: left out");
                 session.faults.push(fault);
             }
-            return Ok(key);
+            return key;
         }
         if header.copy_damaged {
             let path = path.display();
@@ -338,8 +411,9 @@ impl Found {
             header: header.file,
             path,
             origin,
+            headless: None,
         });
-        Ok(key)
+        key
     }
 
     fn finish(self) -> Vec<SessionFiles> {

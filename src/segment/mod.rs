@@ -17,6 +17,7 @@ pub mod entry;
 pub mod figures;
 pub mod files;
 pub mod header;
+mod headless;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 pub mod layout;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -27,6 +28,7 @@ pub mod published;
 pub mod reader;
 pub mod records;
 pub mod registry;
+pub mod resync;
 pub mod rings;
 pub mod source;
 pub mod survey;

@@ -2,8 +2,7 @@
 //!
 //! Every length is bounded before it is used; a block is handed out only after its CRC matched.
 //! Strict reading: the first invalid block ends the segment, what stands before it is the valid
-//! prefix. (A later salvage mode continues from `read_block_at` at the next
-//! multiple of 8; nothing else has to know.)
+//! prefix. [`SegmentReader::salvaging`] goes on behind it, see `segment::resync`.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +13,11 @@ use crate::segment::layout::{
     BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader, DATA_BYTES_MAX, HINT_OFFSET, PAYLOAD_BYTES_MAX,
     SEAL_HEADER_BYTES, SealCount, SealHeader, block_bytes,
 };
+use crate::segment::resync::{Prefixes, Skipped};
 use crate::segment::source::Source;
 
+/// What is wrong where a valid block is not the next one.
+const MISSING: &str = "a block is missing: the sequence does not fit";
 /// Bytes that are read at once when going through a segment.
 const WINDOW_BYTES: usize = 256 * 1024;
 /// Categories that one seal can count.
@@ -71,23 +73,27 @@ pub enum End {
 /// Goes through the blocks of one segment.
 #[derive(Debug)]
 pub struct SegmentReader<S> {
-    source: S,
-    path: PathBuf,
+    pub(super) source: S,
+    pub(super) path: PathBuf,
     header: SegmentHeader,
     byte_count: u64,
     /// Up to where the writer says blocks are complete; may be older than the blocks.
     committed: u64,
     next_offset: u64,
-    next_sequence: Option<u64>,
+    pub(super) next_sequence: Option<u64>,
     blocks: u64,
     end: Option<End>,
+    /// Go on behind damage.
+    salvage: bool,
+    skipped: Vec<Skipped>,
+    pub(super) prefixes: Option<Prefixes>,
     window: Vec<u8>,
     /// File offset of `window[0]`.
     window_offset: u64,
 }
 
 /// What stands at an offset.
-enum Found {
+pub(super) enum Found {
     Valid(BlockHeader),
     Invalid(&'static str),
 }
@@ -108,29 +114,51 @@ impl<S: Source> SegmentReader<S> {
     /// [`Error::Corrupt`] when neither copy of the header is that of a segment that this version
     /// can read; [`Error::Io`].
     pub fn open(source: S, path: &Path) -> Result<Self, Error> {
-        let byte_count = source
-            .byte_count()
-            .io_context("cannot read the length of", path)?;
-        let mut head = [0; HINT_OFFSET + 8];
+        let mut head = [0; HINT_OFFSET];
         let count = source
             .read_at(0, &mut head)
             .io_context("cannot read", path)?;
-        let head = head.get(..count).unwrap_or_default();
-        let header = parse_headers(head, path)?;
-        let hint = head.get(HINT_OFFSET..).and_then(|hint| hint.first_chunk());
+        let header = parse_headers(head.get(..count).unwrap_or_default(), path)?;
+        Self::with_header(source, path, header)
+    }
+
+    /// With a header from elsewhere, because its own cannot be read.
+    pub(super) fn with_header(
+        source: S,
+        path: &Path,
+        header: SegmentHeader,
+    ) -> Result<Self, Error> {
+        let byte_count = source
+            .byte_count()
+            .io_context("cannot read the length of", path)?;
+        let mut hint = [0; 8];
+        let count = source
+            .read_at(HINT_OFFSET as u64, &mut hint)
+            .io_context("cannot read", path)?;
+        let hint = (count == hint.len()).then(|| u64::from_le_bytes(hint));
         Ok(Self {
             source,
             path: path.to_owned(),
             header,
             byte_count,
-            committed: hint.map_or(0, |hint| u64::from_le_bytes(*hint)),
+            committed: hint.unwrap_or(0),
             next_offset: BLOCKS_OFFSET as u64,
             next_sequence: None,
             blocks: 0,
             end: None,
+            salvage: false,
+            skipped: Vec::new(),
+            prefixes: None,
             window: Vec::new(),
             window_offset: 0,
         })
+    }
+
+    /// Hands out every whole block behind damage too.
+    #[must_use]
+    pub fn salvaging(mut self) -> Self {
+        self.salvage = true;
+        self
     }
 
     /// The header.
@@ -158,7 +186,13 @@ impl<S: Source> SegmentReader<S> {
         self.blocks
     }
 
-    /// The next data, registry or large block; `None` at the end of the valid prefix.
+    /// Where no block could be read and some should be; complete at the end.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The next data, registry or large block; `None` at the end of the valid prefix, or of the
+    /// segment when salvaging.
     ///
     /// # Errors
     /// [`Error::Io`] when the system cannot read. Damage is not an error, see [`End`].
@@ -166,25 +200,9 @@ impl<S: Source> SegmentReader<S> {
         if self.end.is_some() {
             return Ok(None);
         }
-        let offset = self.next_offset;
-        let header = match self.read_block_at(offset)? {
-            Found::Valid(header) => header,
-            Found::Invalid(what) => {
-                self.end = Some(self.end_without_seal(offset, what)?);
-                return Ok(None);
-            }
-        };
-        if self
-            .next_sequence
-            .is_some_and(|next| next != header.sequence)
-        {
-            self.end = Some(End::Damaged {
-                offset,
-                what: "a block is missing: the sequence does not fit",
-                seal: self.find_seal(offset)?,
-            });
+        let Some((offset, header)) = self.find_block()? else {
             return Ok(None);
-        }
+        };
         self.next_sequence = Some(header.sequence.wrapping_add(1));
         let payload_bytes = header.payload_bytes as usize;
         self.next_offset = offset.saturating_add(block_bytes(payload_bytes) as u64);
@@ -192,11 +210,7 @@ impl<S: Source> SegmentReader<S> {
             let seal = parse_seal(self.payload(offset, payload_bytes));
             self.end = Some(match seal {
                 Some(seal) => End::Sealed(seal),
-                None => End::Damaged {
-                    offset,
-                    what: "the seal cannot be read",
-                    seal: None,
-                },
+                None => self.damaged(offset, "the seal cannot be read", None),
             });
             return Ok(None);
         }
@@ -209,13 +223,53 @@ impl<S: Source> SegmentReader<S> {
         }))
     }
 
-    /// The end of a segment at whose `offset` there is no valid block.
-    fn end_without_seal(&mut self, offset: u64, what: &'static str) -> Result<End, Error> {
-        let seal = self.find_seal(offset)?;
-        if seal.is_some() || self.committed > offset || offset > self.byte_count {
-            return Ok(End::Damaged { offset, what, seal });
+    /// The next block, seals included; `None` when the segment ends without one.
+    fn find_block(&mut self) -> Result<Option<(u64, BlockHeader)>, Error> {
+        let offset = self.next_offset;
+        let found = if self.salvage {
+            self.probe(offset)?
+        } else {
+            self.read_block_at(offset)?
+        };
+        let what = match found {
+            Found::Valid(header) if self.next_sequence.is_none_or(|n| n == header.sequence) => {
+                return Ok(Some((offset, header)));
+            }
+            Found::Valid(_) => MISSING,
+            Found::Invalid(what) => what,
+        };
+        if self.salvage
+            && let Some((at, header)) = self.resync(offset)?
+        {
+            let next = self.next_sequence;
+            self.skipped.push(Skipped {
+                offset,
+                bytes: at.saturating_sub(offset),
+                blocks: next.map(|next| header.sequence.saturating_sub(next)),
+                what,
+            });
+            return Ok(Some((at, header)));
         }
-        Ok(End::Open { offset })
+        let seal = self.find_seal(offset)?;
+        let known = seal.is_some() || self.committed > offset || offset > self.byte_count;
+        self.end = Some(if known || what == MISSING {
+            self.damaged(offset, what, seal)
+        } else {
+            End::Open { offset }
+        });
+        Ok(None)
+    }
+
+    /// The end at damage: what stands from there to the end of the committed part is left out.
+    fn damaged(&mut self, offset: u64, what: &'static str, seal: Option<Seal>) -> End {
+        let end = self.committed.clamp(offset, self.byte_count.max(offset));
+        self.skipped.push(Skipped {
+            offset,
+            bytes: end.saturating_sub(offset),
+            blocks: None,
+            what,
+        });
+        End::Damaged { offset, what, seal }
     }
 
     /// Looks for the seal behind damage at `after`: it is the last block, so it ends where the
@@ -235,7 +289,12 @@ impl<S: Source> SegmentReader<S> {
                 if offset < after || !offset.is_multiple_of(BLOCK_ALIGN as u64) {
                     break;
                 }
-                if self.in_window(offset, 4) != Some(&BLOCK_MAGIC.to_le_bytes()) {
+                // Anything else at this place would be another length.
+                let (magic, length) = (BLOCK_MAGIC.to_le_bytes(), payload_bytes as u32);
+                let length = length.to_le_bytes();
+                if self.in_window(offset, 4) != Some(&magic)
+                    || self.in_window(offset.saturating_add(8), 4) != Some(&length)
+                {
                     continue;
                 }
                 let found = self.read_block_at(offset)?;
@@ -249,7 +308,7 @@ impl<S: Source> SegmentReader<S> {
     }
 
     /// Checks the block at `offset` and leaves it in the window.
-    fn read_block_at(&mut self, offset: u64) -> Result<Found, Error> {
+    pub(super) fn read_block_at(&mut self, offset: u64) -> Result<Found, Error> {
         let Some(bytes) = self.view(offset, BLOCK_HEADER_BYTES)? else {
             return Ok(Found::Invalid("the file ends before the next block"));
         };
@@ -273,7 +332,7 @@ impl<S: Source> SegmentReader<S> {
 
     /// `bytes` bytes at `offset`, `None` where the file is too short. Reads at most the larger of
     /// `bytes` and the window, and never more than the file is long.
-    fn view(&mut self, offset: u64, bytes: usize) -> Result<Option<&[u8]>, Error> {
+    pub(super) fn view(&mut self, offset: u64, bytes: usize) -> Result<Option<&[u8]>, Error> {
         let Some(end) = offset
             .checked_add(bytes as u64)
             .filter(|end| *end <= self.byte_count)
@@ -295,6 +354,15 @@ impl<S: Source> SegmentReader<S> {
         Ok(self.in_window(offset, bytes))
     }
 
+    /// What is in the window from `offset` on.
+    pub(super) fn window_from(&self, offset: u64) -> &[u8] {
+        let start = offset.checked_sub(self.window_offset);
+        let start = start.and_then(|start| usize::try_from(start).ok());
+        start
+            .and_then(|start| self.window.get(start..))
+            .unwrap_or_default()
+    }
+
     fn in_window(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset.checked_sub(self.window_offset)?).ok()?;
         self.window.get(start..start.checked_add(bytes)?)
@@ -308,7 +376,7 @@ impl<S: Source> SegmentReader<S> {
 }
 
 /// Bounds everything that the block header says about lengths.
-fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
+pub(super) fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
     if header.magic != BLOCK_MAGIC {
         return Err("no block where one should stand");
     }

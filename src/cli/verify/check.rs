@@ -152,7 +152,7 @@ impl Facts {
         };
         let figures = self.figures.iter().flat_map(|figures| &figures.faults);
         let dir = self.session_dir().display().to_string();
-        let remedy = "take the file from a copy; stormlog convert saves what can be read";
+        let remedy = "take the file from a copy; stormlog convert --salvage saves what can be read";
         let mut seen = BTreeSet::new();
         for fault in segments.iter().chain(figures) {
             if !seen.insert(fault) {

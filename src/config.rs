@@ -110,6 +110,20 @@ const LARGE_BYTES_MAX: usize = 1 << 30;
 /// Longest wait that can be asked of a caller: far less than what `close()` waits for callers.
 const ALWAYS_WAIT_MAX_MAX: Duration = Duration::from_millis(100);
 
+/// The settings that these environment variables give, as `session_start` carries them. For tests
+/// and fuzzing: `Session::builder_from_env` does the same with those of the process.
+///
+/// # Errors
+/// [`Error::Setting`].
+#[doc(hidden)]
+pub fn check_settings(
+    vars: impl Iterator<Item = (String, String)>,
+) -> Result<serde_json::Value, Error> {
+    let settings = Settings::from_vars(vars)?;
+    settings.validate()?;
+    Ok(settings.to_json())
+}
+
 impl Settings {
     /// Defaults, overridden by the environment. Recording is off unless `DEBUG_MODE` says so.
     pub(crate) fn from_env() -> Result<Self, Error> {

@@ -81,6 +81,8 @@ mod writer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+#[doc(hidden)]
+pub use config::check_settings;
 pub use config::{Conversion, RingStorage, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};

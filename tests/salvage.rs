@@ -181,9 +181,12 @@ impl Known {
             numbers.push(number);
         }
         let content = Content::Data(Vec::new(), numbers, Vec::new());
-        self.add(content, |segment| match spilled {
-            true => segment.spilled(ring, &records),
-            false => segment.data(ring, &records),
+        self.add(content, |segment| {
+            if spilled {
+                segment.spilled(ring, &records);
+            } else {
+                segment.data(ring, &records);
+            }
         });
     }
 
@@ -471,8 +474,7 @@ fn blocks(source: Counting<'_>) -> (Vec<(u64, u32)>, End, u64) {
     while let Some(block) = reader.next_block().unwrap() {
         found.push((block.offset, block.header.crc));
     }
-    let skipped = reader.skipped().iter().map(|gap| gap.bytes).sum();
-    (found, reader.end().unwrap().clone(), skipped)
+    (found, reader.end().unwrap().clone(), reader.skipped_bytes())
 }
 
 /// Every place pretends to be a block of 16 MiB. What is read must grow with the file, not with

@@ -38,7 +38,7 @@ const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-const UNSAFE_FILES: [(&str, &str); 24] = [
+const UNSAFE_FILES: [(&str, &str); 26] = [
     ("benches/hot_path.rs", "reads the counter for the floor"),
     ("src/gates.rs", "the gate page is mapped memory"),
     (
@@ -107,10 +107,12 @@ const UNSAFE_FILES: [(&str, &str); 24] = [
     ),
     ("tests/crash.rs", "the page that parent and child share"),
     ("tests/hostile.rs", "forks"),
+    ("tests/memory.rs", "asks what a child has used"),
     (
         "tests/quiet.rs",
         "an allocator that counts, a filter of syscalls",
     ),
+    ("tests/support/peak.rs", "an allocator that counts"),
 ];
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
@@ -444,6 +446,46 @@ fn unsafe_lives_in_listed_files_and_each_block_has_its_proof() {
         }
     }
     violations.extend(unused(UNSAFE_FILES.iter().map(|e| e.0), &used));
+    check(&violations);
+}
+
+/// What a tool uses that reads files of others, hostile ones among them: no file of it may use
+/// `unsafe`, whatever the list above allows. Of `sys` it opens directories and asks for locks.
+const OFFLINE: [&str; 7] = [
+    "src/segment/",
+    "src/convert/",
+    "src/recover/",
+    "src/cli/",
+    "src/ledger.rs",
+    "src/sys/dir.rs",
+    "src/sys/alive.rs",
+];
+
+#[test]
+fn what_reads_files_of_others_is_safe() {
+    let mut violations = Vec::new();
+    for start in OFFLINE {
+        let mut found = sources()
+            .into_iter()
+            .filter(|s| s.path.starts_with(start))
+            .peekable();
+        if found.peek().is_none() {
+            violations.push(format!("{start}:1: there is no such file"));
+        }
+        for source in found {
+            for (number, code) in source.code() {
+                // A mapping of a file that somebody else cuts kills the reader.
+                for word in ["unsafe", "map_file", "Mmap", "MmapMut", "memmap2"] {
+                    if has_word(&code, word) {
+                        let path = &source.path;
+                        violations.push(format!(
+                            "{path}:{number}: offline readers are free of {word}"
+                        ));
+                    }
+                }
+            }
+        }
+    }
     check(&violations);
 }
 

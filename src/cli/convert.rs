@@ -106,6 +106,12 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
                 "its process died and left its rings: stormlog recover {dir} takes what is in them"
             ));
         }
+        if report.left_out != LeftOut::default() && !args.salvage {
+            let dir = human::shell(&session.log_dir.display().to_string());
+            report.faults.push(format!(
+                "what stands behind damage was not read: stormlog convert --salvage {dir} does"
+            ));
+        }
         let unfinished = !report.sealed && still_records(session);
         if unfinished || !report.faults.is_empty() {
             status = Status::Faults;

@@ -185,6 +185,7 @@ impl Index {
         self.blocks += counts.blocks;
         self.records += counts.records;
         let end = reader.end().cloned();
+        self.left_out.bytes += reader.skipped_bytes();
         self.skipped(file, reader.skipped(), end.as_ref(), &counts);
         // The seal takes a sequence too.
         self.next_sequence = match &end {
@@ -218,8 +219,12 @@ impl Index {
                 }
             }
             BLOCK_LARGE => {
-                self.large
-                    .add(header, LargeRef::new(segment, offset, header));
+                let large = LargeRef {
+                    segment,
+                    payload_bytes: header.payload_bytes,
+                    offset,
+                };
+                self.large.add(header, large);
             }
             BLOCK_DATA => self.data_block(segment, file, block, counts),
             _ => {}
@@ -328,8 +333,6 @@ impl Index {
                 "{path}: at byte {offset}: {what}; {bytes} bytes skipped{blocks}"
             ));
         }
-        let bytes = skipped.iter().map(|gap| gap.bytes);
-        self.left_out.bytes += bytes.fold(0, u64::saturating_add);
         let seal = match end {
             Some(End::Sealed(seal)) => Some(seal),
             Some(End::Damaged { seal, .. }) => seal.as_ref(),

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod entry;
 pub mod figures;
 pub mod files;
+mod found;
 pub mod header;
 mod headless;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

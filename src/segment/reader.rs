@@ -16,6 +16,8 @@ use crate::segment::layout::{
 use crate::segment::resync::{Prefixes, Skipped};
 use crate::segment::source::Source;
 
+/// Places without a block that are told one by one.
+const SKIPPED_MAX: usize = 1000;
 /// What is wrong where a valid block is not the next one.
 const MISSING: &str = "a block is missing: the sequence does not fit";
 /// Bytes that are read at once when going through a segment.
@@ -86,6 +88,7 @@ pub struct SegmentReader<S> {
     /// Go on behind damage.
     salvage: bool,
     skipped: Vec<Skipped>,
+    skipped_bytes: u64,
     pub(super) prefixes: Option<Prefixes>,
     window: Vec<u8>,
     /// File offset of `window[0]`.
@@ -148,6 +151,7 @@ impl<S: Source> SegmentReader<S> {
             end: None,
             salvage: false,
             skipped: Vec::new(),
+            skipped_bytes: 0,
             prefixes: None,
             window: Vec::new(),
             window_offset: 0,
@@ -186,9 +190,21 @@ impl<S: Source> SegmentReader<S> {
         self.blocks
     }
 
-    /// Where no block could be read and some should be; complete at the end.
+    /// Where no block could be read and some should be: the first 1,000 places.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
+    }
+
+    /// The bytes of all such places.
+    pub fn skipped_bytes(&self) -> u64 {
+        self.skipped_bytes
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        self.skipped_bytes = self.skipped_bytes.saturating_add(skipped.bytes);
+        if self.skipped.len() < SKIPPED_MAX {
+            self.skipped.push(skipped);
+        }
     }
 
     /// The next data, registry or large block; `None` at the end of the valid prefix, or of the
@@ -242,7 +258,7 @@ impl<S: Source> SegmentReader<S> {
             && let Some((at, header)) = self.resync(offset)?
         {
             let next = self.next_sequence;
-            self.skipped.push(Skipped {
+            self.skip(Skipped {
                 offset,
                 bytes: at.saturating_sub(offset),
                 blocks: next.map(|next| header.sequence.saturating_sub(next)),
@@ -263,7 +279,7 @@ impl<S: Source> SegmentReader<S> {
     /// The end at damage: what stands from there to the end of the committed part is left out.
     fn damaged(&mut self, offset: u64, what: &'static str, seal: Option<Seal>) -> End {
         let end = self.committed.clamp(offset, self.byte_count.max(offset));
-        self.skipped.push(Skipped {
+        self.skip(Skipped {
             offset,
             bytes: end.saturating_sub(offset),
             blocks: None,

@@ -406,7 +406,8 @@ pub fn repair(file: &mut [u8]) {
     }
 }
 
-fn repair_entries(payload: &mut [u8]) {
+/// Gives the entries of a registry block their checksums.
+pub fn repair_entries(payload: &mut [u8]) {
     let mut offset = 0;
     while let Some(length) = payload
         .get(offset..)

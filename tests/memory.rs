@@ -12,7 +12,7 @@ use stormlog::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BlockHeader};
 use support::{Head, SESSION, SegmentBuilder, raw_entry, raw_record};
 
 /// MiB of each input, about.
-const INPUT_MIB: usize = 8;
+const INPUT_MIB: usize = 4;
 /// What a tool may take beside twice its input.
 const MEMORY_BYTES: u64 = 64 << 20;
 

@@ -224,6 +224,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
         "cli",
         &[
             "convert",
+            "durations",
             "ledger",
             "recover",
             "sampling",

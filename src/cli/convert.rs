@@ -117,7 +117,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             status = Status::Faults;
         }
         if args.json {
-            writeln!(output, "{}", to_json(&report))?;
+            writeln!(output, "{}", human::json_line(&to_json(&report)))?;
         } else {
             print(output, &report, out)?;
         }

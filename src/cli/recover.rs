@@ -98,7 +98,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             .for_each(|fault| *fault = human::plain(fault));
         if args.json {
             let line = to_json(&report, converted.as_ref(), args.dry_run);
-            writeln!(output, "{line}")?;
+            writeln!(output, "{}", human::json_line(&line))?;
         } else {
             print(output, &report, converted.as_ref(), lost, args.dry_run)?;
         }

@@ -12,6 +12,7 @@
 
 mod buffer;
 mod control;
+mod ends;
 mod index;
 mod json;
 mod json_text;

@@ -31,6 +31,7 @@ pub mod records;
 pub mod registry;
 pub mod resync;
 pub mod rings;
+mod seal;
 pub mod source;
 pub mod survey;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

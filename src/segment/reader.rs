@@ -11,9 +11,10 @@ use crate::segment::header::{SegmentHeader, parse_headers};
 use crate::segment::layout::{
     BLOCK_ALIGN, BLOCK_DATA, BLOCK_HEADER_BYTES, BLOCK_LARGE, BLOCK_MAGIC, BLOCK_REGISTRY,
     BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader, DATA_BYTES_MAX, HINT_OFFSET, PAYLOAD_BYTES_MAX,
-    SEAL_HEADER_BYTES, SealCount, SealHeader, block_bytes,
+    block_bytes,
 };
 use crate::segment::resync::{Prefixes, Skipped};
+use crate::segment::seal::parse_seal;
 use crate::segment::source::Source;
 
 /// Places without a block that are told one by one.
@@ -22,11 +23,6 @@ const SKIPPED_MAX: usize = 1000;
 const MISSING: &str = "a block is missing: the sequence does not fit";
 /// Bytes that are read at once when going through a segment.
 const WINDOW_BYTES: usize = 256 * 1024;
-/// Categories that one seal can count.
-const SEAL_CATEGORIES_MAX: usize = 256;
-/// Bytes of the longest seal payload.
-const SEAL_BYTES_MAX: usize = SEAL_HEADER_BYTES + SEAL_CATEGORIES_MAX * size_of::<SealCount>();
-
 /// One block with a valid CRC.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
@@ -78,9 +74,9 @@ pub struct SegmentReader<S> {
     pub(super) source: S,
     pub(super) path: PathBuf,
     header: SegmentHeader,
-    byte_count: u64,
+    pub(super) byte_count: u64,
     /// Up to where the writer says blocks are complete; may be older than the blocks.
-    committed: u64,
+    pub(super) committed: u64,
     next_offset: u64,
     pub(super) next_sequence: Option<u64>,
     blocks: u64,
@@ -102,7 +98,7 @@ pub(super) enum Found {
 }
 
 impl Found {
-    fn valid(self) -> Option<BlockHeader> {
+    pub(super) fn valid(self) -> Option<BlockHeader> {
         match self {
             Self::Valid(header) => Some(header),
             Self::Invalid(_) => None,
@@ -288,41 +284,6 @@ impl<S: Source> SegmentReader<S> {
         End::Damaged { offset, what, seal }
     }
 
-    /// Looks for the seal behind damage at `after`: it is the last block, so it ends where the
-    /// committed part or the file ends.
-    fn find_seal(&mut self, after: u64) -> Result<Option<Seal>, Error> {
-        for end in [self.committed, self.byte_count] {
-            // Brings all candidates into the window at once.
-            let first = end
-                .saturating_sub(block_bytes(SEAL_BYTES_MAX) as u64)
-                .max(after);
-            self.view(first, end.saturating_sub(first) as usize)?;
-            for count in 0..=SEAL_CATEGORIES_MAX {
-                let payload_bytes = size_of::<SealCount>()
-                    .saturating_mul(count)
-                    .saturating_add(SEAL_HEADER_BYTES);
-                let offset = end.saturating_sub(block_bytes(payload_bytes) as u64);
-                if offset < after || !offset.is_multiple_of(BLOCK_ALIGN as u64) {
-                    break;
-                }
-                // Anything else at this place would be another length.
-                let (magic, length) = (BLOCK_MAGIC.to_le_bytes(), payload_bytes as u32);
-                let length = length.to_le_bytes();
-                if self.in_window(offset, 4) != Some(&magic)
-                    || self.in_window(offset.saturating_add(8), 4) != Some(&length)
-                {
-                    continue;
-                }
-                let found = self.read_block_at(offset)?;
-                if let Some(header) = found.valid().filter(|found| found.kind == BLOCK_SEAL) {
-                    let payload = self.payload(offset, header.payload_bytes as usize);
-                    return Ok(parse_seal(payload));
-                }
-            }
-        }
-        Ok(None)
-    }
-
     /// Checks the block at `offset` and leaves it in the window.
     pub(super) fn read_block_at(&mut self, offset: u64) -> Result<Found, Error> {
         let Some(bytes) = self.view(offset, BLOCK_HEADER_BYTES)? else {
@@ -379,13 +340,13 @@ impl<S: Source> SegmentReader<S> {
             .unwrap_or_default()
     }
 
-    fn in_window(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
+    pub(super) fn in_window(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset.checked_sub(self.window_offset)?).ok()?;
         self.window.get(start..start.checked_add(bytes)?)
     }
 
     /// The payload of the block at `offset`, which is in the window.
-    fn payload(&self, offset: u64, bytes: usize) -> &[u8] {
+    pub(super) fn payload(&self, offset: u64, bytes: usize) -> &[u8] {
         let start = offset.saturating_add(BLOCK_HEADER_BYTES as u64);
         self.in_window(start, bytes).unwrap_or_default()
     }
@@ -405,27 +366,6 @@ pub(super) fn check_block_header(header: &BlockHeader) -> Result<(), &'static st
         return Err("the length of the block is wrong");
     }
     Ok(())
-}
-
-fn parse_seal(payload: &[u8]) -> Option<Seal> {
-    let (head, rest) = payload.split_at_checked(SEAL_HEADER_BYTES)?;
-    let head = bytemuck::try_pod_read_unaligned::<SealHeader>(head).ok()?;
-    let count = head.categories as usize;
-    let counts = rest.chunks_exact(size_of::<SealCount>());
-    if count > SEAL_CATEGORIES_MAX || counts.len() < count {
-        return None;
-    }
-    let categories = counts
-        .take(count)
-        .filter_map(|bytes| bytemuck::try_pod_read_unaligned::<SealCount>(bytes).ok())
-        .map(|count| (count.category, count.records))
-        .collect();
-    Some(Seal {
-        blocks: head.blocks,
-        records: head.records,
-        last: head.last != 0,
-        categories,
-    })
 }
 
 const _: () = assert!(BLOCKS_OFFSET.is_multiple_of(BLOCK_ALIGN));

@@ -99,7 +99,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             status = Status::Faults;
         }
         if args.json {
-            writeln!(output, "{}", to_json(&facts, &findings))?;
+            writeln!(output, "{}", human::json_line(&to_json(&facts, &findings)))?;
         } else {
             print(output, &facts, &findings)?;
         }

@@ -32,6 +32,7 @@ pub mod registry;
 pub mod resync;
 pub mod rings;
 mod seal;
+pub(crate) mod shm;
 pub mod source;
 pub mod survey;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -118,7 +118,7 @@ fn hostile() -> Vec<Vec<u8>> {
         all.push(bytes.to_vec());
     }
     all.push("\u{1b}".repeat(5000).into_bytes());
-    all.push("\u{202e}".repeat(70_000).into_bytes());
+    all.push("\u{202e}".repeat(20_000).into_bytes());
     all.push("[".repeat(5000).into_bytes());
     all
 }
@@ -393,8 +393,9 @@ fn hostile_segments_stay_text_in_the_tools() {
     let text = |json: &Json| json["text"].as_str().map(str::to_owned);
     let found: Vec<_> = lines.iter().filter(|(name, _)| name == "kinds").collect();
     let found: BTreeSet<_> = found.iter().filter_map(|(_, json)| text(json)).collect();
-    // Those whose name is not empty and UTF-8, or the schema is refused: their records are lost.
-    for bytes in hostile().iter().filter(|bytes| !bytes.is_empty()) {
+    // The others cannot be names or symbols: such entries are refused, their records damaged.
+    let is_entry = |bytes: &&Vec<u8>| (1..=1024).contains(&bytes.len());
+    for bytes in hostile().iter().filter(is_entry) {
         if std::str::from_utf8(&bytes[..bytes.len().min(255)]).is_ok() {
             let text = String::from_utf8_lossy(bytes).into_owned();
             assert!(found.contains(&text), "{text:?}");

@@ -1,6 +1,7 @@
 //! Settings of a session: defaults, environment, validation. Everything is checked once, before a
 //! session starts.
 
+mod check;
 mod rules;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
+pub use check::check_settings;
 pub(crate) use rules::{CategoryRules, RateLimit};
 
 /// When segments become JSON Lines.
@@ -68,6 +70,7 @@ impl RingStorage {
 
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Settings {
     pub(crate) enabled: bool,
     pub(crate) dir: PathBuf,
@@ -90,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
     pub(crate) keep_free_bytes: Option<u64>,
+    /// For tests: as if the processor had no invariant counter.
+    pub(crate) without_counter: bool,
 }
 
 impl Default for Settings {
@@ -114,6 +119,7 @@ impl Default for Settings {
             rules: CategoryRules::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
+            without_counter: false,
         }
     }
 }
@@ -126,20 +132,6 @@ const SEGMENT_BYTES_MAX: usize = 1 << 30;
 const LARGE_BYTES_MAX: usize = 1 << 30;
 /// Longest wait that can be asked of a caller: far less than what `close()` waits for callers.
 const ALWAYS_WAIT_MAX_MAX: Duration = Duration::from_millis(100);
-
-/// The settings that these environment variables give, as `session_start` carries them. For tests
-/// and fuzzing: `Session::builder_from_env` does the same with those of the process.
-///
-/// # Errors
-/// [`Error::Setting`].
-#[doc(hidden)]
-pub fn check_settings(
-    vars: impl Iterator<Item = (String, String)>,
-) -> Result<serde_json::Value, Error> {
-    let settings = Settings::from_vars(vars)?;
-    settings.validate()?;
-    Ok(settings.to_json())
-}
 
 impl Settings {
     /// Defaults, overridden by the environment. Recording is off unless `DEBUG_MODE` says so.
@@ -517,6 +509,7 @@ mod tests {
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),
+            without_counter: false,
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();

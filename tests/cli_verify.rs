@@ -425,7 +425,7 @@ stormlog::record! {
 #[test]
 fn durations_that_do_not_fit_are_told() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path()).sampling(false);
+    let builder = recording::builder().dir(temp.path()).sampling(false);
     let session = builder.keep_segments(true).start().unwrap();
     let operations = [stormlog::symbol!("verify_a"), stormlog::symbol!("verify_b")];
     for number in 0..30_u64 {

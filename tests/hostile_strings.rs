@@ -5,6 +5,8 @@
 //! has no control characters either.
 #![cfg(feature = "cli")]
 
+#[path = "support/recording.rs"]
+mod recording;
 #[path = "support/session.rs"]
 mod session;
 mod support;
@@ -15,12 +17,12 @@ use std::process::Command;
 
 use serde_json::Value as Json;
 use session::{END, KINDS, RESERVED, SessionEnd, at};
+use stormlog::Outcome;
 use stormlog::record::Symbol;
 use stormlog::record::{
     Category, Extra, Json as JsonField, LongText, Name, ShortText, Text, Value,
 };
 use stormlog::segment::entry::Entry;
-use stormlog::{Outcome, Session};
 use support::{
     Head, SESSION, SegmentBuilder, extras, large_record, raw_entry, raw_record, record, text,
 };
@@ -197,7 +199,7 @@ fn hostile_strings_stay_text_in_the_engine() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("a").join("logs");
     std::fs::create_dir_all(&dir).unwrap();
-    let session = Session::builder().dir(&dir).sampling(false);
+    let session = recording::builder().dir(&dir).sampling(false);
     let session = session.ring_total_bytes(64 << 20).start().unwrap();
     let log = session.log();
     let all: Vec<String> = hostile()

@@ -1,6 +1,7 @@
 //! Settings of a session: defaults, environment, validation. Everything is checked once, before a
 //! session starts.
 
+mod check;
 mod parse;
 mod rules;
 mod sink;
@@ -14,6 +15,7 @@ use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
+pub use check::check_settings;
 use parse::{parse_bool, parse_bytes};
 pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;

@@ -87,6 +87,8 @@ mod writer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+#[doc(hidden)]
+pub use config::check_settings;
 pub use config::{Conversion, RingStorage, SegmentSink, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};

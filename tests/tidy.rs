@@ -38,7 +38,7 @@ const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-const UNSAFE_FILES: [(&str, &str); 31] = [
+const UNSAFE_FILES: [(&str, &str); 33] = [
     ("benches/hot_path.rs", "reads the counter for the floor"),
     ("benches/ring_storage.rs", "reads the counter"),
     ("src/gates.rs", "the gate page is mapped memory"),
@@ -116,6 +116,7 @@ const UNSAFE_FILES: [(&str, &str); 31] = [
     ),
     ("tests/hostile.rs", "forks"),
     ("tests/liveness.rs", "forks"),
+    ("tests/memory.rs", "asks what a child has used"),
     ("tests/process_events.rs", "forks, an exit handler"),
     (
         "tests/quiet.rs",
@@ -129,6 +130,7 @@ const UNSAFE_FILES: [(&str, &str); 31] = [
         "tests/support/crash.rs",
         "the page that parent and child share",
     ),
+    ("tests/support/peak.rs", "an allocator that counts"),
     ("tests/support/process.rs", "forks, signals, shared memory"),
 ];
 
@@ -257,6 +259,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
         "cli",
         &[
             "convert",
+            "durations",
             "ledger",
             "recover",
             "sampling",

@@ -81,7 +81,7 @@ mod writer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use config::{Conversion, RingStorage, WriterCore};
+pub use config::{Conversion, Durability, RingStorage, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};
 pub use session::{CloseReport, ConvertedFile, Session, SessionBuilder};

@@ -80,6 +80,8 @@ struct Live {
 struct Threads {
     writer: JoinHandle<WriterEnd>,
     helper: JoinHandle<(Vec<String>, LedgerFile)>,
+    /// Unless `durability` is off.
+    syncer: Option<JoinHandle<Vec<String>>>,
 }
 
 /// One JSON Lines file that a conversion wrote.
@@ -224,7 +226,13 @@ impl Session {
     /// # Errors
     /// As [`flush`](Self::flush), and when the disk fails.
     pub fn sync_now(&self) -> Result<(), Error> {
-        self.ask(Request::Sync)
+        self.ask(Request::Sync)?;
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
+        // The name of the session itself.
+        live.root_dir.sync()?;
+        live.log_dir.sync()
     }
 
     fn ask(&self, request: Request) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::dirs;
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
 use super::{Live, Threads, salvage};
-use crate::config::Settings;
+use crate::config::{Durability, Settings};
 use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
@@ -31,8 +31,8 @@ use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
 use crate::sys::report::say;
 use crate::writer::{
-    Control, Helper, HelperHandle, OperationEnd, OwnRecord, Segments, SpaceBounds, Writer,
-    segment_bytes_min,
+    Control, Helper, HelperHandle, OperationEnd, OwnRecord, SegmentEvent, Segments, SessionDisk,
+    SpaceBounds, Syncer, Writer, segment_bytes_min,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -170,6 +170,7 @@ fn start_threads(
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
     let helper = spawn("stormlog-helper", path, move || helper.run())?;
+    let (syncs, syncer) = start_syncer(claimed, settings, &core)?;
     let segments = Segments::new(
         Arc::clone(&core),
         Arc::clone(dir),
@@ -177,6 +178,7 @@ fn start_threads(
             tasks,
             ready,
             reserve,
+            syncs,
         },
         header,
         first,
@@ -192,11 +194,46 @@ fn start_threads(
             // The helper ends when the writer's end of its channel is gone, which it is; it must
             // not make another file while the directory is removed.
             drop(helper.join());
+            drop(syncer.map(std::thread::JoinHandle::join));
             return Err(error);
         }
     };
     core.wake.register(writer.thread().clone());
-    Ok((core, control, Threads { writer, helper }))
+    let threads = Threads {
+        writer,
+        helper,
+        syncer,
+    };
+    Ok((core, control, threads))
+}
+
+/// Starts the thread that syncs, if there is to be one. The directories above the session have
+/// their new names on the disk then.
+#[expect(clippy::type_complexity, reason = "both ends of one channel")]
+fn start_syncer(
+    claimed: &dirs::Claimed,
+    settings: &Settings,
+    core: &Arc<Core>,
+) -> Result<
+    (
+        Option<Sender<SegmentEvent>>,
+        Option<std::thread::JoinHandle<Vec<String>>>,
+    ),
+    Error,
+> {
+    let every = match settings.durability {
+        Durability::Off => return Ok((None, None)),
+        Durability::Interval(every) => Some(every),
+        Durability::Segment => None,
+    };
+    claimed.root_dir.sync()?;
+    claimed.log_dir.sync()?;
+    let dir = Arc::clone(&claimed.session_dir);
+    let (syncs, events) = channel();
+    let disk = SessionDisk::new(Arc::clone(&dir), Arc::clone(core));
+    let syncer = Syncer::new(disk, every, events);
+    let thread = spawn("stormlog-sync", dir.path(), move || syncer.run())?;
+    Ok((Some(syncs), Some(thread)))
 }
 
 fn spawn<T: Send + 'static>(

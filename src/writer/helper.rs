@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::time::Duration;
 
+use super::durability::SegmentEvent;
 use super::space::{Space, SpaceBounds};
 use crate::core::{Core, phase};
 use crate::error::Error;
@@ -198,4 +199,16 @@ pub(crate) struct HelperHandle {
     pub(crate) tasks: Sender<Task>,
     pub(crate) ready: Receiver<Result<Prepared, Error>>,
     pub(crate) reserve: Receiver<Prepared>,
+    /// To the thread that syncs, if there is one.
+    pub(crate) syncs: Option<Sender<SegmentEvent>>,
+}
+
+impl HelperHandle {
+    /// Tells the thread that syncs, if there is one.
+    pub(crate) fn tell_sync(&self, event: SegmentEvent) {
+        let told = self.syncs.as_ref().map(|syncs| syncs.send(event));
+        if let Some(Err(_)) = told {
+            // It has ended by a panic, which close reports.
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! The sequence of segments as the writer sees it: room for the next block, rolling, and the
 //! registry in every segment.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::SpaceBounds;
+use super::durability::SegmentEvent;
 use super::helper::{HelperHandle, Task, discard, note, space};
 use super::reserve::Told;
 use crate::core::Core;
@@ -225,10 +227,16 @@ impl Segments {
         let sealed_end = current.min(self.requested);
         let sealed = std::mem::replace(&mut self.unsynced, sealed_end)..sealed_end;
         let mut result = Ok(());
+        let failed = self.core.space.sync_failed.load(Relaxed);
         for number in sealed {
             let name = segment_name(number);
-            let file = self.dir.open_file(&name);
             let path = self.dir.path_of(&name);
+            if number == failed {
+                let source = io::Error::other("a sync of it has failed before");
+                result = result.and(Err(source).io_context("cannot sync segment", path));
+                continue;
+            }
+            let file = self.dir.open_file(&name);
             let synced =
                 file.and_then(|file| file.sync_data().io_context("cannot sync segment", path));
             result = result.and(synced);
@@ -237,10 +245,24 @@ impl Segments {
             && let Err(error) = current.sync(&self.dir)
         {
             result = result.and(Err(error));
+            self.core.space.sync_failed.store(current.number(), Relaxed);
             self.roll();
             self.unsynced = self.requested;
         }
         result.and(self.dir.sync())
+    }
+
+    /// Leaves the segment whose sync has failed: nothing more is trusted to it.
+    pub(crate) fn leave_failed(&mut self) {
+        // Relaxed: nothing else hangs on the number.
+        let failed = self.core.space.sync_failed.load(Relaxed);
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.number() == failed)
+        {
+            self.roll();
+        }
     }
 
     /// Bytes of all segments so far.
@@ -253,9 +275,12 @@ impl Segments {
     pub(crate) fn finish(mut self) -> (bool, Vec<String>) {
         let sealed = self.current.is_some();
         if let Some(current) = self.current.take() {
+            let number = current.number();
             let sealed = current.seal(self.sequence, true);
             self.tell_helper(Task::Finish(sealed));
+            self.helper.tell_sync(SegmentEvent::Sealed(number));
         }
+        drop(self.helper.syncs);
         drop(self.helper.tasks);
         // The helper ends now; until then it may still hand over a segment.
         for prepared in self.helper.ready.into_iter().flatten() {
@@ -281,10 +306,12 @@ impl Segments {
             if self.opened.elapsed() < FAST_FILL && !self.is_shedding() {
                 self.bytes = (self.bytes * 2).min(self.bytes_max);
             }
+            let number = current.number();
             let sealed = current.seal(self.sequence, false);
             self.sequence += 1;
             self.sealed_bytes += sealed.bytes;
             self.tell_helper(Task::Finish(sealed));
+            self.helper.tell_sync(SegmentEvent::Sealed(number));
         }
     }
 
@@ -341,6 +368,7 @@ impl Segments {
 
     pub(super) fn use_segment(&mut self, prepared: Prepared) {
         self.opened = Instant::now();
+        self.helper.tell_sync(SegmentEvent::Opened(prepared.number));
         self.current = Some(SegmentWriter::new(prepared, self.header.nonce));
         self.registry_in_segment = 0;
         if let Some(point) = self.last_clock {

@@ -2,6 +2,9 @@
 //! person is told when rings cannot be had any more.
 #![cfg(feature = "cli")]
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,7 +23,7 @@ const CHILD: &str = "RING_STORAGE_CHILD";
 const RECORDS: u32 = 10;
 
 fn builder(dir: &Path, storage: RingStorage) -> SessionBuilder {
-    let builder = Session::builder().dir(dir).ring_storage(storage);
+    let builder = recording::builder().dir(dir).ring_storage(storage);
     let builder = builder
         .ring_total_bytes(256 << 10)
         .large_total_bytes(2 << 20);

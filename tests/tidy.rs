@@ -520,6 +520,29 @@ fn nothing_unfinished_is_left() {
     check(&violations);
 }
 
+/// See `tests/support/recording.rs`. Two files are about the defaults or about full disks.
+#[test]
+fn sessions_of_tests_do_not_depend_on_the_disk_of_the_machine() {
+    let own = [
+        "tests/disk.rs",
+        "tests/docs.rs",
+        "tests/support/recording.rs",
+    ];
+    let builder = concat!("Session::", "builder()");
+    let mut violations = Vec::new();
+    for source in sources() {
+        let exempt = !source.path.starts_with("tests/") || own.contains(&source.path.as_str());
+        for (number, _) in source
+            .code()
+            .filter(|(_, code)| !exempt && code.contains(builder))
+        {
+            let path = &source.path;
+            violations.push(format!("{path}:{number}: use `recording::builder()`"));
+        }
+    }
+    check(&violations);
+}
+
 #[test]
 fn imports_go_down_the_layers() {
     let layers: BTreeMap<_, _> = LAYERS.into_iter().collect();

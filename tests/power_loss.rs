@@ -13,6 +13,9 @@
 //!
 //! `STORMLOG_ROUNDS` is the number of images, `STORMLOG_SEED` the seed of the first.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +25,7 @@ use stormlog::record::Text;
 use stormlog::recover::{RecoverOptions, State, recover_session};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::layout::{FILE_HEADER_BYTES, FILE_MAGIC, FileHeader, HEADER_COPY_OFFSET};
-use stormlog::{Conversion, Durability, Log, Outcome, RingStorage, Session};
+use stormlog::{Conversion, Durability, Log, Outcome, RingStorage};
 
 stormlog::record! {
     struct Numbered in "requests" keep Sampled {
@@ -127,7 +130,7 @@ fn push_all(logs: &[Log], numbers: std::ops::Range<u32>) {
 
 fn record(storage: RingStorage, durability: Durability) -> Recorded {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .ring_storage(storage)
         .durability(durability)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   writer --Opened(n), Sealed(n)--> this thread: fdatasync of segments, fsync of the directory
-//!          <-- roll(n) ------------- the sync of the open segment failed: seal it, go on in the next
+//!          <-- give_up(n) ---------- its sync has failed: seal it, go on in the next
 //! ```
 //!
 //! It is a thread of its own, because a sync can take as long as the disk wants: neither the writer

@@ -1,16 +1,18 @@
 //! Starting a session: directories, storage, first segment, threads.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Sender, channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::dirs;
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
+use super::sync::start_syncer;
 use super::{Live, Threads, salvage};
-use crate::config::{Durability, Settings};
+use crate::config::Settings;
 use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
@@ -31,8 +33,8 @@ use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
 use crate::sys::report::say;
 use crate::writer::{
-    Control, Helper, HelperHandle, OperationEnd, OwnRecord, SegmentEvent, Segments, SessionDisk,
-    SpaceBounds, Syncer, Writer, segment_bytes_min,
+    Control, Helper, HelperHandle, OperationEnd, OwnRecord, Segments, SpaceBounds, Writer,
+    segment_bytes_min,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -56,6 +58,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
                 root_dir: claimed.root_dir,
                 session_dir,
                 threads: Mutex::new(Some(started.threads)),
+                closed: Mutex::new(None),
                 rings: started.rings,
                 _lock: started.lock,
             })
@@ -88,7 +91,11 @@ struct Base {
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let lock = SessionLock::take(dir)?;
-    let clock = Clock::detect();
+    let clock = if settings.without_counter {
+        Clock::Monotonic
+    } else {
+        Clock::detect()
+    };
     let rate = calibrated_rate(clock);
     let point = clock.point();
     let base = Base {
@@ -169,8 +176,8 @@ fn start_threads(
         wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
-    let helper = spawn("stormlog-helper", path, move || helper.run())?;
     let (syncs, syncer) = start_syncer(claimed, settings, &core)?;
+    let helper = spawn("stormlog-helper", path, move || helper.run())?;
     let segments = Segments::new(
         Arc::clone(&core),
         Arc::clone(dir),
@@ -207,36 +214,7 @@ fn start_threads(
     Ok((core, control, threads))
 }
 
-/// Starts the thread that syncs, if there is to be one. The directories above the session have
-/// their new names on the disk then.
-#[expect(clippy::type_complexity, reason = "both ends of one channel")]
-fn start_syncer(
-    claimed: &dirs::Claimed,
-    settings: &Settings,
-    core: &Arc<Core>,
-) -> Result<
-    (
-        Option<Sender<SegmentEvent>>,
-        Option<std::thread::JoinHandle<Vec<String>>>,
-    ),
-    Error,
-> {
-    let every = match settings.durability {
-        Durability::Off => return Ok((None, None)),
-        Durability::Interval(every) => Some(every),
-        Durability::Segment => None,
-    };
-    claimed.root_dir.sync()?;
-    claimed.log_dir.sync()?;
-    let dir = Arc::clone(&claimed.session_dir);
-    let (syncs, events) = channel();
-    let disk = SessionDisk::new(Arc::clone(&dir), Arc::clone(core));
-    let syncer = Syncer::new(disk, every, events);
-    let thread = spawn("stormlog-sync", dir.path(), move || syncer.run())?;
-    Ok((Some(syncs), Some(thread)))
-}
-
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     path: &Path,
     run: impl FnOnce() -> T + Send + 'static,
@@ -386,13 +364,19 @@ fn file_header(id: &str, clock: Clock, rate: u64, point: ClockPoint) -> FileHead
 /// Ticks per second, measured once per process. Two milliseconds give it to about 25 ppm; the
 /// clock points of the session make it exact.
 fn calibrated_rate(clock: Clock) -> u64 {
-    static RATE: OnceLock<u64> = OnceLock::new();
+    /// 0 = not measured. Not a lock: a child that is forked meanwhile would wait for ever.
+    static RATE: AtomicU64 = AtomicU64::new(0);
     if clock == Clock::Monotonic {
         return 1_000_000_000;
     }
-    *RATE.get_or_init(|| {
-        let first = clock.point();
-        std::thread::sleep(Duration::from_millis(2));
-        ticks_per_second(&first, &clock.point())
-    })
+    let known = RATE.load(Relaxed);
+    if known > 0 {
+        return known;
+    }
+    let first = clock.point();
+    std::thread::sleep(Duration::from_millis(2));
+    let rate = ticks_per_second(&first, &clock.point());
+    // Threads that measured at the same time use the rate of the first.
+    RATE.compare_exchange(0, rate, Relaxed, Relaxed)
+        .map_or_else(|first| first, |_| rate)
 }

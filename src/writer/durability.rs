@@ -18,6 +18,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::helper::note;
+use super::segments::Segments;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::segment::layout::HINT_OFFSET;
@@ -218,6 +219,21 @@ impl<D: Disk> Syncer<D> {
         ));
         note(&mut self.faults, error.to_string());
         self.disk.give_up(number);
+    }
+}
+
+impl Segments {
+    /// Leaves the segment whose sync has failed: nothing more is trusted to it.
+    pub(crate) fn leave_failed(&mut self) {
+        // Relaxed: nothing else hangs on the number.
+        let failed = self.core.space.sync_failed.load(Relaxed);
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.number() == failed)
+        {
+            self.roll();
+        }
     }
 }
 

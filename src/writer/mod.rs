@@ -296,7 +296,7 @@ impl Writer {
             return;
         }
         self.clock.checked = Instant::now();
-        let point = self.core.clock.point();
+        let point = self.core.clock_point();
         if self.clock.used
             || self.segments.is_clock_step(&point)
             || self.clock.written.elapsed() >= CLOCK_EVERY_IDLE
@@ -306,6 +306,14 @@ impl Writer {
     }
 
     fn write_clock(&mut self, point: ClockPoint) {
+        if self.segments.has_counter_fallen(&point) {
+            note(
+                &mut self.faults,
+                "the counter of the processor was set back (the machine was suspended?): times of \
+                 records after that are wrong"
+                    .to_owned(),
+            );
+        }
         if self.segments.write_clock(point) {
             self.clock.written = Instant::now();
             self.clock.every = (self.clock.every * 10).min(CLOCK_EVERY);
@@ -336,7 +344,7 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
-        self.write_clock(self.core.clock.point());
+        self.write_clock(self.core.clock_point());
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");
         let account = ledger.categories.entry(session.to_owned()).or_default();
@@ -347,9 +355,9 @@ impl Writer {
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;
         let (sealed, others) = self.segments.finish();
-        others
-            .into_iter()
-            .for_each(|fault| note(&mut faults, fault));
+        for fault in others {
+            note(&mut faults, fault);
+        }
         WriterEnd {
             ledger,
             segment_bytes,

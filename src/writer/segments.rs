@@ -35,7 +35,7 @@ pub(crate) struct Segments {
     pub(super) helper: HelperHandle,
     pub(super) header: FileHeader,
     /// `None` after a roll until the next segment is ready.
-    current: Option<SegmentWriter>,
+    pub(super) current: Option<SegmentWriter>,
     opened: Instant,
     /// Bytes of the segments that are prepared now, and the most they may grow to.
     pub(super) bytes: usize,
@@ -210,6 +210,11 @@ impl Segments {
             .is_some_and(|last| (offset(point) - offset(&last)).abs() > STEP_NS)
     }
 
+    /// Whether the counter is behind the last point.
+    pub(crate) fn has_counter_fallen(&self, point: &ClockPoint) -> bool {
+        self.last_clock.is_some_and(|last| point.ticks < last.ticks)
+    }
+
     /// Asks the helper to make pages of new rings present.
     pub(crate) fn tell_helper(&self, task: Task) {
         // An error means that the helper has died by a panic, which close reports; recording goes
@@ -250,19 +255,6 @@ impl Segments {
             self.unsynced = self.requested;
         }
         result.and(self.dir.sync())
-    }
-
-    /// Leaves the segment whose sync has failed: nothing more is trusted to it.
-    pub(crate) fn leave_failed(&mut self) {
-        // Relaxed: nothing else hangs on the number.
-        let failed = self.core.space.sync_failed.load(Relaxed);
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.number() == failed)
-        {
-            self.roll();
-        }
     }
 
     /// Bytes of all segments so far.

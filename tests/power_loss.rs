@@ -59,9 +59,11 @@ impl Random {
 fn text(thread: u32, n: u32) -> String {
     let mut random = Random(u64::from(thread) << 32 | u64::from(n));
     let words = 1 + random.below(12);
-    (0..words)
-        .map(|_| format!("{:016x}", random.next()))
-        .collect()
+    let mut text = String::new();
+    for _ in 0..words {
+        text += &random.next().to_string();
+    }
+    text
 }
 
 type Files = BTreeMap<String, Vec<u8>>;

@@ -3,6 +3,7 @@
 
 mod parse;
 mod rules;
+mod sink;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
 pub(crate) use rules::{CategoryRules, RateLimit};
+pub use sink::SegmentSink;
 
 use parse::{
     parse_bool, parse_bytes, parse_conversion, parse_durability, parse_ring_storage,
@@ -111,6 +113,8 @@ pub(crate) struct Settings {
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
     pub(crate) keep_free_bytes: Option<u64>,
+    pub(crate) segment_sink: SegmentSink,
+    pub(crate) sigbus_guard: bool,
     /// For tests: as if the processor had no invariant counter.
     pub(crate) without_counter: bool,
 }
@@ -138,6 +142,8 @@ impl Default for Settings {
             rules: CategoryRules::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
+            segment_sink: SegmentSink::default(),
+            sigbus_guard: false,
             without_counter: false,
         }
     }
@@ -232,6 +238,8 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
+            "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
+            "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -340,6 +348,8 @@ impl Settings {
             "on_change": self.rules.on_change,
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
+            "segment_sink": self.segment_sink.name(),
+            "sigbus_guard": self.sigbus_guard,
         })
     }
 }
@@ -442,6 +452,8 @@ mod tests {
             ("STORMLOG_ON_CHANGE", "vpn, health"),
             ("STORMLOG_SESSION_BYTES_MAX", "1GiB"),
             ("STORMLOG_KEEP_FREE_BYTES", "2GiB"),
+            ("STORMLOG_SEGMENT_SINK", "pwrite"),
+            ("STORMLOG_SIGBUS_GUARD", "on"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -479,6 +491,8 @@ mod tests {
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),
+            segment_sink: SegmentSink::Pwrite,
+            sigbus_guard: true,
             without_counter: false,
         };
         assert_eq!(settings, expected);

@@ -82,7 +82,7 @@ mod writer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use config::{Conversion, Durability, RingStorage, WriterCore};
+pub use config::{Conversion, Durability, RingStorage, SegmentSink, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};
 pub use session::{CloseReport, ConvertedFile, Session, SessionBuilder};

@@ -118,12 +118,11 @@ pub(crate) mod barrier {
 }
 
 /// A full fence. The name is for models, which take it away.
-pub(crate) fn full_fence(name: &'static str) {
+pub(crate) fn full_fence(
+    #[cfg_attr(not(loom), allow(unused_variables, reason = "for models"))] name: &'static str,
+) {
     #[cfg(not(loom))]
-    {
-        let _unused = name;
-        std::sync::atomic::fence(Ordering::SeqCst);
-    }
+    std::sync::atomic::fence(Ordering::SeqCst);
     #[cfg(loom)]
     if !weakened(name) {
         loom::sync::atomic::fence(Ordering::SeqCst);

@@ -38,7 +38,7 @@ const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-const UNSAFE_FILES: [(&str, &str); 28] = [
+const UNSAFE_FILES: [(&str, &str); 30] = [
     ("benches/hot_path.rs", "reads the counter for the floor"),
     ("benches/ring_storage.rs", "reads the counter"),
     ("src/gates.rs", "the gate page is mapped memory"),
@@ -107,6 +107,10 @@ const UNSAFE_FILES: [(&str, &str); 28] = [
         "mapping memory and advising the kernel about it",
     ),
     (
+        "src/sys/sigbus.rs",
+        "a signal handler, and mapping a page over a lost one",
+    ),
+    (
         "src/sys/signal.rs",
         "signal handlers have no safe interface",
     ),
@@ -116,6 +120,10 @@ const UNSAFE_FILES: [(&str, &str); 28] = [
     (
         "tests/quiet.rs",
         "an allocator that counts, a filter of syscalls",
+    ),
+    (
+        "tests/sigbus.rs",
+        "signal handlers, and memory that is lost",
     ),
     ("tests/support/process.rs", "forks, signals, shared memory"),
 ];
@@ -200,7 +208,13 @@ const LAYERS: [(&str, &[&str]); 23] = [
     // `ConvertedFile` is part of two reports.
     (
         "convert",
-        &["ledger", "segment", "session::ConvertedFile", "sys::dir"],
+        &[
+            "ledger",
+            "segment",
+            "session::ConvertedFile",
+            "sys::dir",
+            "sys::reserve",
+        ],
     ),
     (
         "recover",

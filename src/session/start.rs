@@ -12,7 +12,7 @@ use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
 use super::sync::start_syncer;
 use super::{Live, Threads, salvage};
-use crate::config::Settings;
+use crate::config::{SegmentSink, Settings};
 use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
@@ -26,6 +26,7 @@ use crate::segment::layout::{
 };
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
+use crate::segment::sink::{SinkKind, SinkPlan};
 use crate::sys::affinity;
 use crate::sys::alive::SessionLock;
 use crate::sys::clock::{Clock, ticks_per_second};
@@ -158,7 +159,8 @@ fn start_threads(
         keep_free_bytes: settings.keep_free_bytes,
         segment_bytes_min: first_bytes,
     };
-    let first = prepare(dir, &header, 1, first_bytes)?;
+    let plan = sink_plan(settings);
+    let first = prepare(dir, plan, &header, 1, first_bytes)?;
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
@@ -173,6 +175,8 @@ fn start_threads(
         reserve: helper_reserve,
         ledger: ledger_file,
         bounds,
+        plan,
+        unsealed: Vec::new(),
         wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
@@ -212,6 +216,17 @@ fn start_threads(
         syncer,
     };
     Ok((core, control, threads))
+}
+
+fn sink_plan(settings: &Settings) -> SinkPlan {
+    SinkPlan {
+        kind: match settings.segment_sink {
+            SegmentSink::Auto => SinkKind::Auto,
+            SegmentSink::Mapped => SinkKind::Mapped,
+            SegmentSink::Pwrite => SinkKind::Pwrite,
+        },
+        guard: settings.sigbus_guard,
+    }
 }
 
 pub(super) fn spawn<T: Send + 'static>(

@@ -5,7 +5,9 @@ mod control;
 mod drain;
 mod durability;
 mod durations;
+mod ending;
 mod entries;
+mod failed;
 mod helper;
 mod idle;
 mod notice;
@@ -90,6 +92,8 @@ pub(crate) struct Writer {
     damaged: bool,
     /// Ids of rings whose next block comes after records that were shed.
     shed_rings: BTreeSet<u32>,
+    /// Lost segments that `shed_rings` knows of.
+    rescues: u64,
     clock: ClockSchedule,
     balance: Balance,
     pace: Pace,
@@ -148,6 +152,7 @@ impl Writer {
             answered: Seen::default(),
             damaged: false,
             shed_rings: BTreeSet::new(),
+            rescues: 0,
             clock,
             pace: Pace::new(),
             faults: Vec::new(),
@@ -296,6 +301,7 @@ impl Writer {
             return;
         }
         self.clock.checked = Instant::now();
+        self.segments.look_at_file();
         let point = self.core.clock_point();
         if self.clock.used
             || self.segments.is_clock_step(&point)
@@ -345,12 +351,15 @@ impl Writer {
         }
         self.write_durations();
         self.write_clock(self.core.clock_point());
+        self.segments.audit();
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");
         let account = ledger.categories.entry(session.to_owned()).or_default();
         account.counters[OFFERED] += 1;
         account.counters[WRITTEN] += 1;
         end(&ledger, &mut |record| self.write_own(record));
+        self.segments.look_at_file();
+        self.segments.rescue_if_lost(true);
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;

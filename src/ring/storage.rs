@@ -122,6 +122,14 @@ pub(crate) fn count_own(counter: &AtomicU64) {
 }
 
 impl Storage {
+    /// Bytes of a storage.
+    pub(crate) fn bytes(sizes: StorageSizes) -> usize {
+        let rings_offset = LARGE_OFFSET
+            + sizes.large_total_bytes.next_multiple_of(PAGE)
+            + sizes.spill_total_bytes.next_multiple_of(PAGE);
+        (rings_offset + sizes.ring_total_bytes).next_multiple_of(PAGE)
+    }
+
     /// Makes the storage. A file gets its space reserved first, so that no access to it can meet
     /// a full disk.
     pub(crate) fn new(
@@ -134,12 +142,16 @@ impl Storage {
         let spill_offset = LARGE_OFFSET + large_bytes;
         let spill_bytes = sizes.spill_total_bytes.next_multiple_of(PAGE);
         let rings_offset = spill_offset + spill_bytes;
-        let bytes = (rings_offset + ring_total_bytes).next_multiple_of(PAGE);
+        let bytes = Self::bytes(sizes);
         let region = match backend {
             Backend::Anonymous => Region::anonymous(bytes)?,
             Backend::File(file) => {
                 crate::sys::reserve::reserve(file, bytes as u64)?;
-                Region::file(file, bytes)?
+                let region = Region::file(file, bytes)?;
+                // After a page was written back the next store into it faults: large pages have
+                // far fewer of these (docs/DURABILITY.md). Not every file system has them.
+                drop(region.advise_huge());
+                region
             }
         };
         let header = FileHeader {

@@ -69,13 +69,13 @@ pub(crate) mod barrier {
 }
 
 /// A full fence. The name is for models, which take it away.
+#[cfg(not(loom))]
+pub(crate) fn full_fence(_name: &'static str) {
+    std::sync::atomic::fence(Ordering::SeqCst);
+}
+
+#[cfg(loom)]
 pub(crate) fn full_fence(name: &'static str) {
-    #[cfg(not(loom))]
-    {
-        let _unused = name;
-        std::sync::atomic::fence(Ordering::SeqCst);
-    }
-    #[cfg(loom)]
     if !weakened(name) {
         loom::sync::atomic::fence(Ordering::SeqCst);
     }

@@ -214,7 +214,9 @@ fn sparse(subjects: &[Subject], time: Duration, threads: usize, rate: u32) -> Ve
             .collect();
         let mut seen: Vec<Seen> = subjects.iter().map(|_| Seen::new()).collect();
         // The first push takes the ring.
-        logs.iter().for_each(|log| _ = black_box(push(log, 0)));
+        for log in &logs {
+            _ = black_box(push(log, 0));
+        }
         let every = Duration::from_secs(1) / rate;
         let begin = Instant::now() + every.mul_f64(thread as f64 / threads as f64);
         let mut number = 0;

@@ -98,7 +98,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         point,
     };
     let (storage, rings) = rings::make(dir, settings, &base.header)?;
-    match start_threads(claimed, settings, base, storage, &rings.text) {
+    match start_threads(claimed, settings, &base, storage, &rings.text) {
         Ok((core, control, threads)) => Ok(Started {
             core,
             control,
@@ -119,7 +119,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
 fn start_threads(
     claimed: &dirs::Claimed,
     settings: &Settings,
-    base: Base,
+    base: &Base,
     storage: Storage,
     rings: &str,
 ) -> Result<(Arc<Core>, Arc<Control>, Threads), Error> {
@@ -130,7 +130,7 @@ fn start_threads(
         clock,
         rate,
         point,
-    } = base;
+    } = *base;
     let policies = Policies::new(&settings.rules, rate);
     let core = Core::new(
         storage,

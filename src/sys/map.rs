@@ -159,7 +159,6 @@ mod tests {
 
     /// Stands for the readers in other processes, who have no name in the language.
     #[test]
-    #[expect(clippy::cast_ptr_alignment, reason = "the region is page-aligned")]
     fn bytes_before_a_number_come_before_it() {
         let region = Region::anonymous(4096).unwrap();
         std::thread::scope(|scope| {

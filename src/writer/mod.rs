@@ -344,9 +344,9 @@ impl Writer {
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;
         let (sealed, others) = self.segments.finish();
-        others
-            .into_iter()
-            .for_each(|fault| note(&mut faults, fault));
+        for fault in others {
+            note(&mut faults, fault);
+        }
         WriterEnd {
             ledger,
             segment_bytes,

@@ -68,6 +68,7 @@ impl RingStorage {
 
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Settings {
     pub(crate) enabled: bool,
     pub(crate) dir: PathBuf,
@@ -90,6 +91,8 @@ pub(crate) struct Settings {
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
     pub(crate) keep_free_bytes: Option<u64>,
+    /// For tests: as if the processor had no invariant counter.
+    pub(crate) without_counter: bool,
 }
 
 impl Default for Settings {
@@ -114,6 +117,7 @@ impl Default for Settings {
             rules: CategoryRules::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
+            without_counter: false,
         }
     }
 }
@@ -503,6 +507,7 @@ mod tests {
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),
+            without_counter: false,
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();

@@ -6,7 +6,7 @@ pub(crate) mod phase;
 mod space;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -20,7 +20,7 @@ use crate::record::{
     category_name, schema, schemas_end,
 };
 use crate::ring::{Observation, Storage};
-use crate::segment::entry::Entry;
+use crate::segment::entry::{ClockPoint, Entry};
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
 use phase::{Phase, WithoutRing};
@@ -68,6 +68,8 @@ pub(crate) struct Core {
     written: Box<[AtomicU64]>,
     /// What the session takes and will take on the disk.
     pub(crate) space: SpaceUse,
+    /// A test moves UTC by so many ns, and the counter by so many ticks.
+    pub(crate) clock_shifts: [AtomicI64; 2],
 }
 
 // Not derived: it would print every table.
@@ -119,6 +121,7 @@ impl Core {
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
+            clock_shifts: [const { AtomicI64::new(0) }; 2],
         })
     }
 
@@ -131,6 +134,15 @@ impl Core {
         let first = self.phase.close();
         self.refresh_gates();
         first
+    }
+
+    /// All clocks now.
+    pub(crate) fn clock_point(&self) -> ClockPoint {
+        let mut point = self.clock.point();
+        let [utc, ticks] = &self.clock_shifts;
+        point.utc_ns = point.utc_ns.saturating_add_signed(utc.load(Relaxed));
+        point.ticks = point.ticks.saturating_add_signed(ticks.load(Relaxed));
+        point
     }
 
     /// Whether the user's switches let records of this category through.

@@ -1,12 +1,13 @@
 //! The gates: what a push looks at before anything else.
 #![expect(unsafe_code, reason = "the gate page is mapped memory")]
 
-use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 
 use crate::record::SCHEMAS_MAX;
 use crate::sync::full_fence;
 use crate::sys::map::Region;
+use crate::sys::report::put;
 
 /// Gate of a schema whose records go straight to the ring. With other bits set: records are taken,
 /// after a decision.
@@ -20,6 +21,11 @@ pub(crate) const GATE_K: u8 = 0x0f;
 pub(crate) const GATE_OFF: u8 = 0x40;
 /// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
 const GATE_ALIVE: u8 = 1;
+
+/// What a forked child is told that goes on as if it were its parent.
+const FORKED: &[u8] =
+    b"stormlog: this process was forked while a session was open: its records are \
+    not taken; start a session in this process\n";
 
 /// One byte per schema: the only thing that a push looks at before it touches its arguments.
 ///
@@ -74,6 +80,15 @@ impl Gates {
     /// Whether this process is a child that was forked while the session was open.
     pub(crate) fn is_forked(&self) -> bool {
         self.gate(0).load(Relaxed) == 0
+    }
+
+    /// A forked child was refused a record: says so, once.
+    #[cold]
+    pub(crate) fn tell_forked() {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if !TOLD.swap(true, Relaxed) {
+            put(FORKED);
+        }
     }
 }
 

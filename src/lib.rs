@@ -73,6 +73,7 @@ mod ring;
 pub mod sampling;
 pub mod segment;
 mod session;
+pub mod signals;
 mod sync;
 mod sys;
 mod wake;

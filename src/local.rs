@@ -139,7 +139,7 @@ fn own(core: &Arc<Core>, index: u32) -> bool {
         };
         let is_over = |core: &Weak<Core>| {
             core.upgrade()
-                .is_none_or(|core| core.phase() != phase::RECORDING)
+                .is_none_or(|core| core.gates.is_forked() || core.phase() != phase::RECORDING)
         };
         let gone = |ring: &Option<OwnedRing>| ring.as_ref().is_none_or(|ring| is_over(&ring.core));
         let Some(free) = rings.iter_mut().find(|ring| gone(ring)) else {

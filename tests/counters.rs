@@ -45,7 +45,7 @@ stormlog::record! {
 fn timed() -> Timed<'static> {
     Timed {
         operation: stormlog::symbol!("counters_timed"),
-        duration_ms: Duration::from_nanos(1000),
+        duration_ms: Duration::from_micros(1),
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, phase};
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates};
 use crate::ledger::DropReason;
 use crate::local;
 use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
@@ -319,6 +319,7 @@ impl Log {
             return offer.push_any(core);
         }
         if core.gates.is_forked() {
+            Gates::tell_forked();
             return Outcome::Disabled;
         }
         if core.phase() != phase::RECORDING {

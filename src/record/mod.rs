@@ -37,6 +37,7 @@ pub use header::{
     HEADER_BYTES, INLINE_BYTES_MAX, LARGE_RECORD_BYTES, LargeReference, RECORD_ALIGN, RecordHeader,
     SCHEMA_PADDING, align_record,
 };
+pub(crate) use intern::StaticSlot;
 pub(crate) use open::{Described, Open};
 pub use schema::{
     CATEGORIES_BUILTIN, CATEGORIES_MAX, CATEGORY_BYTES_MAX, CATEGORY_CUSTOM, CATEGORY_SESSION,

@@ -205,6 +205,15 @@ impl SessionBuilder {
         self
     }
 
+    /// For tests: stamps records with `CLOCK_MONOTONIC`, as on a machine without an invariant
+    /// counter.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_counter(mut self) -> Self {
+        self.settings.without_counter = true;
+        self
+    }
+
     /// Starts recording.
     ///
     /// # Errors
@@ -219,7 +228,7 @@ impl SessionBuilder {
         let live = start::start(self.settings)?;
         Ok(Session {
             log: Log::new(Arc::clone(&live.core)),
-            live: Some(live),
+            live: Some(Arc::new(live)),
         })
     }
 }

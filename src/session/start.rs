@@ -1,9 +1,10 @@
 //! Starting a session: directories, storage, first segment, threads.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::dirs;
@@ -56,6 +57,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
                 root_dir: claimed.root_dir,
                 session_dir,
                 threads: Mutex::new(Some(started.threads)),
+                closed: Mutex::new(None),
                 rings: started.rings,
                 _lock: started.lock,
             })
@@ -88,7 +90,11 @@ struct Base {
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let lock = SessionLock::take(dir)?;
-    let clock = Clock::detect();
+    let clock = if settings.without_counter {
+        Clock::Monotonic
+    } else {
+        Clock::detect()
+    };
     let rate = calibrated_rate(clock);
     let point = clock.point();
     let base = Base {
@@ -349,13 +355,19 @@ fn file_header(id: &str, clock: Clock, rate: u64, point: ClockPoint) -> FileHead
 /// Ticks per second, measured once per process. Two milliseconds give it to about 25 ppm; the
 /// clock points of the session make it exact.
 fn calibrated_rate(clock: Clock) -> u64 {
-    static RATE: OnceLock<u64> = OnceLock::new();
+    /// 0 = not measured. Not a lock: a child that is forked meanwhile would wait for ever.
+    static RATE: AtomicU64 = AtomicU64::new(0);
     if clock == Clock::Monotonic {
         return 1_000_000_000;
     }
-    *RATE.get_or_init(|| {
-        let first = clock.point();
-        std::thread::sleep(Duration::from_millis(2));
-        ticks_per_second(&first, &clock.point())
-    })
+    let known = RATE.load(Relaxed);
+    if known > 0 {
+        return known;
+    }
+    let first = clock.point();
+    std::thread::sleep(Duration::from_millis(2));
+    let rate = ticks_per_second(&first, &clock.point());
+    // Threads that measured at the same time use the rate of the first.
+    RATE.compare_exchange(0, rate, Relaxed, Relaxed)
+        .map_or_else(|first| first, |_| rate)
 }

@@ -293,7 +293,7 @@ impl Writer {
             return;
         }
         self.clock.checked = Instant::now();
-        let point = self.core.clock.point();
+        let point = self.core.clock_point();
         if self.clock.used
             || self.segments.is_clock_step(&point)
             || self.clock.written.elapsed() >= CLOCK_EVERY_IDLE
@@ -303,6 +303,14 @@ impl Writer {
     }
 
     fn write_clock(&mut self, point: ClockPoint) {
+        if self.segments.has_counter_fallen(&point) {
+            note(
+                &mut self.faults,
+                "the counter of the processor was set back (the machine was suspended?): times of \
+                 records after that are wrong"
+                    .to_owned(),
+            );
+        }
         if self.segments.write_clock(point) {
             self.clock.written = Instant::now();
             self.clock.every = (self.clock.every * 10).min(CLOCK_EVERY);
@@ -333,7 +341,7 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
-        self.write_clock(self.core.clock.point());
+        self.write_clock(self.core.clock_point());
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");
         let account = ledger.categories.entry(session.to_owned()).or_default();

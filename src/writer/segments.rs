@@ -208,6 +208,11 @@ impl Segments {
             .is_some_and(|last| (offset(point) - offset(&last)).abs() > STEP_NS)
     }
 
+    /// Whether the counter is behind the last point.
+    pub(crate) fn has_counter_fallen(&self, point: &ClockPoint) -> bool {
+        self.last_clock.is_some_and(|last| point.ticks < last.ticks)
+    }
+
     /// Asks the helper to make pages of new rings present.
     pub(crate) fn tell_helper(&self, task: Task) {
         // An error means that the helper has died by a panic, which close reports; recording goes

@@ -185,6 +185,7 @@ fn every_variable_is_documented_and_no_other() {
     for page in [
         "docs/DEBUG_MODE.md",
         "docs/SAMPLING.md",
+        "docs/SECURITY.md",
         "README.md",
         "docs/VERIFICATION.md",
     ] {
@@ -295,6 +296,7 @@ fn links_lead_to_files() {
         "docs/DEBUG_MODE.md",
         "docs/FORMAT.md",
         "docs/SAMPLING.md",
+        "docs/SECURITY.md",
         "docs/VERIFICATION.md",
     ];
     for page in pages {

@@ -115,13 +115,14 @@ const UNSAFE_FILES: [(&str, &str); 24] = [
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
 /// table is the picture in docs/ARCHITECTURE.md; `error` and `record` are open to all.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("sync", &[]),
     ("error", &[]),
     ("record", &["symbol"]),
     ("durations", &[]),
     ("ledger", &[]),
     ("sampling", &[]),
+    ("redact", &[]),
     // `WriterCore` and `ClockPoint` are plain data.
     (
         "sys",
@@ -139,11 +140,12 @@ const LAYERS: [(&str, &[&str]); 22] = [
             "sys",
         ],
     ),
-    ("segment", &["ledger", "sys"]),
+    ("segment", &["ledger", "redact::Rules", "sys"]),
     // The bounds of settings stand where they are made.
     (
         "config",
         &[
+            "redact::Rules",
             "ring::SPILL_BYTES_",
             "ring::TOTAL_BYTES_",
             "segment::prepare",
@@ -193,7 +195,13 @@ const LAYERS: [(&str, &[&str]); 22] = [
     // `ConvertedFile` is part of two reports.
     (
         "convert",
-        &["ledger", "segment", "session::ConvertedFile", "sys::dir"],
+        &[
+            "ledger",
+            "redact",
+            "segment",
+            "session::ConvertedFile",
+            "sys::dir",
+        ],
     ),
     (
         "recover",
@@ -210,6 +218,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
             "policy",
             "producer",
             "recover",
+            "redact::Rules",
             "ring",
             "segment",
             "sync",
@@ -224,6 +233,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
             "convert",
             "ledger",
             "recover",
+            "redact::Rules",
             "sampling",
             "segment",
             "symbol",

@@ -10,9 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::output::{complain, files_json};
+use super::secrets::Redaction;
 use super::{Output, Status, human};
 use crate::convert::{ConvertOptions, ConvertReport, Progress, convert_session};
 use crate::ledger::{Account, Ledger};
+use crate::redact::Rules;
 use crate::segment::files::{ConversionGuard, Liveness, SessionFiles};
 
 const EXAMPLES: &str = "\
@@ -21,6 +23,10 @@ Examples:
   stormlog convert ./debug_logs/.stormlog/20261121_101112
   stormlog convert 000001.seg 000002.seg --out /tmp  what is readable of two segments
   stormlog convert ./debug_logs --json | jq .faults
+  stormlog convert ./debug_logs --redact-name engine_pin --redact-pattern 'corp-[0-9]+'
+
+Values of fields with names such as password, and texts that look like tokens, are written as
+[redacted]; docs/SECURITY.md tells which.
 
 A session that is still being recorded is converted as far as it is; its process replaces the
 results with the whole when it ends.
@@ -41,6 +47,9 @@ pub struct Args {
     /// Print the report as JSON, one line per session.
     #[arg(long)]
     json: bool,
+    /// Besides what the session was recorded with.
+    #[command(flatten)]
+    redaction: Redaction,
 }
 
 /// Runs the command.
@@ -48,6 +57,7 @@ pub struct Args {
 /// # Errors
 /// When a path holds no session, or results cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
+    let rules = args.redaction.rules()?;
     let mut found = SessionFiles::find_all(&args.paths)?;
     let turns = Turns::take(&found.0);
     if found.0.iter().any(|session| session.liveness().may_live()) {
@@ -78,7 +88,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
                 faults: vec![format!("{why}: not converted")],
                 ..ConvertReport::default()
             },
-            None => convert(session, out)?,
+            None => convert(session, out, rules.clone())?,
         };
         report
             .faults
@@ -164,7 +174,11 @@ fn still_records(session: &SessionFiles) -> bool {
     true
 }
 
-pub(super) fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> {
+pub(super) fn convert(
+    session: &SessionFiles,
+    out: &Path,
+    redact: Option<Rules>,
+) -> anyhow::Result<ConvertReport> {
     let bar = progress_bar(&session.session_id);
     let mut progress = |progress: Progress| {
         bar.set_length(progress.total.max(progress.done));
@@ -172,6 +186,7 @@ pub(super) fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<Conv
     };
     let options = ConvertOptions {
         progress: Some(&mut progress),
+        redact,
         ..ConvertOptions::default()
     };
     let result = convert_session(session, out, options);
@@ -240,6 +255,13 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
     let blocks = human::counted(report.blocks, "block");
     let segments = human::bytes(report.segment_bytes);
     writeln!(output, "{lines} from {blocks}, {segments} of segments")?;
+    if report.redacted > 0 {
+        let secrets = human::counted(report.redacted, "secret");
+        writeln!(
+            output,
+            "{secrets} replaced by [redacted]; --no-redact shows the values"
+        )?;
+    }
     for fault in &report.faults {
         writeln!(output, "fault: {fault}")?;
     }
@@ -251,6 +273,7 @@ fn to_json(report: &ConvertReport) -> Json {
         "session_id": report.session_id,
         "files": files_json(&report.files),
         "lines": report.lines,
+        "redacted": report.redacted,
         "records": report.records,
         "blocks": report.blocks,
         "segment_bytes": report.segment_bytes,

@@ -28,6 +28,8 @@ pub struct ConvertReport {
     pub faults: Vec<String>,
     /// Lines written.
     pub lines: u64,
+    /// Secrets that were replaced in them.
+    pub redacted: u64,
     /// Unreadable records whose category is not known.
     pub damaged_unknown: u64,
     /// Valid blocks without seals.

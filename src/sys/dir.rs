@@ -133,7 +133,11 @@ impl Dir {
         let c_name = self.component(name)?;
         rustix::fs::mkdirat(&self.fd, &c_name, DIR_MODE)
             .io_context("cannot create directory", self.path_of(name))?;
-        self.open_dir(name)
+        let dir = self.open_dir(name)?;
+        // The umask may have taken rights from the owner.
+        rustix::fs::fchmod(&dir.fd, DIR_MODE)
+            .io_context("cannot set the mode of", self.path_of(name))?;
+        Ok(dir)
     }
 
     /// Opens the directory `name` in this one.
@@ -157,6 +161,9 @@ impl Dir {
         let flags = FILE_FLAGS | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let fd = rustix::fs::openat(&self.fd, self.component(name)?, flags, FILE_MODE)
             .io_context("cannot create file", self.path_of(name))?;
+        // The umask may have taken rights from the owner.
+        rustix::fs::fchmod(&fd, FILE_MODE)
+            .io_context("cannot set the mode of", self.path_of(name))?;
         Ok(File::from(fd))
     }
 
@@ -187,9 +194,16 @@ impl Dir {
     /// Opens the regular file `name` for reading and writing.
     ///
     /// # Errors
-    /// As [`open_file`](Self::open_file).
+    /// As [`open_file`](Self::open_file); also when the file has another name, because then it may
+    /// be somebody else's.
     pub fn open_file_to_change(&self, name: &str) -> Result<File, Error> {
-        self.open_regular(name, OFlags::RDWR)
+        let file = self.open_regular(name, OFlags::RDWR)?;
+        let stat = rustix::fs::fstat(&file).io_context("cannot read file", self.path_of(name))?;
+        if stat.st_nlink != 1 {
+            let source = io::Error::other("it has another name (a hard link)");
+            return Err(source).io_context("refused to change", self.path_of(name));
+        }
+        Ok(file)
     }
 
     /// Whether anything of that name exists.
@@ -341,6 +355,26 @@ mod tests {
         assert!(dir.open_file("link").is_err());
         assert!(dir.create_file("link").is_err());
         assert!(dir.open_file("secret").is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_not_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        // The socket stands for all devices; a fifo without a writer would hang.
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path_of("socket")).unwrap();
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(&dir.fd, "fifo", FileType::Fifo, mode, 0).unwrap();
+        for name in ["socket", "fifo", "."] {
+            assert!(dir.open_file(name).is_err(), "{name}");
+            assert!(dir.open_file_to_change(name).is_err(), "{name}");
+            assert!(dir.create_file(name).is_err(), "{name}");
+        }
+        drop(dir.create_file("once").unwrap());
+        assert!(dir.open_file_to_change("once").is_ok());
+        std::fs::hard_link(dir.path_of("once"), dir.path_of("twice")).unwrap();
+        assert!(dir.open_file("once").is_ok());
+        assert!(dir.open_file_to_change("once").is_err());
     }
 
     #[test]

@@ -40,14 +40,31 @@ pub enum WriterCore {
     Core(usize),
 }
 
-/// Where rings live.
+/// Where rings live: `docs/DURABILITY.md` says what each survives and costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RingStorage {
-    /// Memory of the process: what is in the rings when the process is killed is lost.
+    /// The session directory; where its file system cannot hold rings, `/dev/shm`; else memory of
+    /// the process. `rings` in `session_start` says which, and why.
     #[default]
-    Anonymous,
-    /// The file `rings` in the session directory.
+    Auto,
+    /// The file `rings` in the session directory: survives the process and its container.
     SessionDir,
+    /// A file in `/dev/shm`: survives the process, but not its container.
+    Shm,
+    /// Memory of the process: what is in the rings when the process is killed is lost.
+    Anonymous,
+}
+
+impl RingStorage {
+    /// As the setting is written.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::SessionDir => "session_dir",
+            Self::Shm => "shm",
+            Self::Anonymous => "anonymous",
+        }
+    }
 }
 
 /// Every setting of a session.
@@ -270,10 +287,7 @@ impl Settings {
             "always_wait_max_us": self.always_wait_max.as_micros() as u64,
             "segment_bytes": self.segment_bytes,
             "record_bytes_max": self.record_bytes_max,
-            "ring_storage": match self.ring_storage {
-                RingStorage::Anonymous => "anonymous",
-                RingStorage::SessionDir => "session_dir",
-            },
+            "ring_storage": self.ring_storage.name(),
             "conversion": match self.conversion {
                 Conversion::Wait => "wait",
                 Conversion::Background => "background",
@@ -367,11 +381,14 @@ fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
 }
 
 fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
-    match value.trim() {
-        "anonymous" => Ok(RingStorage::Anonymous),
-        "session_dir" => Ok(RingStorage::SessionDir),
-        _ => Err(bad(name, value, "give anonymous or session_dir")),
-    }
+    let all = [
+        RingStorage::Auto,
+        RingStorage::SessionDir,
+        RingStorage::Shm,
+        RingStorage::Anonymous,
+    ];
+    let found = all.into_iter().find(|one| one.name() == value.trim());
+    found.ok_or_else(|| bad(name, value, "give auto, session_dir, shm or anonymous"))
 }
 
 fn parse_writer_core(name: &str, value: &str) -> Result<WriterCore, Error> {

@@ -2,15 +2,16 @@
 
 mod books;
 mod operations;
+pub(crate) mod phase;
 mod space;
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, GATE_POLICY, Gates};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON, GATE_POLICY, Gates, settle};
 use crate::ledger::{DropReason, OFFERED};
 use crate::losses::Losses;
 use crate::policy::Policies;
@@ -22,15 +23,8 @@ use crate::ring::{Observation, Storage};
 use crate::segment::entry::Entry;
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
+use phase::{Phase, WithoutRing};
 use space::SpaceUse;
-
-/// State of a session.
-pub(crate) mod phase {
-    /// Producers may push.
-    pub(crate) const RECORDING: u32 = 1;
-    /// `close()` has begun: pushes return `Closed`.
-    pub(crate) const CLOSING: u32 = 2;
-}
 
 /// What a session's threads share.
 ///
@@ -67,9 +61,7 @@ pub(crate) struct Core {
     pub(crate) salt: u64,
     /// Whether rings may sample by their own fill.
     pub(crate) sampling: bool,
-    phase: AtomicU32,
-    /// Threads that push or count without a ring right now; close waits for them.
-    counting: AtomicU32,
+    phase: Phase,
     /// Things that the registry had no room for.
     registry_full: AtomicU64,
     /// Records found in blocks, per category; stored by the writer only.
@@ -123,8 +115,7 @@ impl Core {
             policies,
             salt,
             sampling,
-            phase: AtomicU32::new(phase::RECORDING),
-            counting: AtomicU32::new(0),
+            phase: Phase::new(),
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
@@ -132,33 +123,30 @@ impl Core {
     }
 
     pub(crate) fn phase(&self) -> u32 {
-        self.phase.load(SeqCst)
+        self.phase.now()
     }
 
     /// Refuses pushes from now on. Returns false if somebody else did before.
     pub(crate) fn begin_closing(&self) -> bool {
-        let first = self
-            .phase
-            .compare_exchange(phase::RECORDING, phase::CLOSING, SeqCst, SeqCst)
-            .is_ok();
+        let first = self.phase.close();
         self.refresh_gates();
         first
     }
 
     /// Whether the user's switches let records of this category through.
     pub(crate) fn is_on(&self, category: u8) -> bool {
-        !self.off.load(SeqCst) && !self.categories_off[usize::from(category)].load(SeqCst)
+        !self.off.load(Relaxed) && !self.categories_off[usize::from(category)].load(Relaxed)
     }
 
     /// Switches the session on or off.
     pub(crate) fn set_on(&self, on: bool) {
-        self.off.store(!on, SeqCst);
+        self.off.store(!on, Relaxed);
         self.refresh_gates();
     }
 
     /// Switches one category on or off.
     pub(crate) fn set_category_on(&self, category: u8, on: bool) {
-        self.categories_off[usize::from(category)].store(!on, SeqCst);
+        self.categories_off[usize::from(category)].store(!on, Relaxed);
         self.refresh_gates();
     }
 
@@ -166,10 +154,10 @@ impl Core {
     pub(crate) fn set_pressures(&self, changes: impl Iterator<Item = (u8, u8)>) {
         for (category, k) in changes {
             debug_assert!(k & GATE_K == k, "k is 0..=15");
-            self.pressure[usize::from(category)].store(k, SeqCst);
+            self.pressure[usize::from(category)].store(k, Relaxed);
         }
-        let any = self.pressure.iter().any(|k| k.load(SeqCst) > 0);
-        self.any_pressure.store(any, SeqCst);
+        let any = self.pressure.iter().any(|k| k.load(Relaxed) > 0);
+        self.any_pressure.store(any, Relaxed);
         self.refresh_gates();
     }
 
@@ -181,19 +169,19 @@ impl Core {
 
     /// Pressure of a category now.
     pub(crate) fn pressure(&self, category: u8) -> u8 {
-        self.pressure[usize::from(category)].load(SeqCst)
+        self.pressure[usize::from(category)].load(Relaxed)
     }
 
     /// Writer: whether records that are not `Always` are dropped now.
     pub(crate) fn set_shed(&self, shed: bool) {
-        if self.shed.swap(shed, SeqCst) != shed {
+        if self.shed.swap(shed, Relaxed) != shed {
             self.refresh_gates();
         }
     }
 
     /// Whether records that are not `Always` are dropped now.
     pub(crate) fn is_shedding(&self) -> bool {
-        self.shed.load(SeqCst)
+        self.shed.load(Relaxed)
     }
 
     /// The class of a record in this session: its own, or what the configuration says.
@@ -210,28 +198,22 @@ impl Core {
     }
 
     /// Stores the gate of a schema. Whoever changes what a gate depends on calls this after the
-    /// change, so the last of several callers leaves the right value (all accesses `SeqCst`: each
-    /// caller sees its own change and all that came before it).
+    /// change. `settle` orders both, so all accesses to those things are Relaxed.
     pub(crate) fn refresh_gate(&self, ids: SchemaIds) {
         let value = || {
             if self.gates.is_forked() || self.phase() != phase::RECORDING {
                 0
             } else if !self.is_on(ids.category) {
                 GATE_OFF
-            } else if self.schemas[usize::from(ids.schema)].load(SeqCst) == 1 {
+            } else if self.schemas[usize::from(ids.schema)].load(Acquire) == 1 {
                 self.open_gate(ids)
             } else {
                 0
             }
         };
         let gate = self.gates.gate(ids.schema);
-        loop {
-            let stored = value();
-            gate.store(stored, SeqCst);
-            if stored == value() {
-                return;
-            }
-        }
+        // Release: pairs with the Acquire in `Log::gate`; the schema is in the registry.
+        settle(value, |stored| gate.store(stored, Release));
     }
 
     /// The gate of a schema whose records are taken.
@@ -244,7 +226,7 @@ impl Core {
             KeepClass::Always => GATE_ON | policy,
             KeepClass::Sampled => {
                 let shed = if self.is_shedding() { GATE_POLICY } else { 0 };
-                let k = self.pressure[usize::from(ids.category)].load(SeqCst);
+                let k = self.pressure[usize::from(ids.category)].load(Relaxed);
                 GATE_ON | policy | shed | k
             }
         }
@@ -263,7 +245,8 @@ impl Core {
     #[cold]
     pub(crate) fn register_symbol(&self, symbol: Symbol) -> bool {
         let known = &self.symbols[symbol.id() as usize];
-        if known.load(Acquire) == 0 {
+        // Relaxed: the last load acquires.
+        if known.load(Relaxed) == 0 {
             let entry = Entry::Symbol(symbol.id(), symbol.text());
             let state = if self.storage.registry.append(&entry).is_ok() {
                 1
@@ -282,7 +265,8 @@ impl Core {
     #[cold]
     pub(crate) fn register_schema(&self, ids: SchemaIds, def: &'static SchemaDef) -> bool {
         let known = &self.schemas[usize::from(ids.schema)];
-        if known.load(Acquire) == 0 {
+        // Relaxed: the last load acquires.
+        if known.load(Relaxed) == 0 {
             let keep = self.keep_class(ids.category, def.keep);
             let registered = self.register_category(ids.category)
                 && self
@@ -290,7 +274,8 @@ impl Core {
                     .registry
                     .append(&Entry::Schema(ids, keep, def))
                     .is_ok();
-            known.store(if registered { 1 } else { 2 }, SeqCst);
+            // Release: as in `register_symbol`.
+            known.store(if registered { 1 } else { 2 }, Release);
             self.refresh_gate(ids);
         }
         known.load(Acquire) == 1
@@ -337,15 +322,12 @@ impl Core {
     /// when the session is closing.
     #[cold]
     pub(crate) fn enter_without_ring(&self) -> Option<WithoutRing<'_>> {
-        // SeqCst, as the phase: either close waits for us, or we see that it has begun.
-        self.counting.fetch_add(1, SeqCst);
-        let inside = WithoutRing(self);
-        (self.phase() == phase::RECORDING).then_some(inside)
+        self.phase.enter()
     }
 
     /// Closer: whether a thread is inside [`enter_without_ring`](Self::enter_without_ring).
     pub(crate) fn is_counting(&self) -> bool {
-        self.counting.load(SeqCst) > 0
+        self.phase.is_anybody_inside()
     }
 
     /// Counts something that the registry had no room for.
@@ -357,16 +339,5 @@ impl Core {
     /// How often the registry had no room.
     pub(crate) fn registry_full(&self) -> u64 {
         self.registry_full.load(Relaxed)
-    }
-}
-
-/// Proof that close waits for the calling thread; leaves when it is dropped, by a panic too.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct WithoutRing<'a>(&'a Core);
-
-impl Drop for WithoutRing<'_> {
-    fn drop(&mut self) {
-        self.0.counting.fetch_sub(1, SeqCst);
     }
 }

@@ -2,9 +2,10 @@
 #![expect(unsafe_code, reason = "the gate page is mapped memory")]
 
 use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::record::SCHEMAS_MAX;
+use crate::sync::full_fence;
 use crate::sys::map::Region;
 
 /// Gate of a schema whose records go straight to the ring. With other bits set: records are taken,
@@ -30,6 +31,22 @@ pub(crate) struct Gates {
     region: Region,
 }
 
+/// Stores a gate whose value depends on things that other threads change. Whoever has changed one
+/// of them calls this after it, so that the last of several callers leaves the right value: by the
+/// fences, of two callers one sees what the other has changed, and when both do, both store the
+/// same.
+pub(crate) fn settle(value: impl Fn() -> u8, store: impl Fn(u8)) {
+    full_fence("fence_changed");
+    loop {
+        let stored = value();
+        store(stored);
+        full_fence("fence_stored");
+        if stored == value() {
+            return;
+        }
+    }
+}
+
 impl Gates {
     pub(crate) fn new() -> std::io::Result<Self> {
         let gates = Self {
@@ -37,7 +54,8 @@ impl Gates {
         };
         // Where the kernel cannot wipe, a child must check for itself: refuse to start instead.
         gates.region.wipe_on_fork()?;
-        gates.gate(0).store(GATE_ALIVE, Release);
+        // Relaxed: nobody else has them yet.
+        gates.gate(0).store(GATE_ALIVE, Relaxed);
         Ok(gates)
     }
 
@@ -56,5 +74,36 @@ impl Gates {
     /// Whether this process is a child that was forked while the session was open.
     pub(crate) fn is_forked(&self) -> bool {
         self.gate(0).load(Relaxed) == 0
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::ring::models::check;
+    use crate::sync::AtomicU32;
+
+    /// Two threads change two things that a gate depends on: it comes out as both want it.
+    #[test]
+    fn loom_gate() {
+        check(20, &["fence_changed", "fence_stored"], || {
+            let switches = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+            let gate = Arc::new(AtomicU32::new(0));
+            let change = |index: usize| {
+                let (switches, gate) = (Arc::clone(&switches), Arc::clone(&gate));
+                thread::spawn(move || {
+                    switches[index].store(1, Relaxed);
+                    let value = || (switches[0].load(Relaxed) & switches[1].load(Relaxed)) as u8;
+                    settle(value, |stored| gate.store(stored.into(), Relaxed));
+                })
+            };
+            let (a, b) = (change(0), change(1));
+            a.join().unwrap();
+            b.join().unwrap();
+            assert_eq!(gate.load(Relaxed), 1, "a change is lost");
+        });
     }
 }

@@ -39,9 +39,9 @@
 //!   returned 1 s after [`Session::close`] began: counted as interrupted.
 //! - There is no room on the disk: records wait in the rings; what is left when the session is
 //!   closed is counted as dropped.
-//! - The process is killed, or ends without closing the session: with
-//!   [`RingStorage::SessionDir`] nothing is lost, [`recover`] puts the rings back into the
-//!   session; with rings in memory what is in them is lost.
+//! - The process is killed, or ends without closing the session: nothing is lost where the rings
+//!   lie in a file ([`RingStorage`]), [`recover`] puts them back into the session; with rings in
+//!   memory what is in them is lost.
 //! - The machine is lost: also what the kernel had not yet written; see [`Session::sync_now`].
 //!
 //! A record over `record_bytes_max` is cut and flagged. While a category is off, after `close()`

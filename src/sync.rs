@@ -3,11 +3,13 @@
 //! Process-wide tables (ids, symbols) use `std` directly, because loom's atomics cannot live in
 //! statics; they are write-once cells and are covered by miri.
 
+pub(crate) mod order;
+
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The two halves of an asymmetric barrier: `light` on the side that runs often, `heavy` on the
 /// side that runs rarely. After `heavy` returns, every thread of the process has had a full
@@ -66,12 +68,17 @@ pub(crate) mod barrier {
     }
 }
 
-/// A full fence.
-pub(crate) fn fence_seq_cst() {
+/// A full fence. The name is for models, which take it away.
+pub(crate) fn full_fence(name: &'static str) {
     #[cfg(not(loom))]
-    std::sync::atomic::fence(Ordering::SeqCst);
+    {
+        let _unused = name;
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
     #[cfg(loom)]
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    if !weakened(name) {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
 }
 
 /// Whether the running model has weakened the order of this name: it must fail then.
@@ -80,10 +87,10 @@ pub(crate) fn weakened(name: &str) -> bool {
     WEAKENED
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .as_deref()
-        == Some(name)
+        .iter()
+        .any(|weaker| weaker == name)
 }
 
-/// The order that the running model weakens.
+/// The orders that the running model weakens.
 #[cfg(loom)]
-pub(crate) static WEAKENED: std::sync::Mutex<Option<String>> = std::sync::Mutex::new(None);
+pub(crate) static WEAKENED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());

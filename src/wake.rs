@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::Thread;
+
+use crate::sync::Ordering::Relaxed;
+use crate::sync::{AtomicBool, AtomicU64, full_fence};
 
 thread_local! {
     /// The thread is the writer of some session.
@@ -42,26 +43,31 @@ impl Wake {
 
     /// Writer: announces that it will sleep, or that it is awake.
     pub(crate) fn set_parked(&self, parked: bool) {
-        self.parked.store(parked, SeqCst);
+        // Relaxed: a sleep that a push misses is short; a doze is ordered by the barrier of
+        // `Storage::set_doze`, which follows.
+        self.parked.store(parked, Relaxed);
     }
 
     /// Writer: announces that it will doze, or that it is awake.
     pub(crate) fn set_dozing(&self, dozing: bool) {
         self.set_parked(dozing);
-        self.dozing.store(dozing, SeqCst);
+        // Relaxed: as above.
+        self.dozing.store(dozing, Relaxed);
     }
 
     /// Producer with a new ring: wakes the writer if it dozes and does not know the ring.
     pub(crate) fn wake_if_dozing(&self) {
-        if self.dozing.load(SeqCst) {
+        // Either the writer sees the ring, or we see that it dozes.
+        full_fence("fence_new_ring");
+        if self.dozing.load(Relaxed) {
             self.wake_if_parked();
         }
     }
 
     /// Producer: wakes the writer if it sleeps; at most one syscall per sleep, counted.
     pub(crate) fn wake_if_parked(&self) {
-        // Relaxed first: the line is shared and rarely written.
-        if self.parked.load(Relaxed) && self.parked.swap(false, AcqRel) {
+        // A load first: the line is shared and rarely written. Relaxed: unparking orders.
+        if self.parked.load(Relaxed) && self.parked.swap(false, Relaxed) {
             self.wakes.fetch_add(1, Relaxed);
             self.unpark();
         }

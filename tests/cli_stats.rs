@@ -1,6 +1,9 @@
 //! `stormlog stats`, and what it reads: the ledger of a session as another process sees it.
 #![cfg(feature = "cli")]
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -36,7 +39,7 @@ fn stats(dir: &Path, code: i32) -> Json {
 }
 
 fn session(dir: &Path, storage: RingStorage) -> Session {
-    let builder = Session::builder().dir(dir).ring_storage(storage);
+    let builder = recording::builder().dir(dir).ring_storage(storage);
     builder.keep_segments(true).start().unwrap()
 }
 

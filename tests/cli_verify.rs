@@ -1,6 +1,9 @@
 //! `stormlog verify`: a clean session passes, and each kind of tampering and damage is found.
 #![cfg(feature = "cli")]
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -48,7 +51,7 @@ struct Closed {
 impl Closed {
     fn new(keep_segments: bool) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let builder = Session::builder().dir(temp.path());
+        let builder = recording::builder().dir(temp.path());
         let session = builder.keep_segments(keep_segments).start().unwrap();
         push(&session);
         let report = session.close().unwrap();
@@ -277,7 +280,7 @@ fn a_missing_file_is_found() {
 #[test]
 fn segments_that_were_not_converted_yet_are_no_fault() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path());
+    let builder = recording::builder().dir(temp.path());
     let session = builder.conversion(Conversion::Later).start().unwrap();
     push(&session);
     session.close().unwrap();
@@ -292,7 +295,7 @@ fn segments_that_were_not_converted_yet_are_no_fault() {
 fn a_running_session_raises_no_alarm() {
     for storage in [RingStorage::Anonymous, RingStorage::SessionDir] {
         let temp = tempfile::tempdir().unwrap();
-        let builder = Session::builder().dir(temp.path()).ring_storage(storage);
+        let builder = recording::builder().dir(temp.path()).ring_storage(storage);
         let session = builder.start().unwrap();
         for _ in 0..5 {
             push(&session);
@@ -317,7 +320,7 @@ fn a_running_session_raises_no_alarm() {
 #[test]
 fn a_segment_that_is_just_prepared_raises_no_alarm() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
     let dir = session.segment_dir().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     let segments = || SessionFiles::find(dir).map_or(0, |found| found[0].segments.len());
@@ -340,7 +343,7 @@ fn a_segment_that_is_just_prepared_raises_no_alarm() {
 #[test]
 fn a_session_that_died_is_not_said_to_agree() {
     let (temp, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
     push(&session);
     session.flush().unwrap();
     let dir = copy.path().join(".stormlog").join(session.id());
@@ -359,7 +362,7 @@ fn a_session_that_died_is_not_said_to_agree() {
 #[test]
 fn a_lost_always_record_is_exit_code_1_although_all_agrees() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path());
+    let builder = recording::builder().dir(temp.path());
     let session = builder.ring_total_bytes(64 << 10).start().unwrap();
     let log = session.log();
     let stress = Category::named("stress").unwrap();

@@ -1,6 +1,9 @@
 //! Every count, one by one: a push that is not counted, or counted twice, shows here. Most counts
 //! have other tests too; `.ci/mutants` breaks each of them and demands that one fails.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::cell::RefCell;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,7 +73,7 @@ impl Record for Calls {
 }
 
 fn start(dir: &Path) -> Session {
-    Session::builder().dir(dir).start().unwrap()
+    recording::builder().dir(dir).start().unwrap()
 }
 
 fn account(report: &CloseReport, category: &str) -> Account {
@@ -169,7 +172,7 @@ fn a_full_registry_is_counted() {
     const NAMES: u64 = 32_000;
     const KEYS: u64 = 10;
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path());
+    let builder = recording::builder().dir(temp.path());
     let session = builder.conversion(Conversion::Later).start().unwrap();
     let log = session.log();
     let name = |number: u64| Name::Symbol(Symbol::intern(&format!("{number:060}")).unwrap());
@@ -213,7 +216,7 @@ fn panics() {
 fn an_interrupted_push_without_a_ring_is_counted() {
     const RINGS: usize = 10;
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path());
+    let builder = recording::builder().dir(temp.path());
     let session = builder.ring_total_bytes(64 << 10).start().unwrap();
     let (hold, done) = (Barrier::new(RINGS + 1), Barrier::new(RINGS + 1));
     std::thread::scope(|scope| {
@@ -304,7 +307,7 @@ fn a_push_that_close_cannot_wait_for_is_interrupted() {
 #[test]
 fn records_that_were_overwritten_are_counted() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path());
+    let builder = recording::builder().dir(temp.path());
     let session = builder
         .ring_storage(RingStorage::SessionDir)
         .start()
@@ -335,7 +338,7 @@ fn records_that_were_overwritten_are_counted() {
 #[test]
 fn seals_state_what_is_in_their_segment() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder()
+    let builder = recording::builder()
         .dir(temp.path())
         .segment_bytes(4 << 20)
         .conversion(Conversion::Later);
@@ -376,7 +379,7 @@ fn seals_state_what_is_in_their_segment() {
 #[test]
 fn every_wait_is_counted_once() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .ring_total_bytes(64 << 10)
         .spill_total_bytes(8 * 512)

@@ -9,6 +9,9 @@
 #![expect(unsafe_code, reason = "the page that parent and child share")]
 #![expect(clippy::cast_ptr_alignment, reason = "a mapping is page-aligned")]
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -138,7 +141,7 @@ impl Plan {
     }
 
     fn builder(self, dir: &Path) -> SessionBuilder {
-        let builder = Session::builder()
+        let builder = recording::builder()
             .dir(dir)
             .ring_storage(RingStorage::SessionDir)
             .conversion(Conversion::Later)

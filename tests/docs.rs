@@ -184,6 +184,7 @@ fn every_variable_is_documented_and_no_other() {
     }
     for page in [
         "docs/DEBUG_MODE.md",
+        "docs/DURABILITY.md",
         "docs/SAMPLING.md",
         "docs/SECURITY.md",
         "README.md",
@@ -294,6 +295,7 @@ fn links_lead_to_files() {
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
         "docs/DEBUG_MODE.md",
+        "docs/DURABILITY.md",
         "docs/FORMAT.md",
         "docs/SAMPLING.md",
         "docs/SECURITY.md",

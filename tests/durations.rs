@@ -1,6 +1,9 @@
 //! Duration aggregates are exact, whatever becomes of the records: the truth is kept by the tests
 //! themselves.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Barrier;
@@ -101,7 +104,9 @@ impl Random {
 }
 
 fn builder(dir: &Path) -> SessionBuilder {
-    Session::builder().dir(dir).always_wait_max(Duration::ZERO)
+    recording::builder()
+        .dir(dir)
+        .always_wait_max(Duration::ZERO)
 }
 
 fn lines(report: &CloseReport, category: &str) -> Vec<Json> {

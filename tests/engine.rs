@@ -1,5 +1,8 @@
 //! The whole path: records pushed by threads, through rings, writer and segments, to JSON Lines.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -34,7 +37,7 @@ stormlog::record! {
 }
 
 fn builder(dir: &Path) -> SessionBuilder {
-    Session::builder().dir(dir)
+    recording::builder().dir(dir)
 }
 
 /// Lines of each file that the close wrote.

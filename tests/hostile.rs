@@ -1,10 +1,13 @@
 //! What must not happen when processes fork, callers break their promises, or the disk is gone.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stormlog::ledger::DropReason;
 use stormlog::record::{Category, Extra, KeepClass, Record, SchemaDef, Sink, Symbol};
-use stormlog::{Error, Log, Outcome, RingStorage, Session};
+use stormlog::{Error, Log, Outcome, RingStorage};
 
 stormlog::record! {
     struct Counted in "performance" keep Sampled { number: u32 }
@@ -48,7 +51,7 @@ fn push(log: &Log, number: u32) -> Outcome {
 fn a_forked_child_cannot_write_into_its_parents_session() {
     for storage in [RingStorage::Anonymous, RingStorage::SessionDir] {
         let temp = tempfile::tempdir().unwrap();
-        let session = Session::builder()
+        let session = recording::builder()
             .dir(temp.path())
             .ring_storage(storage)
             .start()
@@ -77,7 +80,7 @@ fn a_forked_child_cannot_write_into_its_parents_session() {
 #[test]
 fn a_forked_child_that_exits_leaves_the_rings_alone() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder()
+    let builder = recording::builder()
         .dir(temp.path())
         .ring_storage(RingStorage::SessionDir);
     let session = builder.start().unwrap();
@@ -99,7 +102,7 @@ fn a_forked_child_that_exits_leaves_the_rings_alone() {
 #[test]
 fn a_forked_child_may_drop_the_session() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
     let mut session = Some(session);
     let code = in_child(false, || {
         drop(session.take());
@@ -162,7 +165,7 @@ impl Record for Liar {
 #[test]
 fn records_that_lie_about_themselves_spoil_nothing_else() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
     let log = session.log();
     let too_long = Outcome::Dropped(DropReason::LargeBudget);
     for round in 0..100 {
@@ -194,7 +197,7 @@ fn handles_of_ended_sessions_do_not_cost_a_thread_its_rings() {
     let temp = tempfile::tempdir().unwrap();
     let mut kept = Vec::new();
     for number in 0..40 {
-        let session = Session::builder().dir(temp.path()).start().unwrap();
+        let session = recording::builder().dir(temp.path()).start().unwrap();
         kept.push(session.log());
         for _ in 0..2000 {
             assert_eq!(push(&session.log(), number), Outcome::Kept);
@@ -208,7 +211,7 @@ fn handles_of_ended_sessions_do_not_cost_a_thread_its_rings() {
 #[test]
 fn debug_output_is_short() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
     let text = format!("{:?} {session:?}", session.log());
     assert!(text.len() < 4000, "{} bytes", text.len());
 }
@@ -220,7 +223,7 @@ fn a_directory_of_somebody_else_is_refused() {
     let root = temp.path().join(".stormlog");
     std::fs::create_dir(&root).unwrap();
     std::fs::set_permissions(&root, PermissionsExt::from_mode(0o777)).unwrap();
-    let started = Session::builder().dir(temp.path()).start();
+    let started = recording::builder().dir(temp.path()).start();
     assert!(
         matches!(started, Err(Error::Insecure { .. })),
         "{started:?}"
@@ -232,7 +235,7 @@ fn a_directory_of_somebody_else_is_refused() {
 #[test]
 fn a_removed_directory_ends_in_faults_not_in_panics() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .segment_bytes(4 << 20)
         .start()
@@ -260,7 +263,7 @@ fn a_removed_directory_ends_in_faults_not_in_panics() {
 #[test]
 fn a_sync_is_answered_and_repeated_ones_too() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .segment_bytes(4 << 20)
         .start()

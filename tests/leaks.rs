@@ -2,6 +2,8 @@
 //! like one and is none comes through. The list of looks is in src/redact/tests.rs; here is one of
 //! each kind, in every place, through a whole session.
 
+#[path = "support/recording.rs"]
+mod recording;
 mod support;
 
 use std::path::Path;
@@ -74,7 +76,7 @@ stormlog::record! {
 }
 
 fn builder(dir: &Path) -> SessionBuilder {
-    Session::builder().dir(dir).sampling(false)
+    recording::builder().dir(dir).sampling(false)
 }
 
 /// Everything that is below the directory but segments and rings.

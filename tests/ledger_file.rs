@@ -1,15 +1,18 @@
 //! The ledger that other processes read while a session runs: FORMAT.md section 8.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use stormlog::Outcome;
 use stormlog::ledger::{Account, OFFERED, WRITTEN};
 use stormlog::record::{Category, Extra};
 use stormlog::segment::layout::{
     FILE_HEADER_BYTES, FILE_LEDGER, FileHeader, LEDGER_SLOT_BYTES, LEDGER_SLOT_OFFSET, LedgerEntry,
     LedgerSlotHeader,
 };
-use stormlog::{Outcome, Session};
 
 /// The newest valid slot: its header and its accounts by name.
 fn read(path: &Path) -> Option<(LedgerSlotHeader, Vec<(String, Account)>)> {
@@ -51,7 +54,7 @@ fn account(path: &Path, name: &str) -> Option<(u64, Account)> {
 #[test]
 fn another_process_sees_the_ledger_of_a_running_session() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .keep_segments(true)
         .start()

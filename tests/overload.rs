@@ -1,6 +1,9 @@
 //! More records than there is room for: what must be kept is kept as long as headroom and spill
 //! last, in the order of its thread, and everything else is counted by its reason.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +15,7 @@ use serde_json::Value as Json;
 use stormlog::ledger::{DROP_REASONS, DropReason};
 use stormlog::record::LongText;
 use stormlog::sampling::Estimator;
-use stormlog::{CloseReport, Log, Outcome, RingStorage, Session, SessionBuilder};
+use stormlog::{CloseReport, Log, Outcome, RingStorage, SessionBuilder};
 
 stormlog::record! {
     struct Normal in "performance" keep Sampled {
@@ -57,7 +60,7 @@ fn keep(log: &Log, thread: u32, number: u64, text: &str) -> Outcome {
 
 /// The smallest rings and a spill of so many slots.
 fn builder(dir: &Path, slots: usize) -> SessionBuilder {
-    Session::builder()
+    recording::builder()
         .dir(dir)
         .ring_total_bytes(64 << 10)
         .spill_total_bytes(slots * SLOT_BYTES)
@@ -156,7 +159,7 @@ fn headroom_and_spill_keep_what_must_be_kept_while_the_writer_stands_still() {
 #[test]
 fn a_session_that_lost_nothing_says_so() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
     assert_eq!(keep(&session.log(), 0, 0, ""), Outcome::Kept);
     let report = session.close().unwrap();
     assert_eq!(report.faults, Vec::<String>::new());

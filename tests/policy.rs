@@ -1,5 +1,8 @@
 //! What the configuration and the load leave out, and that the numbers stay true.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -86,7 +89,7 @@ fn a_fixed_rate_keeps_its_part_by_key() {
     let mut kept_keys = Vec::new();
     for salt in [0, 0, 1] {
         let temp = tempfile::tempdir().unwrap();
-        let session = Session::builder()
+        let session = recording::builder()
             .dir(temp.path())
             .sample_rate("sampling_requests", 0.1)
             .sampling_salt(salt)
@@ -130,7 +133,7 @@ fn a_fixed_rate_keeps_its_part_by_key() {
 #[test]
 fn a_fixed_rate_keeps_its_part_without_keys() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .sample_rate("sampling_ticks", 0.25)
         .sample_rate("sampling_alarms", 0.25)
@@ -162,7 +165,7 @@ fn a_fixed_rate_keeps_its_part_without_keys() {
 #[test]
 fn a_rate_limit_drops_what_is_over_it_and_counts() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .rate_limit("sampling_ticks", 0.001, 20)
         .start()
@@ -184,7 +187,7 @@ fn a_rate_limit_drops_what_is_over_it_and_counts() {
 #[test]
 fn repeated_states_are_told_once_with_their_number() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .on_change("sampling_states")
         .on_change("sampling_open")
@@ -241,7 +244,7 @@ fn repeated_states_are_told_once_with_their_number() {
 #[test]
 fn the_keep_class_of_a_category_can_be_changed() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder()
+    let session = recording::builder()
         .dir(temp.path())
         .keep("sampling_ticks", KeepClass::Always)
         .keep("sampling_alarms", KeepClass::Sampled)
@@ -257,7 +260,7 @@ fn the_keep_class_of_a_category_can_be_changed() {
     let report = close(session);
     assert_eq!(account(&report, "sampling_ticks").written(), 300);
     assert!(account(&report, "sampling_alarms").written() < 30);
-    let refused = Session::builder()
+    let refused = recording::builder()
         .dir(temp.path())
         .keep("stress", KeepClass::Sampled)
         .start();

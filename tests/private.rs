@@ -2,6 +2,9 @@
 //! docs/SECURITY.md section 2 is the list of promises.
 #![cfg(feature = "cli")]
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -45,7 +48,7 @@ fn under_umask(umask: &str, args: &str, dir: &Path) -> Output {
 }
 
 fn session(dir: &Path) -> Session {
-    let builder = Session::builder().dir(dir).sampling(false);
+    let builder = recording::builder().dir(dir).sampling(false);
     builder.keep_segments(true).start().unwrap()
 }
 
@@ -91,7 +94,7 @@ fn modes_do_not_depend_on_the_umask() {
 fn files_of_a_session_that_runs_are_private_too() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("logs");
-    let builder = Session::builder()
+    let builder = recording::builder()
         .dir(&dir)
         .ring_storage(RingStorage::SessionDir);
     let session = builder.start().unwrap();
@@ -124,7 +127,7 @@ fn a_log_directory_keeps_its_mode_or_is_refused() {
         let dir = temp.path().join(format!("{before:o}"));
         std::fs::create_dir(&dir).unwrap();
         set_mode(&dir, before);
-        let started = Session::builder().dir(&dir).start();
+        let started = recording::builder().dir(&dir).start();
         assert_eq!(started.is_ok(), accepted, "{before:o}");
         match started {
             Ok(session) => drop(session.close().unwrap()),
@@ -144,13 +147,13 @@ fn a_link_in_the_place_of_the_session_directories_is_refused() {
     std::fs::create_dir(&dir).unwrap();
     std::fs::create_dir(&elsewhere).unwrap();
     symlink(&elsewhere, dir.join(".stormlog")).unwrap();
-    assert!(Session::builder().dir(&dir).start().is_err());
+    assert!(recording::builder().dir(&dir).start().is_err());
     assert_eq!(tree(&elsewhere), Vec::<PathBuf>::new());
     // And one that belongs to somebody else, where the test can make one.
     std::fs::remove_file(dir.join(".stormlog")).unwrap();
     std::fs::create_dir(dir.join(".stormlog")).unwrap();
     if std::os::unix::fs::chown(dir.join(".stormlog"), Some(12_345), None).is_ok() {
-        let refused = Session::builder().dir(&dir).start();
+        let refused = recording::builder().dir(&dir).start();
         assert!(matches!(refused, Err(Error::Insecure { .. })));
     }
 }

@@ -1,5 +1,8 @@
 //! Promise P1: a producer of normal records never allocates, never enters the kernel, never waits.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::process::Command;
@@ -80,7 +83,7 @@ fn push_all_kinds(log: &Log, open: Category, count: u64) {
 #[test]
 fn pushes_do_not_allocate() {
     let temp = tempfile::tempdir().unwrap();
-    let session = Session::builder().dir(temp.path()).start().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
     let open = Category::named("vpn").unwrap();
     let log = session.log();
     let allocated = std::thread::spawn(move || {
@@ -111,7 +114,7 @@ fn voluntary_switches() -> u64 {
 #[test]
 fn full_rings_do_not_make_producers_wait() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder()
+    let builder = recording::builder()
         .dir(temp.path())
         .ring_total_bytes(256 << 10)
         .sampling(false);
@@ -223,7 +226,7 @@ fn check_storms(report: &CloseReport, normal: u64, lost: u64) {
 fn a_writer_that_stands_still_makes_no_producer_wait() {
     const THREADS: u64 = 3;
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path());
+    let builder = recording::builder().dir(temp.path());
     let session = builder.always_wait_max(Duration::ZERO).start().unwrap();
     let is_over = AtomicU32::new(0);
     session.pause_writer();
@@ -365,7 +368,7 @@ fn child_without_syscalls() {
         return;
     };
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder().dir(temp.path());
+    let builder = recording::builder().dir(temp.path());
     let session = builder.always_wait_max(Duration::ZERO).start().unwrap();
     if what == "storm" {
         storm_without_syscalls(session);

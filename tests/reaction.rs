@@ -1,5 +1,8 @@
 //! How soon sampling begins when nothing is drained any more: counted in bytes, not in time.
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::time::{Duration, Instant};
 
 use stormlog::ledger::DropReason;
@@ -7,7 +10,7 @@ use stormlog::record::ShortText;
 use stormlog::segment::entry::PressureCause;
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::survey::Survey;
-use stormlog::{Conversion, Outcome, Session};
+use stormlog::{Conversion, Outcome};
 
 stormlog::record! {
     struct Normal in "performance" keep Sampled { number: u64 }
@@ -25,7 +28,9 @@ const NORMAL_BYTES: u64 = 16 + 8;
 fn a_ring_that_nobody_drains_presses_before_it_is_full() {
     for (total, ring) in [(64 << 10, 4 << 10), (8 << 20, 256 << 10)] {
         let temp = tempfile::tempdir().unwrap();
-        let builder = Session::builder().dir(temp.path()).ring_total_bytes(total);
+        let builder = recording::builder()
+            .dir(temp.path())
+            .ring_total_bytes(total);
         let session = builder.start().unwrap();
         let log = session.log();
         session.pause_writer();
@@ -50,7 +55,7 @@ fn a_ring_that_nobody_drains_presses_before_it_is_full() {
 #[test]
 fn a_missing_segment_presses_before_a_ring_is_full() {
     let temp = tempfile::tempdir().unwrap();
-    let builder = Session::builder()
+    let builder = recording::builder()
         .dir(temp.path())
         .segment_bytes(4 << 20)
         .conversion(Conversion::Later);

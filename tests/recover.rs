@@ -2,6 +2,9 @@
 //! that say anything.
 #![cfg(feature = "cli")]
 
+#[path = "support/recording.rs"]
+mod recording;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,7 +17,7 @@ use stormlog::convert::{ConvertOptions, convert_session};
 use stormlog::recover::{RecoverOptions, State, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::header::is_session_id;
-use stormlog::{Outcome, RingStorage, Session};
+use stormlog::{Outcome, RingStorage};
 
 fn stormlog(dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stormlog"));
@@ -61,7 +64,7 @@ fn child() {
         "anonymous" => RingStorage::Anonymous,
         _ => RingStorage::SessionDir,
     };
-    let builder = Session::builder().dir(".").ring_storage(rings);
+    let builder = recording::builder().dir(".").ring_storage(rings);
     // A short file: it is copied often.
     let builder = builder.ring_total_bytes(1 << 20).large_total_bytes(2 << 20);
     let session = builder.sampling(false).start().unwrap();
@@ -253,7 +256,7 @@ fn the_next_session_salvages_the_rings_of_a_dead_one() {
     let dir = temp.path();
     let id = Recording::start(dir, "session_dir", 3).kill();
     let live = Recording::start(dir, "session_dir", 0);
-    let session = stormlog::Session::builder().dir(dir).start().unwrap();
+    let session = recording::builder().dir(dir).start().unwrap();
     let end = Instant::now() + Duration::from_secs(20);
     while session_dir(dir, &id).join("rings").exists() {
         assert!(Instant::now() < end, "it was not recovered");

@@ -38,8 +38,9 @@ const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-const UNSAFE_FILES: [(&str, &str); 24] = [
+const UNSAFE_FILES: [(&str, &str); 25] = [
     ("benches/hot_path.rs", "reads the counter for the floor"),
+    ("benches/ring_storage.rs", "reads the counter"),
     ("src/gates.rs", "the gate page is mapped memory"),
     (
         "src/local.rs",
@@ -242,6 +243,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "ConvertedFile",
             "Log",
             "Outcome",
+            "RingStorage",
             "Session",
         ],
     ),
@@ -523,6 +525,29 @@ fn nothing_unfinished_is_left() {
             for word in comments.iter().filter(|word| has_word(line, word)) {
                 violations.push(format!("{}:{number}: {word}", source.path));
             }
+        }
+    }
+    check(&violations);
+}
+
+/// See `tests/support/recording.rs`. Two files are about the defaults or about full disks.
+#[test]
+fn sessions_of_tests_do_not_depend_on_the_disk_of_the_machine() {
+    let own = [
+        "tests/disk.rs",
+        "tests/docs.rs",
+        "tests/support/recording.rs",
+    ];
+    let builder = concat!("Session::", "builder()");
+    let mut violations = Vec::new();
+    for source in sources() {
+        let exempt = !source.path.starts_with("tests/") || own.contains(&source.path.as_str());
+        for (number, _) in source
+            .code()
+            .filter(|(_, code)| !exempt && code.contains(builder))
+        {
+            let path = &source.path;
+            violations.push(format!("{path}:{number}: use `recording::builder()`"));
         }
     }
     check(&violations);

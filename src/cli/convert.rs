@@ -117,8 +117,8 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
 /// Whether a dead process has left its rings.
 fn has_rings(session: &SessionFiles) -> bool {
     let path = session.segments.first().map(|segment| &segment.path);
-    let rings = path.map(|path| path.with_file_name("rings"));
-    !session.liveness().may_live() && rings.is_some_and(|rings| rings.exists())
+    let exists = |name| path.is_some_and(|path| path.with_file_name(name).exists());
+    !session.liveness().may_live() && (exists("rings") || exists("rings.shm"))
 }
 
 /// The right to convert each of several sessions.

@@ -19,6 +19,10 @@ use clap::{Parser, Subcommand};
 
 pub use output::{Output, Status};
 
+/// What the commands that record leave free on the file system. Less than the default of an
+/// embedded session: these records are the only thing that the user asked for.
+const KEEP_FREE_BYTES: u64 = 64 << 20;
+
 const QUICK_START: &str = "\
 Quick start:
   stormlog demo --dir /tmp/demo          record made-up traffic of two services

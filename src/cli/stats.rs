@@ -26,7 +26,7 @@ Examples:
   stormlog stats ./debug_logs --watch --json > stats.jsonl
 
 States are those of stormlog sessions. A live session publishes its ledger each second (every 10 s
-while nothing changes). Where its rings live in a file (STORMLOG_RING_STORAGE=session_dir) the
+while nothing changes). Where its rings live in a file (not STORMLOG_RING_STORAGE=anonymous) the
 counts of the producers are read from there and are those of now; written and dropped{disk} are
 always the published ones. pending is what was offered and has no end yet: it is in a ring, or its
 end was not yet published.

@@ -4,6 +4,8 @@
 mod decide;
 mod large;
 mod offer;
+#[cfg(all(test, not(loom)))]
+mod order_tests;
 mod overflow;
 mod quick;
 

@@ -10,7 +10,8 @@
 
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// One write-once cell that holds a `&'static T`.
 pub(crate) struct StaticSlot<T: 'static> {
@@ -42,10 +43,10 @@ impl<T: Sync> StaticSlot<T> {
     /// Sets the value if there is none yet; returns the value that the slot holds now.
     pub(crate) fn set(&self, value: &'static T) -> &'static T {
         let new = ptr::from_ref(value).cast_mut();
-        // Release half: pairs with the Acquire in `get`. Acquire half: for the loser's read.
+        // Release: pairs with the Acquire in `get`, by which the loser reads too.
         match self
             .pointer
-            .compare_exchange(ptr::null_mut(), new, AcqRel, Acquire)
+            .compare_exchange(ptr::null_mut(), new, Release, Relaxed)
         {
             Ok(_) => value,
             Err(_) => self.get().unwrap_or(value),
@@ -66,5 +67,26 @@ mod tests {
         assert_eq!(SLOT.set(&ONE), &1);
         assert_eq!(SLOT.set(&TWO), &1);
         assert_eq!(SLOT.get(), Some(&1));
+    }
+
+    /// Miri and ThreadSanitizer notice a reader that does not see what the writer made.
+    #[test]
+    fn whoever_finds_the_value_sees_it_whole() {
+        for _ in 0..8 {
+            let slot = StaticSlot::new();
+            let set = |value: [u64; 2]| slot.set(Box::leak(Box::new(value)));
+            std::thread::scope(|scope| {
+                let setters = [[1; 2], [2; 2]].map(|value| scope.spawn(move || *set(value)));
+                let got = loop {
+                    if let Some(value) = slot.get() {
+                        break *value;
+                    }
+                    std::thread::yield_now();
+                };
+                for setter in setters {
+                    assert_eq!(setter.join().unwrap(), got);
+                }
+            });
+        }
     }
 }

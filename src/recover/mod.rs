@@ -42,12 +42,13 @@ use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
 use crate::ledger::Account;
 use crate::segment::figures::RINGS_NAME;
-use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles};
+use crate::segment::files::{Liveness, SESSIONS_DIR, SegmentFile, SessionFiles};
 use crate::segment::header::is_session_id;
 use crate::segment::layout::{FileHeader, HINT_OFFSET};
 use crate::segment::ledger_file::LEDGER_NAME;
 use crate::segment::prepare::{RESERVE_NAME, is_segment_name, segment_name};
 use crate::segment::published::Published;
+use crate::segment::shm::{REFERENCE_NAME, RingsAt};
 use crate::segment::source::Source;
 use crate::sys::alive::liveness;
 use crate::sys::dir::Dir;
@@ -59,6 +60,8 @@ use drain::{Drain, Drained};
 use output::{NewSegment, TEMPORARY_NAME, seal_tail};
 use storage::Leftover;
 
+/// Why a session ended whose machine is not the same boot any more.
+const MACHINE_RESTARTED: &str = "machine_restarted";
 /// How long, and in which steps, the end of another recovery is waited for.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 const TURN_PAUSE: Duration = Duration::from_millis(5);
@@ -151,8 +154,7 @@ struct Recovery<'a> {
     dir: &'a Dir,
     log_dir: &'a Path,
     id: &'a str,
-    /// Its ring storage, when it is a file.
-    rings: Option<File>,
+    rings: RingsAt,
 }
 
 impl<'a> Recovery<'a> {
@@ -161,7 +163,7 @@ impl<'a> Recovery<'a> {
             dir,
             log_dir,
             id,
-            rings: open(dir, RINGS_NAME)?,
+            rings: RingsAt::find(dir, true)?,
         })
     }
 
@@ -173,35 +175,51 @@ impl<'a> Recovery<'a> {
         }
         let files = SessionFiles::in_dir(self.dir.try_clone()?, self.log_dir)?;
         let mut report = RecoverReport::new(self.id, State::Recovered);
-        let path = self.dir.path_of(RINGS_NAME);
-        let mut leftover = match &self.rings {
-            Some(file) => match Leftover::open(file, &path) {
-                Err(error @ Error::Corrupt { .. }) => {
-                    report.faults.push(error.to_string());
-                    None
-                }
-                other => Some(other?),
-            },
-            None => None,
-        };
-        if leftover
-            .as_ref()
-            .is_some_and(|found| found.rings.nonce != files.nonce)
-        {
-            let path = path.display();
-            let fault = format!("{path} is of another session: left out");
-            report.faults.push(fault);
-            leftover = None;
-        }
+        let mut leftover = self.leftover(&files, &mut report)?;
         let covered = Covered::read(&files, leftover.as_mut(), limit)?;
         if covered.complete {
             report.state = State::Complete;
+            // Killed between its last seal and their removal.
+            if leftover.is_some() && !options.dry_run {
+                self.remove_shm()?;
+            }
             return Ok(report);
         }
         let Some(header) = covered.header else {
             return Ok(RecoverReport::new(self.id, State::Empty));
         };
         self.write(options, report, leftover, covered, &header)
+    }
+
+    /// The rings of this session, if they can be had.
+    fn leftover(
+        &self,
+        files: &SessionFiles,
+        report: &mut RecoverReport,
+    ) -> Result<Option<Leftover<'_, File>>, Error> {
+        let RingsAt::File(file, path, _) = &self.rings else {
+            return Ok(None);
+        };
+        // Its pages came to the disk in any order, and records in rings have no checksum: an old
+        // record in the place of a lost one could not be told from it.
+        let restarted = |segment: &SegmentFile| reason(&segment.header) == MACHINE_RESTARTED;
+        if files.segments.first().is_some_and(restarted) {
+            return Ok(None);
+        }
+        let found = match Leftover::open(file, path) {
+            Err(error @ Error::Corrupt { .. }) => {
+                report.faults.push(error.to_string());
+                return Ok(None);
+            }
+            other => other?,
+        };
+        if found.rings.nonce != files.nonce {
+            let path = path.display();
+            let fault = format!("{path} is of another session: left out");
+            report.faults.push(fault);
+            return Ok(None);
+        }
+        Ok(Some(found))
     }
 
     fn write(
@@ -233,7 +251,8 @@ impl<'a> Recovery<'a> {
             let sum = written.entry(*schema).or_default();
             *sum = sum.saturating_add(*count);
         }
-        let (counted, unknown) = self.counted(leftover.as_ref());
+        let (counted, unknown) =
+            self.counted(leftover.as_ref(), reason(header) == MACHINE_RESTARTED);
         covered
             .faults
             .extend(leftover.iter().flat_map(|found| found.rings.faults.clone()));
@@ -287,6 +306,16 @@ impl<'a> Recovery<'a> {
                     self.dir.remove_file(name)?;
                 }
             }
+            self.remove_shm()?;
+        }
+        Ok(())
+    }
+
+    /// Removes rings in `/dev/shm` that were read, and the reference to them.
+    fn remove_shm(&self) -> Result<(), Error> {
+        if let RingsAt::File(_, _, Some(shm)) = &self.rings {
+            shm.remove()?;
+            self.dir.remove_file(REFERENCE_NAME)?;
         }
         Ok(())
     }
@@ -320,6 +349,7 @@ impl<'a> Recovery<'a> {
     fn counted(
         &self,
         leftover: Option<&Leftover<'_, File>>,
+        restarted: bool,
     ) -> (Vec<(u8, Account)>, Option<String>) {
         if let Some(leftover) = leftover {
             let accounts = leftover.rings.accounts.iter().enumerate();
@@ -330,7 +360,15 @@ impl<'a> Recovery<'a> {
         let published = open(self.dir, LEDGER_NAME).ok().flatten();
         let published = published.and_then(|file| Published::read(&file, &path).ok());
         let published = published.filter(|published| published.sequence > 0);
-        let lost = "its rings were in the memory of its process: what was in them is lost";
+        let why = match &self.rings {
+            RingsAt::Nowhere => "its rings were in the memory of its process",
+            RingsAt::File(..) if restarted => {
+                "the machine was restarted, and rings are not synced to the disk"
+            }
+            RingsAt::File(..) => "its rings cannot be used",
+            RingsAt::Gone(why) => why,
+        };
+        let lost = format!("{why}: what was in them is lost");
         let Some(published) = published else {
             let fault = format!("{lost}, and how much that was is not known");
             return (Vec::new(), Some(fault));
@@ -347,7 +385,7 @@ impl<'a> Recovery<'a> {
 /// Why the session ended, as far as its files tell.
 fn reason(header: &FileHeader) -> &'static str {
     match boot_id() {
-        Some(boot) if header.boot_id != [0; 16] && header.boot_id != boot => "machine_restarted",
+        Some(boot) if header.boot_id != [0; 16] && header.boot_id != boot => MACHINE_RESTARTED,
         _ => "process_died",
     }
 }

@@ -19,7 +19,7 @@
     reason = "turns offsets of the region into the structures that lie there"
 )]
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use super::slot::RingSlot;
@@ -318,15 +318,16 @@ impl Aggregates {
     fn add_page(&self, ring: &RingSlot, group: usize) {
         let end = RING_PAGES as u32;
         let take = |next| (next < end).then_some(next + 1);
-        // AcqRel: the page belongs to whoever moved the counter over it.
-        let Ok(index) = self.next_page.fetch_update(AcqRel, Relaxed, take) else {
+        // Relaxed: one thread alone moves the counter over a page.
+        let Ok(index) = self.next_page.fetch_update(Relaxed, Relaxed, take) else {
             return;
         };
         let index = RING_PAGE + index as usize;
         // Relaxed: the owner's own, stored when it took the ring.
         let owner = ring.ring().header.index.load(Relaxed) << 16 | (group as u32 + 1);
-        // Release: pairs with the Acquire in `read`; the counts come after it.
-        self.table().owners[index].store(owner, Release);
+        // Relaxed: the page was there, all zero, before; a reader that does not see its owner yet
+        // reads it a moment too early. After a push has ended its busy flag orders both.
+        self.table().owners[index].store(owner, Relaxed);
         let page = std::ptr::from_ref(self.page(index)).cast_mut();
         // Relaxed: for the owner of the ring alone; a later owner gets it through the stack.
         ring.cells[group].store(page, Relaxed);
@@ -345,12 +346,12 @@ impl Aggregates {
             add(self.page(SHARED_PAGE + group), group);
         }
         for (index, owner) in self.table().owners.iter().enumerate() {
-            // Acquire: pairs with the Release in `add_page`.
-            if let Some(group) = (owner.load(Acquire) & 0xFFFF).checked_sub(1) {
+            // Relaxed: see `add_page`.
+            if let Some(group) = (owner.load(Relaxed) & 0xFFFF).checked_sub(1) {
                 add(self.page(index), group as usize);
             }
         }
-        let keys = self.table().keys.iter().map(|key| key.load(Acquire));
+        let keys = self.table().keys.iter().map(|key| key.load(Relaxed));
         let keys = keys.map(Some).chain([None]);
         let named = keys.zip(sums).filter(|(key, _)| *key != Some(0));
         named.filter(|(_, sum)| sum.count() > 0).collect()

@@ -14,8 +14,8 @@
 //! and pushes nothing: the two barriers exclude that both miss each other (store buffering). A
 //! writer that wants to doze uses the same protocol: it sees the push, or the push wakes it.
 
-use super::order;
-use crate::sync::Ordering::{Relaxed, SeqCst};
+use crate::sync::Ordering::Relaxed;
+use crate::sync::order;
 use crate::sync::{AtomicU32, barrier};
 
 /// Busy and closed flags of one producer.
@@ -122,8 +122,9 @@ impl BusyFlag {
     fn enter_slow(&self, wake: impl FnOnce()) -> Result<(), Refused> {
         // Full fence instead of membarrier, and then a second look. Harmless where it is not
         // needed.
-        crate::sync::fence_seq_cst();
-        let mode = self.mode.load(SeqCst);
+        crate::sync::full_fence("fence_busy");
+        // Relaxed: the fences order it, as everything here.
+        let mode = self.mode.load(Relaxed);
         if mode & CLOSED != 0 {
             return Err(Refused::Closed);
         }
@@ -138,9 +139,9 @@ impl BusyFlag {
     /// at: a push that they do not show will wake.
     pub(crate) fn set_doze(&self, doze: bool) {
         if doze {
-            self.mode.fetch_or(DOZE, SeqCst);
+            self.mode.fetch_or(DOZE, Relaxed);
         } else {
-            self.mode.fetch_and(!DOZE, SeqCst);
+            self.mode.fetch_and(!DOZE, Relaxed);
         }
     }
 
@@ -148,7 +149,7 @@ impl BusyFlag {
     ///
     /// [`is_busy`]: Self::is_busy
     pub(crate) fn close(&self) {
-        self.mode.fetch_or(CLOSED, SeqCst);
+        self.mode.fetch_or(CLOSED, Relaxed);
     }
 
     /// Closer: whether the owner is still inside a push. When not, everything it pushed is

@@ -6,10 +6,9 @@ mod busy;
 mod header;
 mod large;
 #[cfg(all(test, loom))]
-mod models;
+pub(crate) mod models;
 #[cfg(all(test, loom))]
 mod models_spill;
-mod order;
 mod plan;
 mod registry;
 mod slot;
@@ -19,6 +18,7 @@ mod spsc;
 mod spsc_tests;
 mod stack;
 mod storage;
+mod used;
 
 pub(crate) use aggregate::{Cell, Observation, SLOT_OTHER, quick_cell};
 pub(crate) use busy::{BusyGuard, Refused};

@@ -21,10 +21,12 @@ use super::busy::{BusyFlag, BusyGuard, Refused};
 use super::header::RingHeader;
 use super::registry::{Memory, Registry, RegistryCursor};
 use super::spsc::{Consumer, Full, ProducerSide, Ring};
+use super::used::Used;
 use crate::record::{HEADER_BYTES, KeepClass, SCHEMA_PADDING};
 use crate::segment::entry::Entry;
-use crate::sync::Ordering::Relaxed;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU32, WEAKENED, barrier};
+use crate::wake::Wake;
 
 /// Bytes of the model's ring: the longest record is a quarter of it.
 pub(super) const CAPACITY: u64 = 128;
@@ -34,13 +36,35 @@ pub(super) const RECORD_BYTES: usize = 28;
 /// Models share the weakened order, so they run one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// Preemptions that are enough to find every defect that the models look for, and few enough to
+/// run in seconds. `LOOM_MAX_PREEMPTIONS` overrides it.
+const PREEMPTIONS: usize = 3;
+
 /// Runs a model, and then once for each order in `weaker`, where it must fail.
-pub(super) fn check(iterations_min: usize, weaker: &[&str], model: fn()) {
+pub(crate) fn check(iterations_min: usize, weaker: &[&str], model: fn()) {
+    explore(Some(PREEMPTIONS), &[], iterations_min, weaker, model);
+}
+
+/// As `check`, with preemptions wherever they can be, and without the barriers in `absent`.
+pub(super) fn explore(
+    preemptions: Option<usize>,
+    absent: &[&str],
+    iterations_min: usize,
+    weaker: &[&str],
+    model: fn(),
+) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let set = |name: Option<&str>| {
-        *WEAKENED.lock().unwrap_or_else(PoisonError::into_inner) = name.map(str::to_owned);
+    let weaken = |name: Option<&str>| {
+        let names = absent.iter().copied().chain(name);
+        let mut weakened = WEAKENED.lock().unwrap_or_else(PoisonError::into_inner);
+        *weakened = names.map(str::to_owned).collect();
     };
-    set(None);
+    let builder = || {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(preemptions);
+        builder
+    };
+    weaken(None);
     let iterations = std::sync::Arc::new(StdUsize::new(0));
     let count = std::sync::Arc::clone(&iterations);
     builder().check(move || {
@@ -54,18 +78,15 @@ pub(super) fn check(iterations_min: usize, weaker: &[&str], model: fn()) {
         "{iterations} interleavings only"
     );
     for name in weaker {
-        set(Some(name));
+        weaken(Some(name));
         let result = std::panic::catch_unwind(|| builder().check(model));
-        set(None);
+        weaken(None);
         assert!(result.is_err(), "the model does not notice a weaker {name}");
     }
-}
-
-fn builder() -> loom::model::Builder {
-    let mut builder = loom::model::Builder::new();
-    // LOOM_MAX_PREEMPTIONS decides; three without it.
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder
+    WEAKENED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clear();
 }
 
 /// A ring with both its sides' state.
@@ -86,10 +107,14 @@ unsafe impl Sync for Model {}
 
 impl Model {
     pub(super) fn new() -> Arc<Self> {
-        let mut data = vec![0_u64; CAPACITY as usize / 8];
-        // SAFETY: `CAPACITY` bytes, a power of two, that live as long as the model.
-        let buffer = unsafe { Buffer::new(data.as_mut_ptr().cast(), CAPACITY) };
-        let header = RingHeader::for_model(CAPACITY);
+        Self::of(CAPACITY)
+    }
+
+    fn of(capacity: u64) -> Arc<Self> {
+        let mut data = vec![0_u64; capacity as usize / 8];
+        // SAFETY: `capacity` bytes, a power of two, that live as long as the model.
+        let buffer = unsafe { Buffer::new(data.as_mut_ptr().cast(), capacity) };
+        let header = RingHeader::for_model(capacity);
         let model = Self {
             header,
             buffer,
@@ -213,6 +238,47 @@ fn loom_ring() {
     });
 }
 
+/// The same in a ring of two records, with three pushes and three looks of the writer, in every
+/// interleaving that loom can make: no bound on preemptions.
+#[test]
+fn loom_two_slots() {
+    let orders = [
+        "store_write_pos",
+        "load_write_pos",
+        "store_read_pos",
+        "load_read_pos",
+    ];
+    explore(None, &[], 1000, &orders, || {
+        // Two records and 8 bytes that the third one has to pad.
+        let model = Model::of(64);
+        let producer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                let mut pushed = 0;
+                for _ in 0..3 {
+                    pushed += u32::from(model.push(pushed).is_ok());
+                }
+                pushed
+            }
+        });
+        let writer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                let (mut consumer, mut next) = (Consumer::new(), 0);
+                for _ in 0..3 {
+                    model.drain(&mut consumer, &mut next);
+                }
+                (consumer, next)
+            }
+        });
+        let pushed = producer.join().unwrap();
+        assert!(pushed >= 2, "there is room for two");
+        let (mut consumer, mut next) = writer.join().unwrap();
+        model.drain(&mut consumer, &mut next);
+        assert_eq!(next, pushed);
+    });
+}
+
 /// A thread that ends while the writer drains: when the writer has seen the end, what it drains
 /// after that is everything.
 #[test]
@@ -247,45 +313,58 @@ fn loom_thread_exit() {
 }
 
 /// A close that races with pushes: what was kept is drained, what was not is refused.
+fn close_against_pushes(fenced: bool) {
+    let model = Model::new();
+    if fenced {
+        model.busy.set_fenced();
+    }
+    let producer = thread::spawn({
+        let model = Arc::clone(&model);
+        move || {
+            let mut kept = 0;
+            for _ in 0..2 {
+                let Ok(_guard) = model.enter(|| ()) else {
+                    break;
+                };
+                model.push(kept).unwrap();
+                kept += 1;
+            }
+            kept
+        }
+    });
+    let closer = thread::spawn({
+        let model = Arc::clone(&model);
+        move || {
+            model.busy.close();
+            barrier::heavy();
+            while model.busy.is_busy() {
+                thread::yield_now();
+            }
+            let (mut consumer, mut next) = (Consumer::new(), 0);
+            model.drain(&mut consumer, &mut next);
+            next
+        }
+    });
+    let kept = producer.join().unwrap();
+    assert_eq!(
+        closer.join().unwrap(),
+        kept,
+        "a kept record was not drained"
+    );
+}
+
 #[test]
 fn loom_close() {
     let weaker = ["light", "heavy", "store_idle", "load_busy"];
-    check(20, &weaker, || {
-        let model = Model::new();
-        let producer = thread::spawn({
-            let model = Arc::clone(&model);
-            move || {
-                let mut kept = 0;
-                for _ in 0..2 {
-                    let Ok(_guard) = model.enter(|| ()) else {
-                        break;
-                    };
-                    model.push(kept).unwrap();
-                    kept += 1;
-                }
-                kept
-            }
-        });
-        let closer = thread::spawn({
-            let model = Arc::clone(&model);
-            move || {
-                model.busy.close();
-                barrier::heavy();
-                while model.busy.is_busy() {
-                    thread::yield_now();
-                }
-                let (mut consumer, mut next) = (Consumer::new(), 0);
-                model.drain(&mut consumer, &mut next);
-                next
-            }
-        });
-        let kept = producer.join().unwrap();
-        assert_eq!(
-            closer.join().unwrap(),
-            kept,
-            "a kept record was not drained"
-        );
-    });
+    check(20, &weaker, || close_against_pushes(false));
+}
+
+/// Where the kernel has no membarrier, the producer's own fence does it.
+#[test]
+fn loom_close_fenced() {
+    let weaker = ["fence_busy", "heavy", "store_idle", "load_busy"];
+    let model = || close_against_pushes(true);
+    explore(Some(PREEMPTIONS), &["light"], 20, &weaker, model);
 }
 
 /// A push while the writer lies down: the writer sees the record and stays up, or the push wakes
@@ -294,17 +373,18 @@ fn loom_close() {
 fn loom_doze() {
     check(10, &["light", "heavy"], || {
         let model = Model::new();
-        let woken = Arc::new(AtomicU32::new(0));
+        let wake = Arc::new(Wake::default());
         let producer = thread::spawn({
-            let (model, woken) = (Arc::clone(&model), Arc::clone(&woken));
+            let (model, wake) = (Arc::clone(&model), Arc::clone(&wake));
             move || {
-                let _guard = model.enter(|| woken.store(1, Relaxed)).unwrap();
+                let _guard = model.enter(|| wake.wake_if_parked()).unwrap();
                 model.push(0).unwrap();
             }
         });
         let writer = thread::spawn({
-            let model = Arc::clone(&model);
+            let (model, wake) = (Arc::clone(&model), Arc::clone(&wake));
             move || {
+                wake.set_dozing(true);
                 model.busy.set_doze(true);
                 barrier::heavy();
                 // Busy first: when the push is over, the ring shows it.
@@ -314,7 +394,43 @@ fn loom_doze() {
         producer.join().unwrap();
         if writer.join().unwrap() {
             assert_eq!(
-                woken.load(Relaxed),
+                wake.wakes(),
+                1,
+                "the writer sleeps with a record in the ring"
+            );
+        }
+    });
+}
+
+/// The same for a thread that takes its ring while the writer lies down.
+#[test]
+fn loom_doze_new_ring() {
+    check(10, &["fence_new_ring", "heavy"], || {
+        let model = Model::new();
+        let (wake, used) = (Arc::new(Wake::default()), Arc::new(Used::new()));
+        let producer = thread::spawn({
+            let (model, wake, used) = (Arc::clone(&model), Arc::clone(&wake), Arc::clone(&used));
+            move || {
+                assert_eq!(used.take(1), Some(0));
+                wake.wake_if_dozing();
+                let _guard = model.enter(|| wake.wake_if_parked()).unwrap();
+                model.push(0).unwrap();
+            }
+        });
+        let writer = thread::spawn({
+            let (model, wake, used) = (Arc::clone(&model), Arc::clone(&wake), Arc::clone(&used));
+            move || {
+                wake.set_dozing(true);
+                used.ask_each(|_| model.busy.set_doze(true));
+                let is_quiet =
+                    || !model.busy.is_busy() && Consumer::new().committed(model.ring()) == 0;
+                used.count() == 0 || is_quiet()
+            }
+        });
+        producer.join().unwrap();
+        if writer.join().unwrap() {
+            assert_eq!(
+                wake.wakes(),
                 1,
                 "the writer sleeps with a record in the ring"
             );
@@ -382,5 +498,46 @@ fn loom_registry() {
         let (mut cursor, mut seen) = reader.join().unwrap();
         cursor.advance(&registry, |entry| seen += entry[12]);
         assert_eq!(seen, 3);
+    });
+}
+
+/// Whoever learns of an entry finds it, also behind entries of other threads of which nobody told
+/// it: a record is never drained without its schema.
+#[test]
+fn loom_registry_order() {
+    check(100, &["store_tail", "load_tail", "load_moved_tail"], || {
+        let mut words = vec![0_u64; 16];
+        // SAFETY: the words live until the end of the model.
+        let memory = unsafe { Memory::new(words.as_mut_ptr().cast(), words.len() * 8) };
+        let registry = Arc::new(Registry::new(memory));
+        let told = Arc::new(AtomicU32::new(0));
+        let append = |registry: &Registry, id| registry.append(&Entry::Symbol(id, "s")).unwrap();
+        let other = thread::spawn({
+            let registry = Arc::clone(&registry);
+            move || {
+                append(&registry, 1);
+                append(&registry, 2);
+            }
+        });
+        let teller = thread::spawn({
+            let (registry, told) = (Arc::clone(&registry), Arc::clone(&told));
+            move || {
+                append(&registry, 4);
+                told.store(1, Release);
+            }
+        });
+        let reader = thread::spawn({
+            let (registry, told) = (Arc::clone(&registry), Arc::clone(&told));
+            move || {
+                let (mut cursor, mut seen) = (RegistryCursor::default(), 0);
+                if told.load(Acquire) == 1 {
+                    cursor.advance(&registry, |entry| seen |= entry[12]);
+                    assert_eq!(seen & 4, 4, "the entry is hidden behind another one");
+                }
+            }
+        });
+        other.join().unwrap();
+        teller.join().unwrap();
+        reader.join().unwrap();
     });
 }

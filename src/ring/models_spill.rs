@@ -11,8 +11,10 @@ use super::registry::Memory;
 use super::spill::{Origin, SLOT_BYTES, Spill, SpillReader};
 use super::spsc::{Consumer, Full, headroom};
 use super::stack::IndexStack;
+use super::used::Used;
 use crate::record::KeepClass;
 use crate::sync::weakened;
+use crate::wake::Wake;
 
 /// At the line of the headroom a normal record is refused and an `Always` one accepted, while the
 /// writer moves the line.
@@ -59,7 +61,7 @@ fn loom_headroom() {
 /// Two threads take numbers from a stack and put them back: nobody holds one that another holds.
 #[test]
 fn loom_stack() {
-    check(100, &["store_head", "load_head"], || {
+    check(100, &["store_head", "load_head", "load_moved_head"], || {
         let stack = Arc::new(IndexStack::new(2));
         let held: Arc<Vec<UnsafeCell<u32>>> =
             Arc::new((0..2).map(|_| UnsafeCell::new(0)).collect());
@@ -198,6 +200,37 @@ fn loom_spill() {
         pass(&model, &spill.spill, &mut consumer, &mut reader, &mut next);
         assert_eq!(next, pushed, "lost or twice");
         assert!(reader.is_empty());
+    });
+}
+
+/// A thread without a ring spills while the writer lies down: the writer sees the slot, or is woken.
+#[test]
+fn loom_doze_spill() {
+    check(10, &["fence_spilled", "heavy"], || {
+        let (spill, wake) = (SpillModel::new(1), Arc::new(Wake::default()));
+        let producer = thread::spawn({
+            let (spill, wake) = (Arc::clone(&spill), Arc::clone(&wake));
+            move || {
+                assert!(spill.put(Origin::NO_RING, 0));
+                wake.wake_if_parked();
+            }
+        });
+        let writer = thread::spawn({
+            let (spill, wake) = (Arc::clone(&spill), Arc::clone(&wake));
+            move || {
+                wake.set_dozing(true);
+                Used::new().ask_each(|_| ());
+                !spill.spill.has_committed()
+            }
+        });
+        producer.join().unwrap();
+        if writer.join().unwrap() {
+            assert_eq!(
+                wake.wakes(),
+                1,
+                "the writer sleeps with a record in the spill"
+            );
+        }
     });
 }
 

@@ -13,10 +13,10 @@
 //! queue algorithms", 1996: helping).
 #![expect(unsafe_code, reason = "words and bytes of a shared region")]
 
-use super::order;
 use crate::record::Variable;
 use crate::segment::entry::{ENTRY_ALIGN, ENTRY_HEADER_BYTES, Entry, entry_crc};
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::Ordering::Relaxed;
+use crate::sync::order;
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// The registry's memory. The region is zero where nothing was claimed.
@@ -62,20 +62,25 @@ impl Registry {
 
     fn claim(&self, bytes: usize) -> Result<usize, RegistryFull> {
         debug_assert!(bytes.is_multiple_of(ENTRY_ALIGN) && bytes >= ENTRY_HEADER_BYTES);
-        // Acquire: the words before the tail were claimed by whoever moved it.
-        let mut start = self.tail.load(Acquire) as usize;
+        // Acquire: pairs with the exchange below. Whoever moved the tail had seen the lengths of
+        // the entries before it, and now so have we: whoever learns of our entry finds it.
+        let mut start = self.tail.load(order::load_tail()) as usize;
         loop {
             if start + bytes > self.memory.bytes() {
                 return Err(RegistryFull);
             }
             let length = self.memory.word(start);
-            // AcqRel: the claim orders itself among the claims; no data hangs on it yet.
-            let claimed = length.compare_exchange(0, bytes as u32, AcqRel, Acquire);
+            // Relaxed, both: no data hangs on the length of an entry.
+            let claimed = length.compare_exchange(0, bytes as u32, Relaxed, Relaxed);
             let end = start + claimed.err().map_or(bytes, |other| other as usize);
-            // Relaxed on failure: somebody else moved the hint already.
-            let moved = self
-                .tail
-                .compare_exchange(start as u64, end as u64, AcqRel, Relaxed);
+            // Release: pairs with the Acquire above and that on failure, which brings back where
+            // somebody else moved the tail, maybe over entries that we have not seen.
+            let moved = self.tail.compare_exchange(
+                start as u64,
+                end as u64,
+                order::store_tail(),
+                order::load_moved_tail(),
+            );
             if claimed.is_ok() {
                 return Ok(start);
             }
@@ -88,8 +93,8 @@ impl Registry {
         if offset + ENTRY_HEADER_BYTES > self.memory.bytes() {
             return Next::End;
         }
-        // Acquire: pairs with the claim.
-        let bytes = self.memory.word(offset).load(Acquire) as usize;
+        // Relaxed: see `claim`.
+        let bytes = self.memory.word(offset).load(Relaxed) as usize;
         if bytes < ENTRY_HEADER_BYTES || offset + bytes > self.memory.bytes() {
             return Next::End;
         }

@@ -33,13 +33,13 @@ use std::collections::BTreeMap;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::order;
 use super::registry::Memory;
 use super::spsc::Ring;
 use super::stack::IndexStack;
 use crate::record::{HEADER_BYTES, RECORD_ALIGN, RecordHeader, SCHEMA_PADDING};
 use crate::sync::AtomicU64;
 use crate::sync::Ordering::Relaxed;
+use crate::sync::order;
 
 /// Bytes of a slot.
 #[cfg(not(loom))]
@@ -170,9 +170,8 @@ impl Spill {
     /// # Safety
     /// The slot was committed, and the caller alone may give it back.
     unsafe fn header(&self, index: u32) -> Option<SlotHeader> {
-        // Acquire: pairs with the Release in `TakenSlot::commit`. The writer has it from the stack
-        // already; recovery has nothing else.
-        let commit = self.commit_word(index).load(order::load_spill_commit());
+        // Relaxed: the caller has the slot from the stack, and with it what was stored before.
+        let commit = self.commit_word(index).load(Relaxed);
         let offset = Self::header_offset(index);
         // SAFETY: committed, so nobody writes it until it is given back.
         let bytes = unsafe { self.memory.slice(offset, SLOT_HEADER_BYTES) };
@@ -186,8 +185,13 @@ impl Spill {
     /// Looks at a slot as recovery will: its record, when it is committed.
     #[cfg(all(test, loom))]
     pub(super) fn find(&self, index: u32) -> Option<Vec<u8>> {
-        // Acquire: as in `header`, before any other byte is looked at.
-        if self.commit_word(index).load(order::load_spill_commit()) == 0 {
+        // Acquire: pairs with the Release in `TakenSlot::commit`; nothing else orders the rest.
+        let order = if crate::sync::weakened("load_spill_commit") {
+            Relaxed
+        } else {
+            crate::sync::Ordering::Acquire
+        };
+        if self.commit_word(index).load(order) == 0 {
             return None;
         }
         // SAFETY: committed, and in the model nobody gives it back.
@@ -238,13 +242,13 @@ impl TakenSlot<'_> {
         let place = unsafe { spill.memory.slice_mut(offset, SLOT_HEADER_BYTES) };
         place.copy_from_slice(bytemuck::bytes_of(&header));
         std::mem::forget(self);
-        // Release: pairs with the Acquire in `header`; after a kill it stands for the whole slot.
+        // Release: after a kill it stands for the whole slot.
         let commit = spill.commit_word(index);
         commit.store(sequence + 1, order::store_spill_commit());
         spill.committed.push(index);
         // A writer that lies down looks at the stack after a full barrier; a thread without a ring
         // has no busy flag that would tell it of us, so the look at its sleep must come after this.
-        crate::sync::fence_seq_cst();
+        crate::sync::full_fence("fence_spilled");
     }
 }
 

@@ -24,9 +24,9 @@ use std::cell::Cell;
 
 use super::buffer::Buffer;
 use super::header::{RingHeader, state};
-use super::order;
 use crate::record::{INLINE_BYTES_MAX, KeepClass, RECORD_ALIGN, SCHEMA_PADDING};
 use crate::sync::Ordering::Relaxed;
+use crate::sync::order;
 
 /// The producer's view of a ring. Used by one thread at a time; the fields are its own.
 pub(crate) struct ProducerSide {

@@ -6,8 +6,8 @@
 
 use crossbeam_utils::CachePadded;
 
-use super::order;
 use crate::sync::Ordering::Relaxed;
+use crate::sync::order;
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// A stack that can hold the numbers below its capacity, each once.
@@ -66,7 +66,7 @@ impl IndexStack {
             // The same order on failure: the head that it brings back is used as the first one.
             match self
                 .head
-                .compare_exchange_weak(head, new, Relaxed, order::load_head())
+                .compare_exchange_weak(head, new, Relaxed, order::load_moved_head())
             {
                 Ok(_) => return Some(index),
                 Err(now) => head = now,

@@ -33,9 +33,10 @@ use super::registry::{Memory, Registry};
 use super::slot::RingSlot;
 use super::spill::{SLOT_BYTES, Spill};
 use super::stack::IndexStack;
+use super::used::Used;
 use crate::record::CATEGORIES_MAX;
 use crate::segment::layout::{self, FILE_HEADER_BYTES, FileHeader};
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU32, barrier};
 use crate::sys::map::Region;
 
@@ -82,8 +83,7 @@ pub(crate) enum Backend<'a> {
 pub(crate) struct Storage {
     region: Region,
     slots: Box<[RingSlot]>,
-    /// Rings from here on were never used.
-    next_fresh: AtomicU32,
+    used: Used,
     /// Used rings whose threads have ended and that were drained.
     recycled: IndexStack,
     next_ring_id: AtomicU32,
@@ -122,6 +122,14 @@ pub(crate) fn count_own(counter: &AtomicU64) {
 }
 
 impl Storage {
+    /// Bytes of a storage.
+    pub(crate) fn bytes(sizes: StorageSizes) -> usize {
+        let rings_offset = LARGE_OFFSET
+            + sizes.large_total_bytes.next_multiple_of(PAGE)
+            + sizes.spill_total_bytes.next_multiple_of(PAGE);
+        (rings_offset + sizes.ring_total_bytes).next_multiple_of(PAGE)
+    }
+
     /// Makes the storage. A file gets its space reserved first, so that no access to it can meet
     /// a full disk.
     pub(crate) fn new(
@@ -134,12 +142,16 @@ impl Storage {
         let spill_offset = LARGE_OFFSET + large_bytes;
         let spill_bytes = sizes.spill_total_bytes.next_multiple_of(PAGE);
         let rings_offset = spill_offset + spill_bytes;
-        let bytes = (rings_offset + ring_total_bytes).next_multiple_of(PAGE);
+        let bytes = Self::bytes(sizes);
         let region = match backend {
             Backend::Anonymous => Region::anonymous(bytes)?,
             Backend::File(file) => {
                 crate::sys::reserve::reserve(file, bytes as u64)?;
-                Region::file(file, bytes)?
+                let region = Region::file(file, bytes)?;
+                // After a page was written back the next store into it faults: large pages have
+                // far fewer of these (docs/DURABILITY.md). Not every file system has them.
+                drop(region.advise_huge());
+                region
             }
         };
         let header = FileHeader {
@@ -197,7 +209,7 @@ impl Storage {
         Ok(Self {
             recycled: IndexStack::new(slots.len()),
             slots,
-            next_fresh: AtomicU32::new(0),
+            used: Used::new(),
             next_ring_id: AtomicU32::new(1),
             next_page: AtomicU32::new(0),
             seed: u64::from_le_bytes(*header.nonce.first_chunk().unwrap_or(&[0; 8])),
@@ -218,8 +230,7 @@ impl Storage {
 
     /// Rings that were ever used: indices are below this.
     pub(crate) fn used(&self) -> u32 {
-        // Acquire: pairs with the increment in `take_ring`; harmless if it is a little old.
-        self.next_fresh.load(Acquire).min(self.slots.len() as u32)
+        self.used.count()
     }
 
     /// Gives a ring to the calling thread; `None` when all are in use. No syscall, no lock.
@@ -227,10 +238,10 @@ impl Storage {
     pub(crate) fn take_ring(&self) -> Option<u32> {
         let index = match self.recycled.pop() {
             Some(index) => index,
-            None => self.take_fresh()?,
+            None => self.used.take(self.slots.len() as u32)?,
         };
         let slot = self.slot(index);
-        // Relaxed: a ticket; the id is published by the state below.
+        // Relaxed: a ticket. What follows is published by the first commit of the new owner.
         let ring_id = self.next_ring_id.fetch_add(1, Relaxed);
         slot.take(self.seed, ring_id);
         let header = slot.ring().header;
@@ -238,26 +249,15 @@ impl Storage {
         header.index.store(index, Relaxed);
         header.capacity.store(slot.buffer.capacity(), Relaxed);
         header.ring_id.store(ring_id, Relaxed);
-        // Release: pairs with the Acquire in the writer; the id belongs to the records to come.
-        header.state.store(state::ACTIVE, Release);
+        header.state.store(state::ACTIVE, Relaxed);
         Some(index)
-    }
-
-    fn take_fresh(&self) -> Option<u32> {
-        let end = self.slots.len() as u32;
-        // AcqRel: the ring belongs to whoever moved the counter over it.
-        self.next_fresh
-            .fetch_update(AcqRel, Relaxed, |next| (next < end).then_some(next + 1))
-            .ok()
     }
 
     /// Writer: puts a drained ring whose thread has ended back into circulation.
     pub(crate) fn recycle(&self, index: u32) {
-        self.slot(index)
-            .ring()
-            .header
-            .state
-            .store(state::READY, Release);
+        // Relaxed: the stack hands it on.
+        let header = self.slot(index).ring().header;
+        header.state.store(state::READY, Relaxed);
         self.recycled.push(index);
     }
 
@@ -292,20 +292,14 @@ impl Storage {
     /// Writer: asks every producer to wake it, or not to. True when it may sleep as far as pushes
     /// that are running now are concerned; the rings must be looked at after this.
     pub(crate) fn set_doze(&self, doze: bool) -> bool {
-        let used = || &self.slots[..self.used() as usize];
-        let mut asked = 0;
-        // A ring that is taken meanwhile is asked too.
-        while asked < used().len() {
-            let slots = &used()[asked..];
-            for slot in slots {
-                slot.busy.set_doze(doze);
-            }
-            asked += slots.len();
-            if doze {
-                barrier::heavy();
-            }
+        let ask = |index| self.slot(index).busy.set_doze(doze);
+        if doze {
+            self.used.ask_each(ask);
+        } else {
+            // One that is taken meanwhile is woken for nothing, once.
+            (0..self.used()).for_each(ask);
         }
-        !used().iter().any(|slot| slot.busy.is_busy())
+        !(0..self.used()).any(|index| self.slot(index).busy.is_busy())
     }
 
     /// Closer: refuses new pushes and waits until none is running, at most `tries` rounds of

@@ -18,6 +18,7 @@ use crate::segment::ledger_file::LEDGER_NAME;
 use crate::segment::published::Published;
 use crate::segment::registry::Registry;
 use crate::segment::rings::Rings;
+use crate::segment::shm::RingsAt;
 use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
 
@@ -56,8 +57,8 @@ impl Figures {
         let closed = figures.is_final();
         if !closed {
             // After the ledger: what is written was offered before.
-            if let Some(file) = open(&dir, RINGS_NAME)? {
-                figures.add_rings(&file, &dir.path_of(RINGS_NAME))?;
+            if let RingsAt::File(file, path, _) = RingsAt::find(&dir, false)? {
+                figures.add_rings(&file, &path)?;
             }
         }
         if figures.rings.is_none() {

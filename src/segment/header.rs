@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::segment::layout::{
-    FILE_HEADER_BYTES, FILE_MAGIC, FILE_RINGS, FILE_SEGMENT, FileHeader, HEADER_COPY_OFFSET,
-    VERSION_MAJOR,
+    FILE_HEADER_BYTES, FILE_MAGIC, FILE_REFERENCE, FILE_RINGS, FILE_SEGMENT, FileHeader,
+    HEADER_COPY_OFFSET, VERSION_MAJOR,
 };
 
 /// Bytes of a session id.
@@ -50,6 +50,7 @@ fn kind_name(kind: u32) -> &'static str {
     match kind {
         FILE_SEGMENT => "segment",
         FILE_RINGS => "ring storage",
+        FILE_REFERENCE => "reference to a ring storage",
         _ => "ledger file",
     }
 }

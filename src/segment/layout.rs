@@ -35,6 +35,8 @@ pub const FILE_SEGMENT: u32 = 1;
 pub const FILE_RINGS: u32 = 2;
 /// `file_kind` of a ledger file.
 pub const FILE_LEDGER: u32 = 3;
+/// `file_kind` of a reference to a ring storage in `/dev/shm`.
+pub const FILE_REFERENCE: u32 = 4;
 
 /// `clock_kind`: time stamp counter of x86.
 pub const CLOCK_TSC: u32 = 1;

@@ -28,6 +28,7 @@ pub mod reader;
 pub mod records;
 pub mod registry;
 pub mod rings;
+pub(crate) mod shm;
 pub mod source;
 pub mod survey;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

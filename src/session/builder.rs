@@ -92,7 +92,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Where rings live, default [`RingStorage::Anonymous`].
+    /// Where rings live, default [`RingStorage::Auto`].
     #[must_use]
     pub fn ring_storage(mut self, storage: RingStorage) -> Self {
         self.settings.ring_storage = storage;

@@ -25,6 +25,7 @@ impl Live {
         }
         let mut report = CloseReport {
             session_id: self.id.clone(),
+            rings: self.rings.text.clone(),
             ..CloseReport::default()
         };
         self.core.begin_closing();
@@ -75,6 +76,12 @@ impl Live {
             if !report.faults.contains(&fault) {
                 report.faults.push(fault);
             }
+        }
+        // Unsealed, it is a case for recovery, which needs them.
+        if end.sealed
+            && let Err(error) = self.rings.remove(&self.session_dir)
+        {
+            report.faults.push(error.to_string());
         }
         if !report.ledger.is_exact() {
             report

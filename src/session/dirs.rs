@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
+use crate::segment::figures::RINGS_NAME;
 use crate::segment::prepare::{RESERVE_NAME, is_segment_name};
+use crate::segment::shm::REFERENCE_NAME;
 use crate::sys::alive::LOCK_NAME;
 use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
 
 /// Directory in the log directory that holds the session directories.
 pub(crate) const ROOT_NAME: &str = ".stormlog";
-/// File with the rings, when they are file-backed.
-pub(crate) const RINGS_NAME: &str = "rings";
 /// Seconds that are tried for a free id.
 const ID_TRIES: u64 = 3600;
 
@@ -79,6 +79,7 @@ pub(super) fn remove(root_dir: &Dir, session_dir: &Dir, id: &str) -> Result<(), 
         let ours = [
             LOCK_NAME,
             RINGS_NAME,
+            REFERENCE_NAME,
             RESERVE_NAME,
             crate::segment::ledger_file::LEDGER_NAME,
         ];

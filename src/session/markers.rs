@@ -17,6 +17,8 @@ crate::record! {
         started_at: ShortText,
         /// Where the writer thread runs.
         writer: ShortText,
+        /// Where the rings are, and why when that is not the first choice.
+        rings: ShortText,
         /// Every setting.
         settings: Option<Json>,
     }

@@ -5,6 +5,7 @@ mod close;
 mod dirs;
 mod hooks;
 mod markers;
+mod rings;
 mod salvage;
 mod start;
 
@@ -70,6 +71,7 @@ struct Live {
     root_dir: Dir,
     session_dir: Arc<Dir>,
     threads: Mutex<Option<Threads>>,
+    rings: rings::Rings,
     /// Says that the session is alive, until it has been converted.
     _lock: SessionLock,
 }
@@ -118,6 +120,8 @@ pub struct CloseReport {
     pub always_lost: u64,
     /// Secrets that were replaced in the lines; 0 when segments were left for later.
     pub redacted: u64,
+    /// Where the rings were, and why when that is not the first choice; as `session_start.rings`.
+    pub rings: String,
     /// What is not as it should be, as sentences; empty when all is well.
     pub faults: Vec<String>,
 }

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::dirs::RINGS_NAME;
 use crate::recover::{RecoverOptions, State, recover_session, session_ids};
+use crate::segment::figures::RINGS_NAME;
 use crate::segment::files::SESSIONS_DIR;
+use crate::segment::shm::REFERENCE_NAME;
 use crate::sys::report::say;
 
 /// The time that a start spends on it: what is left over is for the next one, or for
@@ -41,7 +42,10 @@ pub(super) fn begin(log_dir: &Path, own: &str) {
 
 fn has_rings(log_dir: &Path, id: &str) -> bool {
     let dir = log_dir.join(SESSIONS_DIR).join(id);
-    dir.join(RINGS_NAME).symlink_metadata().is_ok()
+    let names = [RINGS_NAME, REFERENCE_NAME];
+    names
+        .iter()
+        .any(|name| dir.join(name).symlink_metadata().is_ok())
 }
 
 fn salvage(log_dir: &Path, ids: &[String]) {

@@ -6,10 +6,11 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::dirs::{self, RINGS_NAME};
+use super::dirs;
 use super::markers::{SessionEnd, SessionStart};
+use super::rings::{self, Rings};
 use super::{Live, Threads, salvage};
-use crate::config::{RingStorage, Settings};
+use crate::config::Settings;
 use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
@@ -17,10 +18,10 @@ use crate::ledger::Ledger;
 use crate::policy::Policies;
 use crate::record::{Category, Record, cut_text};
 use crate::redact::Rules;
-use crate::ring::{Backend, Storage, StorageSizes};
+use crate::ring::Storage;
 use crate::segment::entry::{ClockPoint, Entry};
 use crate::segment::layout::{
-    FILE_HEADER_BYTES, FILE_MAGIC, FILE_RINGS, FileHeader, VERSION_MAJOR, VERSION_MINOR,
+    FILE_HEADER_BYTES, FILE_MAGIC, FileHeader, VERSION_MAJOR, VERSION_MINOR,
 };
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
@@ -56,6 +57,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
                 root_dir: claimed.root_dir,
                 session_dir,
                 threads: Mutex::new(Some(started.threads)),
+                rings: started.rings,
                 _lock: started.lock,
             })
         }
@@ -73,17 +75,63 @@ struct Started {
     control: Arc<Control>,
     threads: Threads,
     lock: SessionLock,
+    rings: Rings,
+}
+
+/// What identifies a session and its time.
+struct Base {
+    header: FileHeader,
+    clock: Clock,
+    rate: u64,
+    point: ClockPoint,
 }
 
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
-    let path = dir.path();
     let lock = SessionLock::take(dir)?;
     let clock = Clock::detect();
     let rate = calibrated_rate(clock);
     let point = clock.point();
-    let header = file_header(&claimed.id, clock, rate, point);
-    let storage = make_storage(dir, settings, &header)?;
+    let base = Base {
+        header: file_header(&claimed.id, clock, rate, point),
+        clock,
+        rate,
+        point,
+    };
+    let (storage, rings) = rings::make(dir, settings, &base.header)?;
+    match start_threads(claimed, settings, base, storage, &rings.text) {
+        Ok((core, control, threads)) => Ok(Started {
+            core,
+            control,
+            threads,
+            lock,
+            rings,
+        }),
+        Err(error) => {
+            // They may lie outside of the directory that is removed now.
+            if let Err(second) = rings.remove(dir) {
+                say(&second.to_string());
+            }
+            Err(error)
+        }
+    }
+}
+
+fn start_threads(
+    claimed: &dirs::Claimed,
+    settings: &Settings,
+    base: Base,
+    storage: Storage,
+    rings: &str,
+) -> Result<(Arc<Core>, Arc<Control>, Threads), Error> {
+    let dir = &claimed.session_dir;
+    let path = dir.path();
+    let Base {
+        header,
+        clock,
+        rate,
+        point,
+    } = base;
     let policies = Policies::new(&settings.rules, rate);
     let core = Core::new(
         storage,
@@ -137,7 +185,8 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         bounds,
     );
     let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments);
-    let run = WriterRun::new(claimed, settings, &core, &control, point);
+    let mut run = WriterRun::new(claimed, settings, &core, &control, point);
+    rings.clone_into(&mut run.rings);
     let writer = match spawn("stormlog-writer", path, move || run.run(writer)) {
         Ok(writer) => writer,
         Err(error) => {
@@ -148,12 +197,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         }
     };
     core.wake.register(writer.thread().clone());
-    Ok(Started {
-        core,
-        control,
-        threads: Threads { writer, helper },
-        lock,
-    })
+    Ok((core, control, Threads { writer, helper }))
 }
 
 fn spawn<T: Send + 'static>(
@@ -173,6 +217,8 @@ struct WriterRun {
     core: Arc<Core>,
     settings: Settings,
     log_directory: String,
+    /// Where the rings are.
+    rings: String,
     started_at: String,
     started: Instant,
 }
@@ -192,6 +238,7 @@ impl WriterRun {
             core: Arc::clone(core),
             settings: settings.clone(),
             log_directory: absolute.to_string_lossy().into_owned(),
+            rings: String::new(),
             started_at: rfc3339(point.utc_ns),
             started: Instant::now(),
         }
@@ -218,6 +265,7 @@ impl WriterRun {
             host: cut_text(&host, 254),
             started_at: &self.started_at,
             writer: cut_text(&pinned, 254),
+            rings: cut_text(&self.rings, 254),
             settings: Some(&json),
         };
         writer.run(&start, &|ledger, write| self.end(ledger, write))
@@ -237,27 +285,6 @@ impl WriterRun {
             always_lost: self.core.losses.lost(),
             fault: fault.as_deref(),
         });
-    }
-}
-
-fn make_storage(dir: &Dir, settings: &Settings, header: &FileHeader) -> Result<Storage, Error> {
-    let header = FileHeader {
-        file_kind: FILE_RINGS,
-        ..*header
-    };
-    let sizes = StorageSizes {
-        ring_total_bytes: settings.ring_total_bytes,
-        large_total_bytes: settings.large_total_bytes,
-        spill_total_bytes: settings.spill_total_bytes,
-    };
-    match settings.ring_storage {
-        RingStorage::Anonymous => Storage::new(&Backend::Anonymous, &header, sizes)
-            .io_context("cannot map rings for session", dir.path()),
-        RingStorage::SessionDir => {
-            let file = dir.create_file(RINGS_NAME)?;
-            Storage::new(&Backend::File(&file), &header, sizes)
-                .io_context("cannot make rings", dir.path_of(RINGS_NAME))
-        }
     }
 }
 

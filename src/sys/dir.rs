@@ -59,13 +59,22 @@ impl Dir {
             .create(path)
             .io_context("cannot create log directory", path)?;
         let dir = Self::open(path)?;
-        let mode = Mode::from_raw_mode(dir.stat()?.st_mode);
+        dir.check_kept_from_others()?;
+        Ok(dir)
+    }
+
+    /// Refuses a directory in which other users could replace what is ours.
+    ///
+    /// # Errors
+    /// [`Error::Insecure`] when they can write to it and it is not sticky.
+    pub fn check_kept_from_others(&self) -> Result<(), Error> {
+        let mode = Mode::from_raw_mode(self.stat()?.st_mode);
         if mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX) {
             return Err(Error::Insecure {
-                path: path.to_owned(),
+                path: self.path.clone(),
             });
         }
-        Ok(dir)
+        Ok(())
     }
 
     /// A second handle to the same directory, wherever its name leads now.
@@ -88,14 +97,49 @@ impl Dir {
     /// # Errors
     /// [`Error::Insecure`].
     pub fn check_private(&self) -> Result<(), Error> {
+        self.check_owned_by(rustix::process::geteuid().as_raw())
+    }
+
+    /// Refuses a directory that anybody but `user` owns or can write to.
+    ///
+    /// # Errors
+    /// [`Error::Insecure`].
+    pub fn check_owned_by(&self, user: u32) -> Result<(), Error> {
         let stat = self.stat()?;
         let open = Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH);
-        if open || stat.st_uid != rustix::process::geteuid().as_raw() {
+        if open || stat.st_uid != user {
             return Err(Error::Insecure {
                 path: self.path.clone(),
             });
         }
         Ok(())
+    }
+
+    /// The id of the user who owns the directory.
+    ///
+    /// # Errors
+    /// What fstat says.
+    pub fn owner(&self) -> Result<u32, Error> {
+        self.stat().map(|stat| stat.st_uid)
+    }
+
+    /// The inode: the same wherever the directory is moved to in its file system.
+    ///
+    /// # Errors
+    /// What fstat says.
+    pub fn inode(&self) -> Result<u64, Error> {
+        self.stat().map(|stat| stat.st_ino)
+    }
+
+    /// What kind of file system it lies in: the magic number of statfs(2).
+    ///
+    /// # Errors
+    /// What fstatfs says.
+    pub fn file_system(&self) -> Result<u32, Error> {
+        let stat = rustix::fs::fstatfs(&self.fd)
+            .io_context("cannot read the file system of", &self.path)?;
+        // 32 bits, in a field whose type depends on the architecture.
+        Ok(stat.f_type as u32)
     }
 
     /// The path for messages.

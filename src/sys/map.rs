@@ -149,3 +149,31 @@ impl Region {
         self.map.flush_range(offset, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::Acquire;
+
+    use super::*;
+
+    /// Stands for the readers in other processes, who have no name in the language.
+    #[test]
+    #[expect(clippy::cast_ptr_alignment, reason = "the region is page-aligned")]
+    fn bytes_before_a_number_come_before_it() {
+        let region = Region::anonymous(4096).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                region.write(64, b"before");
+                region.store_u64(0, 1);
+            });
+            // SAFETY: page-aligned, zeroed, 4,096 bytes; accessed as an atomic only.
+            let number = unsafe { AtomicU64::from_ptr(region.ptr().cast()) };
+            while number.load(Acquire) == 0 {
+                std::thread::yield_now();
+            }
+            // The writer has written: what it did before the number is done.
+            region.with(64, 6, |bytes| assert_eq!(bytes, b"before"));
+        });
+    }
+}

@@ -1,7 +1,7 @@
 //! Requests of cold callers (flush, sync, close) to the writer, and its answers.
 
 use std::num::NonZeroU64;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(crate) struct Control {
     reason: OnceLock<&'static str>,
     /// Producers that did not leave their push before the last drain.
     stuck: AtomicUsize,
-    /// A test wants the writer to rest; it does.
+    /// A test wants the writer to rest; it does. Relaxed, both: no data hangs on them.
     pause: AtomicBool,
     paused: AtomicBool,
     /// Bytes per second that the writer may take, for the demo; 0 = all.
@@ -72,7 +72,8 @@ impl Control {
             Request::Flush => (&self.flushes, "flush"),
             Request::Sync => (&self.syncs, "sync"),
         };
-        let number = counter.fetch_add(1, SeqCst) + 1;
+        // Release: pairs with the Acquire in `seen`; what the caller has seen comes before.
+        let number = counter.fetch_add(1, Release) + 1;
         wake();
         let deadline = Instant::now() + limit;
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,15 +114,17 @@ impl Control {
 
     /// Caller: the writer is to drain for the last time and end.
     pub(crate) fn stop(&self, reason: &'static str, stuck: usize) {
-        self.stuck.store(stuck, SeqCst);
+        // Relaxed: the store of `stop` publishes it.
+        self.stuck.store(stuck, Relaxed);
         self.reason.get_or_init(|| reason);
-        self.stop.store(true, SeqCst);
+        // Release: pairs with the Acquire in `seen`; every push that was waited for comes before.
+        self.stop.store(true, Release);
     }
 
     /// Test: the writer is to rest; returns when it does, or has ended. `wake` ends its sleep.
     pub(crate) fn pause(&self, wake: impl Fn()) {
-        self.pause.store(true, SeqCst);
-        while !self.paused.load(SeqCst) && !self.answers().ended {
+        self.pause.store(true, Relaxed);
+        while !self.paused.load(Relaxed) && !self.answers().ended {
             wake();
             std::thread::sleep(PAUSE_STEP);
         }
@@ -129,8 +132,8 @@ impl Control {
 
     /// Test: the writer is to go on; returns when it does, or has ended.
     pub(crate) fn resume(&self, wake: impl Fn()) {
-        self.pause.store(false, SeqCst);
-        while self.paused.load(SeqCst) && !self.answers().ended {
+        self.pause.store(false, Relaxed);
+        while self.paused.load(Relaxed) && !self.answers().ended {
             wake();
             std::thread::sleep(PAUSE_STEP);
         }
@@ -138,27 +141,27 @@ impl Control {
 
     /// Writer, between two passes: rests while a test wants it to, but not beyond a stop.
     pub(crate) fn rest(&self) {
-        while self.pause.load(SeqCst) && !self.stop.load(SeqCst) {
-            self.paused.store(true, SeqCst);
+        while self.pause.load(Relaxed) && !self.stop.load(Relaxed) {
+            self.paused.store(true, Relaxed);
             std::thread::park_timeout(PAUSE_STEP);
         }
-        self.paused.store(false, SeqCst);
+        self.paused.store(false, Relaxed);
     }
 
     /// Demo: the writer is to take so many bytes per second; 0 = all.
     pub(crate) fn set_limit(&self, bytes_per_second: u64) {
-        self.limit.store(bytes_per_second, SeqCst);
+        self.limit.store(bytes_per_second, Relaxed);
     }
 
     /// Writer: the limit of [`set_limit`](Self::set_limit), which ends with a stop.
     pub(crate) fn limit(&self) -> Option<NonZeroU64> {
         let limit = NonZeroU64::new(self.limit.load(Relaxed))?;
-        (!self.stop.load(SeqCst)).then_some(limit)
+        (!self.stop.load(Relaxed)).then_some(limit)
     }
 
     /// Writer: producers that are still inside a push that began before close.
     pub(crate) fn stuck(&self) -> usize {
-        self.stuck.load(SeqCst)
+        self.stuck.load(Relaxed)
     }
 
     /// Writer: why the session ends.
@@ -169,9 +172,10 @@ impl Control {
     /// Writer: what is asked now. Requests seen here are answered by the drain that follows.
     pub(crate) fn seen(&self) -> Seen {
         Seen {
-            flushes: self.flushes.load(SeqCst),
-            syncs: self.syncs.load(SeqCst),
-            stop: self.stop.load(SeqCst),
+            // Acquire: pairs with the Release in `ask` and `stop`.
+            flushes: self.flushes.load(Acquire),
+            syncs: self.syncs.load(Acquire),
+            stop: self.stop.load(Acquire),
         }
     }
 
@@ -201,5 +205,58 @@ impl Control {
     pub(crate) fn end(&self) {
         self.answers().ended = true;
         self.answered.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tests of memory orders: miri shows any of the values that the orders allow.
+    const ROUNDS: usize = if cfg!(miri) { 4 } else { 50 };
+
+    fn wait_for(control: &Control, is_there: impl Fn(Seen) -> bool) -> Seen {
+        loop {
+            let seen = control.seen();
+            if is_there(seen) {
+                return seen;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn whoever_sees_a_request_sees_what_came_before_it() {
+        for round in 0..2 * ROUNDS {
+            let (control, pushed) = (Control::default(), AtomicU64::new(0));
+            let request = [Request::Flush, Request::Sync][round % 2];
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    pushed.store(1, Relaxed);
+                    control
+                        .ask(request, Duration::from_secs(60), || ())
+                        .unwrap();
+                });
+                let seen = wait_for(&control, |seen| seen.flushes + seen.syncs > 0);
+                assert_eq!(pushed.load(Relaxed), 1, "{request:?}");
+                control.answer(seen, Some(Ok(())));
+            });
+        }
+    }
+
+    #[test]
+    fn whoever_sees_the_stop_sees_what_came_before_it() {
+        for _ in 0..ROUNDS {
+            let (control, pushed) = (Control::default(), AtomicU64::new(0));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    pushed.store(1, Relaxed);
+                    control.stop("test", 3);
+                });
+                wait_for(&control, |seen| seen.stop);
+                assert_eq!((pushed.load(Relaxed), control.stuck()), (1, 3));
+                assert_eq!(control.reason(), "test");
+            });
+        }
     }
 }

@@ -99,6 +99,8 @@ pub(crate) struct Writer {
 pub(crate) struct WriterEnd {
     pub(crate) ledger: Ledger,
     pub(crate) segment_bytes: u64,
+    /// The session has its last seal.
+    pub(crate) sealed: bool,
     pub(crate) faults: Vec<String>,
 }
 
@@ -341,13 +343,14 @@ impl Writer {
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;
-        self.segments
-            .finish()
+        let (sealed, others) = self.segments.finish();
+        others
             .into_iter()
             .for_each(|fault| note(&mut faults, fault));
         WriterEnd {
             ledger,
             segment_bytes,
+            sealed,
             faults,
         }
     }

@@ -248,8 +248,10 @@ impl Segments {
         self.sealed_bytes + self.current.as_ref().map_or(0, SegmentWriter::bytes)
     }
 
-    /// Seals the last segment and ends the helper, whose unused segment is removed.
-    pub(crate) fn finish(mut self) -> Vec<String> {
+    /// Seals the last segment and ends the helper, whose unused segment is removed. Whether there
+    /// was one to seal, and what went wrong.
+    pub(crate) fn finish(mut self) -> (bool, Vec<String>) {
+        let sealed = self.current.is_some();
         if let Some(current) = self.current.take() {
             let sealed = current.seal(self.sequence, true);
             self.tell_helper(Task::Finish(sealed));
@@ -266,7 +268,7 @@ impl Segments {
                 note(&mut self.faults, error.to_string());
             }
         }
-        self.faults
+        (sealed, self.faults)
     }
 
     pub(super) fn room(&self) -> usize {

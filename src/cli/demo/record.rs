@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use hdrhistogram::Histogram;
 
 use super::event::{EXTRAS_MAX, Event, Side};
+use crate::cli::KEEP_FREE_BYTES;
 use crate::record::Extra;
 use crate::{CloseReport, Log, Outcome, Session};
 
@@ -90,14 +91,15 @@ impl Pushes {
 /// # Errors
 /// When a session cannot start or end.
 pub fn record(plan: &Plan) -> Result<Run> {
-    // Who has the time to wait for room (see `Throttle`) has nothing to leave out: a slow disk makes
-    // the demo slower, not its files thinner.
+    // Who has the time to wait for room (see `Throttle`) has nothing to leave out: a slow disk
+    // makes the demo slower, not its files thinner.
     let sampling = matches!(plan.pace, Pace::Rate(_));
     let start_session = || {
         Session::builder()
             .dir(&plan.dir)
             .keep_segments(plan.keep_segments)
             .sampling(sampling)
+            .keep_free_bytes(KEEP_FREE_BYTES)
             .close_deadline(CLOSE_DEADLINE)
             .start()
     };

@@ -18,6 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub use parse::{BadLine, Field, LINE_BYTES_MAX, Parsed, parse_line};
 
+use super::KEEP_FREE_BYTES;
 use super::output::{Output, Status};
 use crate::record::Category;
 use crate::{CloseReport, Session};
@@ -113,6 +114,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
         .close_deadline(CLOSE_DEADLINE)
         // Every object that goes in comes out.
         .sampling(false)
+        .keep_free_bytes(KEEP_FREE_BYTES)
         .start()?;
     let read = match args.speed {
         Speed::Max => run::at_full_speed(&session, &inputs, threads(args), args.original_time),

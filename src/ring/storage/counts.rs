@@ -10,7 +10,7 @@ use crate::ledger::{Account, OFFERED};
 use crate::record::CATEGORIES_MAX;
 use crate::ring::RingSlot;
 use crate::ring::header::{COUNTER_PAGE_BYTES, CounterPage, PAGE_CATEGORIES};
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::Ordering::Relaxed;
 
 impl Storage {
     /// Adds 1 to a shared counter: for cold paths without a ring, and signal handlers.
@@ -40,12 +40,13 @@ impl Storage {
     fn add_counter_page(&self, slot: &RingSlot, group: usize) -> Option<()> {
         let end = PAGES_COUNT as u32;
         let take = |next| (next < end).then_some(next + 1);
-        let index = self.next_page.fetch_update(AcqRel, Relaxed, take).ok()?;
+        // Relaxed: one thread alone moves the counter over a page.
+        let index = self.next_page.fetch_update(Relaxed, Relaxed, take).ok()?;
         let page = self.page_at(PAGES_OFFSET, index as usize);
         // Relaxed: for whoever finds the storage after the process has died.
         slot.ring().header.pages[group].store(index + 1, Relaxed);
-        // Release: pairs with the Acquire in `accounts`.
-        slot.pages[group].store(std::ptr::from_ref(page).cast_mut(), Release);
+        // Relaxed: the page was there, all zero, before the storage was shared.
+        slot.pages[group].store(std::ptr::from_ref(page).cast_mut(), Relaxed);
         Some(())
     }
 
@@ -76,7 +77,7 @@ impl Storage {
         for slot in &self.slots[..self.used() as usize] {
             for (group, page) in slot.pages.iter().enumerate() {
                 // SAFETY: null or a page of the region, which outlives `self`; it is atomics.
-                if let Some(page) = unsafe { page.load(Acquire).as_ref() } {
+                if let Some(page) = unsafe { page.load(Relaxed).as_ref() } {
                     add(page, group);
                 }
             }
@@ -90,7 +91,7 @@ impl Storage {
         for slot in &self.slots[..self.used() as usize] {
             for (page, sums) in slot.pages.iter().zip(sums.chunks_mut(PAGE_CATEGORIES)) {
                 // SAFETY: null or a page of the region, which outlives `self`; it is atomics.
-                if let Some(page) = unsafe { page.load(Acquire).as_ref() } {
+                if let Some(page) = unsafe { page.load(Relaxed).as_ref() } {
                     for (counters, sum) in page.categories.iter().zip(sums) {
                         // Relaxed: a measure.
                         *sum += counters[OFFERED].load(Relaxed);

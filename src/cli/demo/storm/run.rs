@@ -9,7 +9,8 @@ use anyhow::{Result, anyhow};
 use super::latency::{Latency, Windows};
 use super::sampler::{Sample, Sampler, anonymous_kib};
 use super::traffic::{CATEGORIES, Phase, Signal, Truth, Worker};
-use crate::{CloseReport, Session};
+use crate::cli::KEEP_FREE_BYTES;
+use crate::{CloseReport, RingStorage, Session};
 
 /// First touches, not measured.
 const WARM: Duration = Duration::from_millis(200);
@@ -120,8 +121,11 @@ pub fn run(plan: &Plan) -> Result<Run> {
         .close_deadline(CLOSE_DEADLINE)
         .segment_bytes(SEGMENT_BYTES)
         .session_bytes_max(plan.session_bytes_max)
+        .keep_free_bytes(KEEP_FREE_BYTES)
         .ring_total_bytes(RING_TOTAL_BYTES)
         .spill_total_bytes(SPILL_TOTAL_BYTES)
+        // So that they are in the memory that is measured.
+        .ring_storage(RingStorage::Anonymous)
         .start()?;
     session.limit_writer(plan.drain_bytes);
     let start = Instant::now();

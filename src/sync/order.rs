@@ -27,6 +27,8 @@ orders! {
     store_idle Release, load_busy Acquire,
     store_entry_crc Release, load_entry_crc Acquire,
     store_state Release, load_state Acquire,
-    store_head Release, load_head Acquire,
-    store_spill_commit Release, load_spill_commit Acquire,
+    store_head Release, load_head Acquire, load_moved_head Acquire,
+    store_spill_commit Release,
+    store_tail Release, load_tail Acquire, load_moved_tail Acquire,
+    store_outside Release, load_inside Acquire,
 }

@@ -252,7 +252,7 @@ fn texts(criterion: &mut Criterion) {
     ] {
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| redactor.clean(black_box(text)))
+            bencher.iter(|| redactor.clean(black_box(text)));
         });
     }
     group.finish();

@@ -218,17 +218,17 @@ fn convert(bytes: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
     let Ok(sessions) = SessionFiles::from_memory([(PathBuf::from("fuzz.seg"), bytes)]) else {
         return BTreeMap::new();
     };
-    convert_with(&sessions, Rules::default());
+    convert_with(&sessions, &Rules::default());
     convert_with(
         &sessions,
-        Rules {
+        &Rules {
             on: false,
             ..Rules::default()
         },
     )
 }
 
-fn convert_with(sessions: &[SessionFiles], rules: Rules) -> BTreeMap<String, Vec<u8>> {
+fn convert_with(sessions: &[SessionFiles], rules: &Rules) -> BTreeMap<String, Vec<u8>> {
     let mut lines = BTreeMap::new();
     for session in sessions {
         let options = ConvertOptions {

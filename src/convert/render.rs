@@ -231,11 +231,10 @@ impl Line<'_, '_> {
     fn value(&mut self, value: ValueRef<'_>, secret: bool) -> Result<(), Damaged> {
         let out = &mut *self.out;
         match value {
-            ValueRef::Null => out.put_array(b"null"),
+            ValueRef::Null | ValueRef::Json(b"null") => out.put_array(b"null"),
             ValueRef::Bool(true) => out.put_array(b"true"),
             ValueRef::Bool(false) => out.put_array(b"false"),
-            ValueRef::Json(b"null") => out.put_array(b"null"),
-            value if secret && !is_empty(value) => self.scrub.put_constant(out),
+            _ if secret && !is_empty(value) => self.scrub.put_constant(out),
             ValueRef::U64(value) => put_integer(out, value),
             ValueRef::I64(value) => put_integer(out, value),
             ValueRef::F32(value) => put_f32(out, value),

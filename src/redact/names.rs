@@ -83,7 +83,7 @@ impl Names {
             .map(|name| {
                 let lower = name.to_ascii_lowercase();
                 let words = lower.split(is_joint).filter(|word| !word.is_empty());
-                let folded: Vec<u8> = words.clone().flat_map(str::bytes).collect();
+                let folded: Vec<u8> = words.flat_map(str::bytes).collect();
                 if let Some(byte) = folded.last() {
                     last[usize::from(*byte)] = true;
                     last[usize::from(byte.to_ascii_uppercase())] = true;
@@ -93,7 +93,7 @@ impl Names {
                     short: folded.len() < LONG_BYTES,
                 };
                 Name {
-                    last_word: words.last().unwrap_or_default().to_owned(),
+                    last_word: lower.rsplit(is_joint).next().unwrap_or_default().to_owned(),
                     folded,
                     kind,
                 }

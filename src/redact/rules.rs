@@ -26,7 +26,7 @@ pub struct Rules {
     /// Regular expressions for texts, besides the built-in looks; what they match is replaced. At
     /// most 64, of at most 256 bytes.
     pub patterns: Vec<String>,
-    /// Built-in names and looks that stay as they are; docs/DEBUG_MODE.md lists them.
+    /// Built-in names and looks that stay as they are; `docs/SECURITY.md` lists them.
     pub keep: Vec<String>,
 }
 

@@ -53,6 +53,7 @@ impl Dir {
     /// is not sticky.
     pub fn open_log_dir(path: &Path) -> Result<Self, Error> {
         use std::os::unix::fs::DirBuilderExt;
+        let missing = path.symlink_metadata().is_err();
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -60,6 +61,11 @@ impl Dir {
             .io_context("cannot create log directory", path)?;
         let dir = Self::open(path)?;
         dir.check_kept_from_others()?;
+        let stat = dir.stat()?;
+        if missing && stat.st_uid == rustix::process::geteuid().as_raw() {
+            // The umask may have taken rights from the owner.
+            rustix::fs::fchmod(&dir.fd, DIR_MODE).io_context("cannot set the mode of", path)?;
+        }
         Ok(dir)
     }
 

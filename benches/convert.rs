@@ -4,7 +4,8 @@
 //! `line/plan` is the whole conversion: both passes, checksums, merge of two producers, decoding.
 //! `line/template` knows the layout at compile time, has the records in one piece and in order,
 //! and writes the same bytes; both are checked to be equal before anything is measured.
-//! `line/plan_no_redact` is `line/plan` without the look for secrets; `redact/*` is that look alone.
+//! `line/plan_no_redact` is `line/plan` without the look for secrets; `redact/*` is that look
+//! alone.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

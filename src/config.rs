@@ -1,7 +1,9 @@
 //! Settings of a session: defaults, environment, validation. Everything is checked once, before a
 //! session starts.
 
+mod parse;
 mod rules;
+mod sink;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +15,9 @@ use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
+use parse::{parse_bool, parse_bytes, parse_list};
 pub(crate) use rules::{CategoryRules, RateLimit};
+pub use sink::SegmentSink;
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +73,7 @@ impl RingStorage {
 
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Settings {
     pub(crate) enabled: bool,
     pub(crate) dir: PathBuf,
@@ -93,6 +98,10 @@ pub(crate) struct Settings {
     pub(crate) keep_free_bytes: Option<u64>,
     /// What is kept out of the lines.
     pub(crate) redact: Rules,
+    pub(crate) segment_sink: SegmentSink,
+    pub(crate) sigbus_guard: bool,
+    /// For tests: as if the processor had no invariant counter.
+    pub(crate) without_counter: bool,
 }
 
 impl Default for Settings {
@@ -118,6 +127,9 @@ impl Default for Settings {
             session_bytes_max: 0,
             keep_free_bytes: None,
             redact: Rules::default(),
+            segment_sink: SegmentSink::default(),
+            sigbus_guard: false,
+            without_counter: false,
         }
     }
 }
@@ -203,6 +215,8 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
+            "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
+            "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -308,6 +322,8 @@ impl Settings {
             "redact_names": self.redact.names,
             "redact_patterns": self.redact.patterns,
             "redact_keep": self.redact.keep,
+            "segment_sink": self.segment_sink.name(),
+            "sigbus_guard": self.sigbus_guard,
         })
     }
 }
@@ -335,49 +351,6 @@ fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<()
         &value.to_string(),
         &format!("give {least} to {most} bytes"),
     ))
-}
-
-fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" | "" => Ok(false),
-        _ => Err(bad(
-            name,
-            value,
-            "give true or false (also 1/0, yes/no, on/off)",
-        )),
-    }
-}
-
-/// Names with commas.
-fn parse_list(value: &str) -> Vec<String> {
-    let names = value.split(',').map(str::trim);
-    let names = names.filter(|name| !name.is_empty());
-    names.map(str::to_owned).collect()
-}
-
-/// A number of bytes: `1048576`, `512KiB`, `16MiB`, `1GiB`.
-fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
-    let text = value.trim();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "kib" | "k" => Some(1 << 10),
-        "mib" | "m" => Some(1 << 20),
-        "gib" | "g" => Some(1 << 30),
-        _ => None,
-    };
-    let number: Option<usize> = digits.parse().ok();
-    number
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| {
-            bad(
-                name,
-                value,
-                "give a number of bytes, such as 1048576 or 16MiB",
-            )
-        })
 }
 
 fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
@@ -487,6 +460,8 @@ mod tests {
             ("STORMLOG_REDACT_NAMES", "engine_pin, ace_secret_id"),
             ("STORMLOG_REDACT_PATTERNS", r"corp-[0-9]{1,4} x\sy"),
             ("STORMLOG_REDACT_KEEP", "psk,aws"),
+            ("STORMLOG_SEGMENT_SINK", "pwrite"),
+            ("STORMLOG_SIGBUS_GUARD", "on"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -529,6 +504,9 @@ mod tests {
                 patterns: vec!["corp-[0-9]{1,4}".to_owned(), r"x\sy".to_owned()],
                 keep: vec!["psk".to_owned(), "aws".to_owned()],
             },
+            segment_sink: SegmentSink::Pwrite,
+            sigbus_guard: true,
+            without_counter: false,
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();

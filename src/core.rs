@@ -6,12 +6,12 @@ pub(crate) mod phase;
 mod space;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, GATE_POLICY, Gates, settle};
+use crate::gates::{GATE_K, GATE_OFF, Gates, open_gate, settle};
 use crate::ledger::{DropReason, OFFERED};
 use crate::losses::Losses;
 use crate::policy::Policies;
@@ -20,7 +20,7 @@ use crate::record::{
     category_name, schema, schemas_end,
 };
 use crate::ring::{Observation, Storage};
-use crate::segment::entry::Entry;
+use crate::segment::entry::{ClockPoint, Entry};
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
 use phase::{Phase, WithoutRing};
@@ -68,6 +68,8 @@ pub(crate) struct Core {
     written: Box<[AtomicU64]>,
     /// What the session takes and will take on the disk.
     pub(crate) space: SpaceUse,
+    /// A test moves UTC by so many ns, and the counter by so many ticks.
+    pub(crate) clock_shifts: [AtomicI64; 2],
 }
 
 // Not derived: it would print every table.
@@ -119,6 +121,7 @@ impl Core {
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
+            clock_shifts: [const { AtomicI64::new(0) }; 2],
         })
     }
 
@@ -131,6 +134,15 @@ impl Core {
         let first = self.phase.close();
         self.refresh_gates();
         first
+    }
+
+    /// All clocks now.
+    pub(crate) fn clock_point(&self) -> ClockPoint {
+        let mut point = self.clock.point();
+        let [utc, ticks] = &self.clock_shifts;
+        point.utc_ns = point.utc_ns.saturating_add_signed(utc.load(Relaxed));
+        point.ticks = point.ticks.saturating_add_signed(ticks.load(Relaxed));
+        point
     }
 
     /// Whether the user's switches let records of this category through.
@@ -221,13 +233,11 @@ impl Core {
         let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| def.keep);
         let class = self.keep_class(ids.category, class);
         let policy = self.policies.of(ids.category).concerns(class);
-        let policy = if policy { GATE_POLICY } else { 0 };
         match class {
-            KeepClass::Always => GATE_ON | policy,
+            KeepClass::Always => open_gate(policy, 0),
             KeepClass::Sampled => {
-                let shed = if self.is_shedding() { GATE_POLICY } else { 0 };
                 let k = self.pressure[usize::from(ids.category)].load(Relaxed);
-                GATE_ON | policy | shed | k
+                open_gate(policy || self.is_shedding(), k)
             }
         }
     }

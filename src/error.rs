@@ -74,6 +74,12 @@ pub enum Error {
          start a session of your own"
     )]
     Forked,
+    /// Signals cannot be handled.
+    #[error("cannot close sessions on signals: {source}")]
+    Signals {
+        /// Why.
+        source: io::Error,
+    },
     /// A time limit passed.
     #[error("{what} took longer than {limit_ms} ms")]
     TimedOut {

@@ -74,6 +74,7 @@ mod ring;
 pub mod sampling;
 pub mod segment;
 mod session;
+pub mod signals;
 mod sync;
 mod sys;
 mod wake;
@@ -82,7 +83,7 @@ mod writer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use config::{Conversion, RingStorage, WriterCore};
+pub use config::{Conversion, RingStorage, SegmentSink, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};
 pub use session::{CloseReport, ConvertedFile, Session, SessionBuilder};

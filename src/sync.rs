@@ -34,12 +34,54 @@ pub(crate) mod barrier {
 
     /// The expensive half. Where the kernel refuses membarrier, producers run with full fences
     /// instead (see `supported`), and a fence here is enough.
+    ///
+    /// A kernel that begins to refuse it later (a filter of syscalls was installed) leaves
+    /// producers without fences. Then time does what the call did: see [`GRACE`].
     #[cfg(not(loom))]
     pub(crate) fn heavy() {
-        use rustix::thread::{MembarrierCommand, membarrier};
-        if !supported() || membarrier(MembarrierCommand::PrivateExpedited).is_err() {
-            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        use std::sync::atomic::{Ordering::SeqCst, fence};
+        if supported() {
+            if expedited() {
+                return;
+            }
+            STATE.store(LOST, SeqCst);
         }
+        fence(SeqCst);
+        if STATE.load(SeqCst) == LOST {
+            std::thread::sleep(GRACE);
+            fence(SeqCst);
+        }
+    }
+
+    /// How long a store of a running thread may take to be seen by others, at the very most: no
+    /// machine guarantees a bound, but store buffers empty in less than a microsecond, and a thread
+    /// that does not run has passed the full barrier of its context switch.
+    #[cfg(not(loom))]
+    pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_millis(10);
+
+    /// What is known of membarrier.
+    #[cfg(not(loom))]
+    static STATE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(UNKNOWN);
+    #[cfg(not(loom))]
+    const UNKNOWN: u8 = 0;
+    /// The kernel gives expedited barriers to this process.
+    #[cfg(not(loom))]
+    const GIVEN: u8 = 1;
+    /// It never did: all producers use fences.
+    #[cfg(not(loom))]
+    const REFUSED: u8 = 2;
+    /// It did, and does not any more: producers of older sessions have no fences.
+    #[cfg(not(loom))]
+    const LOST: u8 = 3;
+
+    /// Makes every running thread of the process pass a full barrier. False: the kernel refuses.
+    #[cfg(not(loom))]
+    fn expedited() -> bool {
+        use rustix::thread::{MembarrierCommand, membarrier};
+        // A process that was forked or has not yet done so registers first.
+        membarrier(MembarrierCommand::PrivateExpedited).is_ok()
+            || (membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+                && membarrier(MembarrierCommand::PrivateExpedited).is_ok())
     }
 
     #[cfg(loom)]
@@ -49,17 +91,24 @@ pub(crate) mod barrier {
         }
     }
 
-    /// Whether the kernel gives expedited barriers to this process; asks once.
+    /// Whether the kernel gives expedited barriers to this process; asks once. Not a lock: a child
+    /// that is forked meanwhile would wait for ever.
     #[cfg(not(loom))]
     pub(crate) fn supported() -> bool {
-        use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
-        use std::sync::OnceLock;
-        static SUPPORTED: OnceLock<bool> = OnceLock::new();
-        *SUPPORTED.get_or_init(|| {
-            !cfg!(miri)
-                && membarrier_query().contains(MembarrierQuery::PRIVATE_EXPEDITED)
-                && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
-        })
+        use std::sync::atomic::Ordering::SeqCst;
+        let mut state = STATE.load(SeqCst);
+        if state == UNKNOWN {
+            let found = if !cfg!(miri) && expedited() {
+                GIVEN
+            } else {
+                REFUSED
+            };
+            // Of threads that asked at the same time the first is right.
+            state = STATE
+                .compare_exchange(UNKNOWN, found, SeqCst, SeqCst)
+                .map_or_else(|first| first, |_| found);
+        }
+        state == GIVEN
     }
 
     #[cfg(loom)]
@@ -69,12 +118,11 @@ pub(crate) mod barrier {
 }
 
 /// A full fence. The name is for models, which take it away.
-pub(crate) fn full_fence(name: &'static str) {
+pub(crate) fn full_fence(
+    #[cfg_attr(not(loom), allow(unused_variables, reason = "for models"))] name: &'static str,
+) {
     #[cfg(not(loom))]
-    {
-        let _unused = name;
-        std::sync::atomic::fence(Ordering::SeqCst);
-    }
+    std::sync::atomic::fence(Ordering::SeqCst);
     #[cfg(loom)]
     if !weakened(name) {
         loom::sync::atomic::fence(Ordering::SeqCst);

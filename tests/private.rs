@@ -329,7 +329,7 @@ fn no_text_begins_a_line_of_its_own() {
     );
 }
 
-/// Root converts what a user recorded: modes and contents as ever, links of the user's not followed.
+/// Root converts what a user recorded: modes and contents as ever, links are not followed.
 #[test]
 fn root_converts_what_another_user_recorded() {
     let temp = tempfile::tempdir().unwrap();

@@ -38,7 +38,7 @@ const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-const UNSAFE_FILES: [(&str, &str); 25] = [
+const UNSAFE_FILES: [(&str, &str); 30] = [
     ("benches/hot_path.rs", "reads the counter for the floor"),
     ("benches/ring_storage.rs", "reads the counter"),
     ("src/gates.rs", "the gate page is mapped memory"),
@@ -106,12 +106,26 @@ const UNSAFE_FILES: [(&str, &str); 25] = [
         "src/sys/map.rs",
         "mapping memory and advising the kernel about it",
     ),
+    (
+        "src/sys/sigbus.rs",
+        "a signal handler, and mapping a page over a lost one",
+    ),
+    (
+        "src/sys/signal.rs",
+        "signal handlers have no safe interface",
+    ),
     ("tests/crash.rs", "the page that parent and child share"),
     ("tests/hostile.rs", "forks"),
+    ("tests/process_events.rs", "forks, an exit handler"),
     (
         "tests/quiet.rs",
         "an allocator that counts, a filter of syscalls",
     ),
+    (
+        "tests/sigbus.rs",
+        "signal handlers, and memory that is lost",
+    ),
+    ("tests/support/process.rs", "forks, signals, shared memory"),
 ];
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
@@ -202,6 +216,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "segment",
             "session::ConvertedFile",
             "sys::dir",
+            "sys::reserve",
         ],
     ),
     (
@@ -227,6 +242,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "writer",
         ],
     ),
+    ("signals", &["session", "sys"]),
     // Only what is public: the compiler would let it see more, because it lies in the library.
     (
         "cli",
@@ -237,6 +253,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "redact::Rules",
             "sampling",
             "segment",
+            "signals",
             "symbol",
             "CloseReport",
             "Conversion",

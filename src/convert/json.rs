@@ -122,8 +122,8 @@ fn put_unicode_escape(out: &mut LineBuffer, c: char) {
     out.put_array(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
 }
 
-/// Appends JSON text of any value as it is, in one line. It must be valid: characters to be escaped stand inside strings, except white space
-/// between tokens, which becomes a space.
+/// Appends JSON text of any value as it is, in one line. It must be valid: characters to be
+/// escaped stand inside strings, except white space between tokens, which becomes a space.
 pub fn put_json_str(out: &mut LineBuffer, text: &str) {
     let mut rest = text;
     while let Some(index) = rest.find(is_escaped) {

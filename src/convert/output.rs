@@ -6,6 +6,7 @@ use std::io::Write;
 
 use crate::error::{Error, IoContext};
 use crate::sys::dir::Dir;
+use crate::sys::reserve::check_length;
 
 /// Takes lines.
 pub trait LineSink {
@@ -103,11 +104,11 @@ impl LineSink for OutputFiles<'_> {
         }
         if let Some(output) = self.files.get_mut(category) {
             let path = self.dir.path_of(&temporary_name(self.session_id, category));
-            output
-                .file
-                .write_all(lines)
+            let bytes = output.bytes + lines.len() as u64;
+            check_length(bytes)
+                .and_then(|()| output.file.write_all(lines))
                 .io_context("cannot write", path)?;
-            output.bytes += lines.len() as u64;
+            output.bytes = bytes;
         }
         Ok(())
     }

@@ -11,9 +11,9 @@ use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::local;
 use crate::record::{
-    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, HEADER_BYTES, KeepClass, Name, Place,
-    Record, RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes, extras_cut,
-    write_extras,
+    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, HEADER_BYTES, KeepClass, Name,
+    PackedIds, Place, Record, RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes,
+    extras_cut, write_extras,
 };
 use crate::ring::{self, BusyGuard, Observation, Refused, RingSlot};
 use crate::sampling::KeyHash;
@@ -162,12 +162,12 @@ pub(super) struct Offer<'a, R> {
 impl<'a, R: Record> Offer<'a, R> {
     /// A record whose schema has these packed ids.
     #[inline(always)]
-    pub(super) fn new(record: R, extras: &'a [Extra<'a>], ids: u32) -> Self {
+    pub(super) fn new(record: R, extras: &'a [Extra<'a>], ids: PackedIds) -> Self {
         Self {
             record,
             extras,
-            schema: ids as u16,
-            category: (ids >> 16) as u8,
+            schema: ids.schema(),
+            category: ids.category(),
             flags: 0,
             weight: 0,
             key: None,

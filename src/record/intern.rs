@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(SLOT.get(), Some(&1));
     }
 
-    /// Miri and ThreadSanitizer notice a reader that does not see what the writer made.
+    /// Miri and `ThreadSanitizer` notice a reader that does not see what the writer made.
     #[test]
     fn whoever_finds_the_value_sees_it_whole() {
         for _ in 0..8 {

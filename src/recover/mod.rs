@@ -46,7 +46,7 @@ use crate::segment::files::{Liveness, SESSIONS_DIR, SegmentFile, SessionFiles};
 use crate::segment::header::is_session_id;
 use crate::segment::layout::{FileHeader, HINT_OFFSET};
 use crate::segment::ledger_file::LEDGER_NAME;
-use crate::segment::prepare::{RESERVE_NAME, is_segment_name, segment_name};
+use crate::segment::prepare::{RESCUE_NAME, RESERVE_NAME, is_segment_name, segment_name};
 use crate::segment::published::Published;
 use crate::segment::shm::{REFERENCE_NAME, RingsAt};
 use crate::segment::source::Source;
@@ -301,7 +301,7 @@ impl<'a> Recovery<'a> {
         self.dir.sync()?;
         // All that was in them is in the segment now; what could not be read is kept.
         if report.rings_found && !covered.damaged && report.faults.is_empty() {
-            for name in [RINGS_NAME, RESERVE_NAME] {
+            for name in [RINGS_NAME, RESERVE_NAME, RESCUE_NAME] {
                 if self.dir.exists(name)? {
                     self.dir.remove_file(name)?;
                 }

@@ -590,7 +590,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_can_be_looked_at(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut: bool) {
+    fn any_bytes_can_be_looked_at(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        cut: bool,
+    ) {
         Redactor::built_in().text(&bytes, cut, &mut Vec::new());
     }
 }

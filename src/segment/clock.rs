@@ -20,6 +20,9 @@ const SECOND_NS: u64 = 1_000_000_000;
 const SLOW_DOWN_NS_MAX: i128 = 500_000_000;
 /// A larger lag than this is a counter that stood still: elapsed time jumps.
 const LAG_NS_MAX: i128 = 1_000_000_000;
+/// A larger lead than this is a counter that ran while the monotonic clock stood still (the machine
+/// was suspended): elapsed time keeps it.
+const LEAD_NS_MAX: i128 = 10_000_000_000;
 /// UTC corrections up to this, and a thousandth of the interval, are made up smoothly.
 const SLEW_NS: i128 = 1_000_000;
 
@@ -98,19 +101,22 @@ pub struct ClockMap {
 struct Start {
     point: ClockPoint,
     ticks_per_second: u64,
+    /// What the monotonic clock has missed so far.
+    missed_ns: i128,
 }
 
 impl ClockMap {
     /// The map of a session whose first segment has this header, with the clock points of all its
     /// segments in the order of their ticks. Points at or before the start are ignored.
     pub fn new(header: &FileHeader, points: impl IntoIterator<Item = ClockPoint>) -> Self {
-        let start = Start {
+        let mut start = Start {
             point: ClockPoint {
                 ticks: header.start_ticks,
                 utc_ns: header.start_utc_ns,
                 mono_ns: header.start_mono_ns,
             },
             ticks_per_second: header.ticks_per_second.max(1),
+            missed_ns: 0,
         };
         let slope = Slope::ratio(SECOND_NS, start.ticks_per_second);
         let mut map = Self {
@@ -125,7 +131,7 @@ impl ClockMap {
         let mut before = start.point;
         for point in points {
             if point.ticks > before.ticks {
-                map.add(&start, &before, &point);
+                map.add(&mut start, &before, &point);
                 before = point;
             }
         }
@@ -138,15 +144,23 @@ impl ClockMap {
     }
 
     /// Appends the two pieces of one point.
-    fn add(&mut self, start: &Start, before: &ClockPoint, point: &ClockPoint) {
+    fn add(&mut self, start: &mut Start, before: &ClockPoint, point: &ClockPoint) {
         let Some(last) = self.last_before(point.ticks) else {
             return;
         };
-        let rate = rate(start, before, point);
+        let mut rate = rate(start, before, point);
         let mut now = last.at(point.ticks);
         let mono = |point: &ClockPoint| i128::from(point.mono_ns);
-        let since_start = mono(point).saturating_sub(mono(&start.point));
+        let mut since_start = mono(point)
+            .saturating_sub(mono(&start.point))
+            .saturating_add(start.missed_ns);
         let mut error = since_start.saturating_sub(i128::from(now.elapsed_ns));
+        if error < LEAD_NS_MAX.saturating_neg() {
+            start.missed_ns = start.missed_ns.saturating_sub(error);
+            since_start = i128::from(now.elapsed_ns);
+            error = 0;
+            rate = Slope::ratio(SECOND_NS, start.ticks_per_second);
+        }
         let old = now;
         if error > LAG_NS_MAX {
             now.elapsed_ns = shifted(now.elapsed_ns, error);

@@ -108,6 +108,48 @@ fn at_most_half_a_second_is_made_up_within_a_second() {
     assert!((elapsed(4.0) - 2.5).abs() < 1e-6, "the rate");
 }
 
+/// Suspended for an hour, while the counter ran and the monotonic clock stood still: elapsed time
+/// keeps the hour, goes on at its pace, and UTC agrees throughout.
+#[test]
+fn a_suspension_in_which_the_counter_runs_on_counts_as_elapsed() {
+    let asleep = |seconds| point(seconds, 0, -3_600_000);
+    let points = [point(1, 0, 0), asleep(3700), asleep(3701), asleep(3702)];
+    let map = ClockMap::new(&header(TPS), points);
+    for seconds in [0.5, 1.5, 3699.0, 3700.0, 3700.5, 3701.5, 3703.0, 4000.0] {
+        assert_near(at(&map, seconds), (seconds, seconds));
+    }
+}
+
+/// The same twice, with a counter that runs 10 ppm fast all the time: nothing of it is lost to the
+/// suspensions.
+#[test]
+fn what_a_counter_is_wrong_by_is_made_up_after_a_suspension_too() {
+    // In ms: what the monotonic clock is behind the counter.
+    let points = [
+        point(1000, -10, -10),
+        point(5000, -50, -3_600_050),
+        point(6000, -60, -3_600_060),
+        point(9000, -90, -5_400_090),
+        point(10_000, -100, -5_400_100),
+    ];
+    let map = ClockMap::new(&header(TPS), points);
+    let (elapsed, utc) = at(&map, 10_002.0);
+    // What was wrong when the machine fell asleep is not known: at most the error of one interval.
+    assert!((elapsed - 10_001.9).abs() < 0.08, "{elapsed}");
+    assert!((utc - 10_001.9).abs() < 0.08, "{utc}");
+}
+
+/// Suspended for an hour, while counter and monotonic clock stood still: only UTC has moved.
+#[test]
+fn a_suspension_in_which_the_counter_stands_still_is_a_step_of_utc() {
+    let awake = |seconds| point(seconds, 3_600_000, 0);
+    let map = ClockMap::new(&header(TPS), [point(1, 0, 0), awake(2), awake(3)]);
+    assert_near(at(&map, 1.9), (1.9, 1.9));
+    for seconds in [2.0, 2.5, 3.5, 10.0] {
+        assert_near(at(&map, seconds), (seconds, seconds + 3600.0));
+    }
+}
+
 #[test]
 fn points_with_equal_or_earlier_ticks_do_not_count() {
     let points = [point(0, 9000, 9000), point(1, 0, 0), point(1, 500, 500)];

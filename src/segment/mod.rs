@@ -29,6 +29,8 @@ pub mod records;
 pub mod registry;
 pub mod rings;
 pub(crate) mod shm;
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+pub(crate) mod sink;
 pub mod source;
 pub mod survey;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -1,5 +1,6 @@
 //! Ending a session.
 
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{CloseReport, Live, dirs};
@@ -18,11 +19,23 @@ const BUSY_PAUSE: Duration = Duration::from_micros(200);
 const TURN_PAUSE: Duration = Duration::from_millis(2);
 
 impl Live {
-    /// Ends the session; `reason` goes into `session_end`.
-    pub(super) fn close(self, reason: &'static str) -> Result<CloseReport, Error> {
+    /// Ends the session; `reason` goes into `session_end`. Whoever comes second waits for the first
+    /// and is told the same.
+    pub(super) fn close(self: &Arc<Self>, reason: &'static str) -> Result<CloseReport, Error> {
         if self.core.gates.is_forked() {
-            return self.leave_to_parent();
+            self.leave_to_parent();
+            return Err(Error::Forked);
         }
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(report) = &*closed {
+            return Ok(report.clone());
+        }
+        let report = self.end(reason)?;
+        *closed = Some(report.clone());
+        Ok(report)
+    }
+
+    fn end(self: &Arc<Self>, reason: &'static str) -> Result<CloseReport, Error> {
         let mut report = CloseReport {
             session_id: self.id.clone(),
             rings: self.rings.text.clone(),
@@ -102,12 +115,16 @@ impl Live {
     }
 
     /// In a forked child the threads and files of the session are the parent's.
-    fn leave_to_parent(self) -> Result<CloseReport, Error> {
-        std::mem::forget(self.take_threads());
-        Err(Error::Forked)
+    fn leave_to_parent(self: &Arc<Self>) {
+        match self.threads.try_lock() {
+            Ok(mut threads) => std::mem::forget(threads.take()),
+            // A thread of the parent was closing the session: the handles must not be dropped here,
+            // and nothing that could be dropped is worth a wait without an end.
+            Err(_) => std::mem::forget(Arc::clone(self)),
+        }
     }
 
-    fn convert(self, report: &mut CloseReport) {
+    fn convert(self: &Arc<Self>, report: &mut CloseReport) {
         match self.settings.conversion {
             Conversion::Later => {}
             Conversion::Wait => {
@@ -116,11 +133,12 @@ impl Live {
             }
             Conversion::Background => {
                 let mut background = report.clone();
+                let live = Arc::clone(self);
                 let spawned = std::thread::Builder::new()
                     .name("stormlog-convert".to_owned())
                     .spawn(move || {
                         background.faults.clear();
-                        self.convert_until(None, &mut background);
+                        live.convert_until(None, &mut background);
                         for fault in background.faults {
                             say(&format!("session {}: {fault}", background.session_id));
                         }

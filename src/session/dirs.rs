@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
 use crate::segment::figures::RINGS_NAME;
-use crate::segment::prepare::{RESERVE_NAME, is_segment_name};
+use crate::segment::prepare::{RESCUE_NAME, RESERVE_NAME, is_segment_name};
 use crate::segment::shm::REFERENCE_NAME;
 use crate::sys::alive::LOCK_NAME;
 use crate::sys::clock::utc_ns;
@@ -81,6 +81,7 @@ pub(super) fn remove(root_dir: &Dir, session_dir: &Dir, id: &str) -> Result<(), 
             RINGS_NAME,
             REFERENCE_NAME,
             RESERVE_NAME,
+            RESCUE_NAME,
             crate::segment::ledger_file::LEDGER_NAME,
         ];
         if is_segment_name(&name) || ours.contains(&name.as_str()) {

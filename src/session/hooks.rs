@@ -34,10 +34,20 @@ impl Session {
         }
     }
 
+    /// For tests: moves UTC and the counter, as the writer sees them in clock points.
+    #[doc(hidden)]
+    pub fn shift_clocks(&self, utc_ns: i64, ticks: i64) {
+        if let Some(live) = &self.live {
+            let [utc, counter] = &live.core.clock_shifts;
+            utc.store(utc_ns, Relaxed);
+            counter.store(ticks, Relaxed);
+        }
+    }
+
     /// For tests: bytes that the writer has taken out of all rings so far.
     #[doc(hidden)]
     pub fn drained_bytes(&self) -> u64 {
-        let Some(live) = &self.live else {
+        let Some(live) = self.own() else {
             return 0;
         };
         let storage = &live.core.storage;
@@ -75,7 +85,7 @@ impl Session {
     /// Filled part of the fullest ring now, 0..=1.
     #[doc(hidden)]
     pub fn ring_fill(&self) -> f64 {
-        let Some(live) = &self.live else {
+        let Some(live) = self.own() else {
             return 0.0;
         };
         let storage = &live.core.storage;

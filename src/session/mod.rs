@@ -10,7 +10,7 @@ mod salvage;
 mod start;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(10);
 pub struct Session {
     log: Log,
     /// `None`: recording is off.
-    live: Option<Live>,
+    live: Option<Arc<Live>>,
 }
 
 /// A session that records.
@@ -71,6 +71,8 @@ struct Live {
     root_dir: Dir,
     session_dir: Arc<Dir>,
     threads: Mutex<Option<Threads>>,
+    /// What the first to close it was told; locked while it is being closed.
+    closed: Mutex<Option<CloseReport>>,
     rings: rings::Rings,
     /// Says that the session is alive, until it has been converted.
     _lock: SessionLock,
@@ -182,7 +184,7 @@ impl Session {
     /// instant; `offered` is never less than what is accounted for, and every push that returned
     /// before this call, on the calling thread, is in it. Producers do not notice.
     pub fn stats(&self) -> Ledger {
-        let Some(live) = &self.live else {
+        let Some(live) = self.own() else {
             return Ledger::default();
         };
         let mut ledger = live.core.ledger();
@@ -195,8 +197,8 @@ impl Session {
     /// the calling thread, is in it; close writes the same into the category `session`. Empty when
     /// recording is off.
     pub fn durations(&self) -> Vec<Durations> {
-        let live = self.live.as_ref();
-        live.map_or_else(Vec::new, |live| live.core.durations())
+        self.own()
+            .map_or_else(Vec::new, |live| live.core.durations())
     }
 
     /// Switches recording on or off at run time. Off: a push returns `Disabled` after one load.
@@ -229,6 +231,13 @@ impl Session {
         self.ask(Request::Sync)
     }
 
+    /// The session, unless it belongs to the parent of this process: its rings may not be mapped
+    /// here.
+    fn own(&self) -> Option<&Live> {
+        let live = self.live.as_deref();
+        live.filter(|live| !live.core.gates.is_forked())
+    }
+
     fn ask(&self, request: Request) -> Result<(), Error> {
         let Some(live) = &self.live else {
             return Ok(());
@@ -251,7 +260,7 @@ impl Session {
     /// is in [`CloseReport::faults`].
     pub fn close(mut self) -> Result<CloseReport, Error> {
         match self.live.take() {
-            Some(live) => live.close("close"),
+            Some(live) => Live::close(&live, "close"),
             None => Ok(CloseReport::default()),
         }
     }
@@ -262,7 +271,7 @@ impl Drop for Session {
         let Some(live) = self.live.take() else {
             return;
         };
-        match live.close("drop") {
+        match Live::close(&live, "drop") {
             Ok(report) => {
                 for fault in report.faults {
                     say(&format!("session {}: {fault}", report.session_id));
@@ -271,6 +280,27 @@ impl Drop for Session {
             // A child that ends without exec drops what it inherited: nothing to tell.
             Err(Error::Forked) => {}
             Err(error) => say(&error.to_string()),
+        }
+    }
+}
+
+/// Closes a session that somebody else owns.
+#[derive(Clone, Debug)]
+pub(crate) struct Closer(Weak<Live>);
+
+impl Session {
+    /// For who has to close the session without owning it.
+    pub(crate) fn closer(&self) -> Closer {
+        Closer(self.live.as_ref().map_or_else(Weak::new, Arc::downgrade))
+    }
+}
+
+impl Closer {
+    /// As [`Session::close`]; nothing when that was done before. `reason` goes into `session_end`.
+    pub(crate) fn close(&self, reason: &'static str) -> Result<CloseReport, Error> {
+        match self.0.upgrade() {
+            Some(live) => Live::close(&live, reason),
+            None => Ok(CloseReport::default()),
         }
     }
 }
@@ -307,6 +337,40 @@ mod tests {
         storage.count_shared(id.category, OFFERED);
         assert_eq!(session.stats().categories["vpn"], torn);
         assert!(session.close().unwrap().ledger.is_exact());
+    }
+
+    /// Whoever comes later waits for the first, and is told the same.
+    #[test]
+    fn closes_from_several_threads_close_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let session = Session::builder().dir(temp.path()).start().unwrap();
+        let log = session.log();
+        log.event(Category::named("vpn").unwrap(), &[]);
+        let closer = session.closer();
+        let close = |reason| {
+            let closer = closer.clone();
+            std::thread::spawn(move || closer.close(reason))
+        };
+        // One that comes when everything is over has nothing to close.
+        let others: Vec<_> = ["a", "b", "c"].into_iter().map(close).collect();
+        let report = session.close().unwrap();
+        assert!(report.ledger.is_exact() && report.faults.is_empty());
+        for other in others {
+            let told = other.join().unwrap().unwrap();
+            if !told.session_id.is_empty() {
+                assert_eq!(
+                    (told.ledger, told.files),
+                    (report.ledger.clone(), report.files.clone())
+                );
+            }
+        }
+        assert_eq!(report.ledger.categories["vpn"].written(), 1);
+        let ended = closer.close("d").unwrap();
+        assert!(ended.session_id.is_empty());
+        assert_eq!(
+            log.event(Category::named("vpn").unwrap(), &[]),
+            crate::Outcome::Closed
+        );
     }
 
     crate::record! {

@@ -1,16 +1,17 @@
 //! Starting a session: directories, storage, first segment, threads.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::dirs;
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
 use super::{Live, Threads, salvage};
-use crate::config::Settings;
+use crate::config::{SegmentSink, Settings};
 use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
@@ -25,6 +26,7 @@ use crate::segment::layout::{
 };
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
+use crate::segment::sink::{SinkKind, SinkPlan};
 use crate::sys::affinity;
 use crate::sys::alive::SessionLock;
 use crate::sys::clock::{Clock, ticks_per_second};
@@ -57,6 +59,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
                 root_dir: claimed.root_dir,
                 session_dir,
                 threads: Mutex::new(Some(started.threads)),
+                closed: Mutex::new(None),
                 rings: started.rings,
                 _lock: started.lock,
             })
@@ -89,7 +92,11 @@ struct Base {
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let lock = SessionLock::take(dir)?;
-    let clock = Clock::detect();
+    let clock = if settings.without_counter {
+        Clock::Monotonic
+    } else {
+        Clock::detect()
+    };
     let rate = calibrated_rate(clock);
     let point = clock.point();
     let base = Base {
@@ -99,7 +106,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         point,
     };
     let (storage, rings) = rings::make(dir, settings, &base.header)?;
-    match start_threads(claimed, settings, base, storage, &rings.text) {
+    match start_threads(claimed, settings, &base, storage, &rings.text) {
         Ok((core, control, threads)) => Ok(Started {
             core,
             control,
@@ -120,7 +127,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
 fn start_threads(
     claimed: &dirs::Claimed,
     settings: &Settings,
-    base: Base,
+    base: &Base,
     storage: Storage,
     rings: &str,
 ) -> Result<(Arc<Core>, Arc<Control>, Threads), Error> {
@@ -131,7 +138,7 @@ fn start_threads(
         clock,
         rate,
         point,
-    } = base;
+    } = *base;
     let policies = Policies::new(&settings.rules, rate);
     let core = Core::new(
         storage,
@@ -152,7 +159,8 @@ fn start_threads(
         keep_free_bytes: settings.keep_free_bytes,
         segment_bytes_min: first_bytes,
     };
-    let first = prepare(dir, &header, 1, first_bytes)?;
+    let plan = sink_plan(settings);
+    let first = prepare(dir, plan, &header, 1, first_bytes)?;
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
@@ -167,6 +175,8 @@ fn start_threads(
         reserve: helper_reserve,
         ledger: ledger_file,
         bounds,
+        plan,
+        unsealed: Vec::new(),
         wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
@@ -198,6 +208,17 @@ fn start_threads(
     };
     core.wake.register(writer.thread().clone());
     Ok((core, control, Threads { writer, helper }))
+}
+
+fn sink_plan(settings: &Settings) -> SinkPlan {
+    SinkPlan {
+        kind: match settings.segment_sink {
+            SegmentSink::Auto => SinkKind::Auto,
+            SegmentSink::Mapped => SinkKind::Mapped,
+            SegmentSink::Pwrite => SinkKind::Pwrite,
+        },
+        guard: settings.sigbus_guard,
+    }
 }
 
 fn spawn<T: Send + 'static>(
@@ -356,13 +377,19 @@ fn file_header(id: &str, clock: Clock, rate: u64, point: ClockPoint) -> FileHead
 /// Ticks per second, measured once per process. Two milliseconds give it to about 25 ppm; the
 /// clock points of the session make it exact.
 fn calibrated_rate(clock: Clock) -> u64 {
-    static RATE: OnceLock<u64> = OnceLock::new();
+    /// 0 = not measured. Not a lock: a child that is forked meanwhile would wait for ever.
+    static RATE: AtomicU64 = AtomicU64::new(0);
     if clock == Clock::Monotonic {
         return 1_000_000_000;
     }
-    *RATE.get_or_init(|| {
-        let first = clock.point();
-        std::thread::sleep(Duration::from_millis(2));
-        ticks_per_second(&first, &clock.point())
-    })
+    let known = RATE.load(Relaxed);
+    if known > 0 {
+        return known;
+    }
+    let first = clock.point();
+    std::thread::sleep(Duration::from_millis(2));
+    let rate = ticks_per_second(&first, &clock.point());
+    // Threads that measured at the same time use the rate of the first.
+    RATE.compare_exchange(0, rate, Relaxed, Relaxed)
+        .map_or_else(|first| first, |_| rate)
 }

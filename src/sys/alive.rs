@@ -14,7 +14,9 @@ use rustix::fs::{FlockOperation, Stat, fcntl_lock, fstat};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::dir::Dir;
+use super::fork;
 use crate::error::{Error, IoContext};
+use crate::record::StaticSlot;
 
 /// File in the session directory that is locked.
 pub(crate) const LOCK_NAME: &str = "lock";
@@ -43,8 +45,6 @@ impl Liveness {
 /// A lock that this process holds. Device and inode tell the file, whatever its path is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
-    /// A forked child has a copy of the list and none of the locks.
-    process: u32,
     device: u64,
     inode: u64,
 }
@@ -52,19 +52,43 @@ struct Held {
 impl Held {
     fn new(stat: &Stat) -> Self {
         Self {
-            process: std::process::id(),
             device: stat.st_dev,
             inode: stat.st_ino,
         }
     }
 }
 
-/// Locked from before a lock file is made or opened until it is in the list or closed again.
-static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
+/// The list of one process. A forked child finds the lists of its ancestors, maybe locked by
+/// threads that it does not have, and makes one of its own behind them.
+struct Table {
+    /// The process ([`fork::generation`]).
+    process: u64,
+    /// Locked from before a lock file is made or opened until it is in the list or closed again.
+    held: Mutex<Vec<Held>>,
+    next: StaticSlot<Table>,
+}
+
+static TABLES: StaticSlot<Table> = StaticSlot::new();
 
 fn held() -> MutexGuard<'static, Vec<Held>> {
-    // The list is whole at any time, whoever panicked.
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+    let process = fork::generation();
+    let new = || {
+        // Never freed: one for each process of a line of forks, and one for each lost race.
+        Box::leak(Box::new(Table {
+            process,
+            held: Mutex::default(),
+            next: StaticSlot::new(),
+        }))
+    };
+    let mut slot = &TABLES;
+    loop {
+        let table = slot.get().unwrap_or_else(|| slot.set(new()));
+        if table.process == process {
+            // The list is whole at any time, whoever panicked.
+            return table.held.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        slot = &table.next;
+    }
 }
 
 /// The lock of a session of this process. Dropping it says that the session has ended.
@@ -73,6 +97,8 @@ pub(crate) struct SessionLock {
     /// The lock ends when it is closed.
     _file: File,
     key: Held,
+    /// The process that has locked it ([`fork::generation`]).
+    process: u64,
 }
 
 impl SessionLock {
@@ -88,14 +114,18 @@ impl SessionLock {
             .io_context("cannot lock", &path)?;
         let key = Held::new(&fstat(&file).io_context("cannot read file", &path)?);
         held.push(key);
-        Ok(Self { _file: file, key })
+        Ok(Self {
+            _file: file,
+            key,
+            process: fork::generation(),
+        })
     }
 }
 
 impl Drop for SessionLock {
     fn drop(&mut self) {
-        // A forked child holds neither the lock nor, maybe, a list that it could lock.
-        if self.key.process == std::process::id() {
+        // A forked child does not hold the lock.
+        if self.process == fork::generation() {
             // Before the file is closed: afterwards another file may get the inode.
             held().retain(|held| *held != self.key);
         }

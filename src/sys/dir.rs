@@ -8,10 +8,13 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 
+use super::fork;
 use crate::error::{Error, IoContext};
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -27,6 +30,20 @@ const FILE_FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 pub struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    /// The process ([`fork::generation`]) that has locked it; 0 = not locked.
+    locked_by: AtomicU64,
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        if self.locked_by.load(Relaxed) == fork::generation() {
+            // A child that was forked meanwhile has the same lock: closing the descriptor would
+            // leave it locked for as long as that child lives.
+            if rustix::fs::flock(&self.fd, FlockOperation::Unlock).is_err() {
+                // Then it does.
+            }
+        }
+    }
 }
 
 impl Dir {
@@ -42,6 +59,7 @@ impl Dir {
         Ok(Self {
             fd,
             path: path.to_owned(),
+            locked_by: AtomicU64::new(0),
         })
     }
 
@@ -95,6 +113,7 @@ impl Dir {
         Ok(Self {
             fd,
             path: self.path.clone(),
+            locked_by: AtomicU64::new(0),
         })
     }
 
@@ -200,6 +219,7 @@ impl Dir {
         Ok(Self {
             fd,
             path: self.path_of(name),
+            locked_by: AtomicU64::new(0),
         })
     }
 
@@ -346,7 +366,11 @@ impl Dir {
     /// Where the file system cannot lock directories.
     pub fn try_lock(&self) -> rustix::io::Result<bool> {
         match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                // Relaxed: read when nobody else has it any more.
+                self.locked_by.store(fork::generation(), Relaxed);
+                Ok(true)
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error),
         }

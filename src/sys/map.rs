@@ -6,8 +6,13 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Release;
 
 use memmap2::{MmapOptions, MmapRaw};
+
+use super::fork;
 
 /// What madvise says to an advice that it does not know.
 const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
@@ -16,22 +21,34 @@ const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 /// processes that read, look at the same bytes.
 #[derive(Debug)]
 pub(crate) struct Region {
-    map: MmapRaw,
+    map: ManuallyDrop<MmapRaw>,
+    /// The process that has mapped a file ([`fork::generation`]); a child has a hole instead, in
+    /// which something else may lie by now. `None`: memory, of which a child has a copy.
+    owner: Option<u64>,
 }
 
 impl Region {
     /// Zeroed memory that belongs to this process alone.
     pub(crate) fn anonymous(bytes: usize) -> io::Result<Self> {
+        let map = MmapRaw::from(MmapOptions::new().len(bytes).map_anon()?);
         Ok(Self {
-            map: MmapRaw::from(MmapOptions::new().len(bytes).map_anon()?),
+            map: ManuallyDrop::new(map),
+            owner: None,
         })
     }
 
     /// The first `bytes` bytes of `file`, shared. The file must be at least that long and its
     /// space reserved, or an access past what the disk can hold kills the process.
+    ///
+    /// A forked child does not have the mapping: whatever it does, it cannot write to the file.
     pub(crate) fn file(file: &File, bytes: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(bytes).map_raw(file)?;
+        if !cfg!(miri) {
+            map.advise(memmap2::Advice::DontFork)?;
+        }
         Ok(Self {
-            map: MmapOptions::new().len(bytes).map_raw(file)?,
+            map: ManuallyDrop::new(map),
+            owner: Some(fork::generation()),
         })
     }
 
@@ -83,13 +100,21 @@ impl Region {
     ///
     /// # Panics
     /// When it leaves the region or is not aligned.
-    #[expect(clippy::cast_ptr_alignment, reason = "asserted")]
     pub(crate) fn store_u64(&self, offset: usize, value: u64) {
+        self.atomic_u64(offset).store(value, Release);
+    }
+
+    /// A number that threads share.
+    ///
+    /// # Panics
+    /// When it leaves the region or is not aligned.
+    #[expect(clippy::cast_ptr_alignment, reason = "asserted")]
+    pub(crate) fn atomic_u64(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8));
         let place = self.range(offset, 8).cast::<u64>();
-        // SAFETY: inside the region by `range`, aligned, accessed as an atomic only.
-        let cell = unsafe { std::sync::atomic::AtomicU64::from_ptr(place) };
-        cell.store(value, std::sync::atomic::Ordering::Release);
+        // SAFETY: inside the region by `range`, which lives as long as `self`; aligned; accessed
+        // as an atomic only.
+        unsafe { AtomicU64::from_ptr(place) }
     }
 
     fn range(&self, offset: usize, bytes: usize) -> *mut u8 {
@@ -150,16 +175,23 @@ impl Region {
     }
 }
 
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.owner.is_none_or(|owner| owner == fork::generation()) {
+            // SAFETY: dropped here only, and not used after.
+            unsafe { ManuallyDrop::drop(&mut self.map) }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
     use std::sync::atomic::Ordering::Acquire;
 
     use super::*;
 
     /// Stands for the readers in other processes, who have no name in the language.
     #[test]
-    #[expect(clippy::cast_ptr_alignment, reason = "the region is page-aligned")]
     fn bytes_before_a_number_come_before_it() {
         let region = Region::anonymous(4096).unwrap();
         std::thread::scope(|scope| {
@@ -167,8 +199,7 @@ mod tests {
                 region.write(64, b"before");
                 region.store_u64(0, 1);
             });
-            // SAFETY: page-aligned, zeroed, 4,096 bytes; accessed as an atomic only.
-            let number = unsafe { AtomicU64::from_ptr(region.ptr().cast()) };
+            let number = region.atomic_u64(0);
             while number.load(Acquire) == 0 {
                 std::thread::yield_now();
             }

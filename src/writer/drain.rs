@@ -243,22 +243,21 @@ impl Writer {
                 self.scanner.take_unwritten(|_, _| ());
                 return Some(Scan::default());
             }
-            self.write_large(from.ring, from.position, &scan, large, |put| {
+            let put = self.write_large(from.ring, from.position, &scan, large, |put| {
                 core.storage
                     .large
                     .read(large.chunk, large.body_bytes as usize, put);
             });
+            if !put {
+                self.scanner.take_unwritten(|_, _| ());
+                return None;
+            }
         }
         if scan.records > 0 {
             let covered = if from.spilled { 0 } else { scan.covered };
-            let flags = if self.shed_rings.remove(&from.ring) {
-                BLOCK_FLAG_SHED
-            } else {
-                0
-            };
             let info = BlockInfo {
                 kind: BLOCK_DATA,
-                flags,
+                flags: self.shed_flag(from.ring),
                 ring: from.ring,
                 records: scan.records,
                 first_pos: from.position,
@@ -266,12 +265,39 @@ impl Writer {
                 min_ticks: scan.min_ticks,
                 max_ticks: scan.max_ticks,
             };
-            self.segments
-                .append(info, scan.payload, |put| put(&run[..scan.payload]));
+            let payload = &run[..scan.payload];
+            if !self
+                .segments
+                .append(info, payload.len(), |put| put(payload))
+            {
+                self.scanner.take_unwritten(|_, _| ());
+                return None;
+            }
+            self.shed_rings.remove(&from.ring);
             self.count_written();
             self.clock.used = true;
         }
         Some(scan)
+    }
+
+    /// The flag of a block before which records of its ring are missing, and are counted.
+    pub(super) fn shed_flag(&mut self, ring: u32) -> u16 {
+        if self.segments.rescues != self.rescues {
+            self.rescues = self.segments.rescues;
+            // Relaxed: rings that the writer has drained before; it saw their ids then.
+            let ids = (0..self.consumers.len()).map(|index| {
+                let ring = self.core.storage.slot(index as u32).ring();
+                ring.header
+                    .ring_id
+                    .load(std::sync::atomic::Ordering::Relaxed)
+            });
+            self.shed_rings.extend(ids.chain([0, NO_RING]));
+        }
+        if self.shed_rings.contains(&ring) {
+            BLOCK_FLAG_SHED
+        } else {
+            0
+        }
     }
 
     pub(super) fn write_large(
@@ -281,7 +307,7 @@ impl Writer {
         scan: &Scan,
         large: LargeReference,
         fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) {
+    ) -> bool {
         let info = BlockInfo {
             kind: BLOCK_LARGE,
             flags: 0,
@@ -293,15 +319,16 @@ impl Writer {
             max_ticks: scan.min_ticks,
         };
         self.segments
-            .append(info, align_record(large.body_bytes as usize), fill);
+            .append(info, align_record(large.body_bytes as usize), fill)
     }
 
     pub(super) fn count_written(&mut self) {
         let (core, segments) = (&self.core, &mut self.segments);
-        self.scanner.take_counts(|category, records| {
+        let written = self.scanner.take_counts(|category, records| {
             core.add_written(category, records);
             segments.count(category, records);
         });
+        segments.count_always(written.always_records);
     }
 
     fn damaged(&mut self, ring: u32, bytes: usize) {

@@ -4,7 +4,9 @@ mod balance;
 mod control;
 mod drain;
 mod durations;
+mod ending;
 mod entries;
+mod failed;
 mod helper;
 mod idle;
 mod notice;
@@ -88,6 +90,8 @@ pub(crate) struct Writer {
     damaged: bool,
     /// Ids of rings whose next block comes after records that were shed.
     shed_rings: BTreeSet<u32>,
+    /// Lost segments that `shed_rings` knows of.
+    rescues: u64,
     clock: ClockSchedule,
     balance: Balance,
     pace: Pace,
@@ -146,6 +150,7 @@ impl Writer {
             answered: Seen::default(),
             damaged: false,
             shed_rings: BTreeSet::new(),
+            rescues: 0,
             clock,
             pace: Pace::new(),
             faults: Vec::new(),
@@ -293,7 +298,8 @@ impl Writer {
             return;
         }
         self.clock.checked = Instant::now();
-        let point = self.core.clock.point();
+        self.segments.look_at_file();
+        let point = self.core.clock_point();
         if self.clock.used
             || self.segments.is_clock_step(&point)
             || self.clock.written.elapsed() >= CLOCK_EVERY_IDLE
@@ -303,6 +309,14 @@ impl Writer {
     }
 
     fn write_clock(&mut self, point: ClockPoint) {
+        if self.segments.has_counter_fallen(&point) {
+            note(
+                &mut self.faults,
+                "the counter of the processor was set back (the machine was suspended?): times of \
+                 records after that are wrong"
+                    .to_owned(),
+            );
+        }
         if self.segments.write_clock(point) {
             self.clock.written = Instant::now();
             self.clock.every = (self.clock.every * 10).min(CLOCK_EVERY);
@@ -333,20 +347,23 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
-        self.write_clock(self.core.clock.point());
+        self.write_clock(self.core.clock_point());
+        self.segments.audit();
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");
         let account = ledger.categories.entry(session.to_owned()).or_default();
         account.counters[OFFERED] += 1;
         account.counters[WRITTEN] += 1;
         end(&ledger, &mut |record| self.write_own(record));
+        self.segments.look_at_file();
+        self.segments.rescue_if_lost(true);
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;
         let (sealed, others) = self.segments.finish();
-        others
-            .into_iter()
-            .for_each(|fault| note(&mut faults, fault));
+        for fault in others {
+            note(&mut faults, fault);
+        }
         WriterEnd {
             ledger,
             segment_bytes,

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use super::event::{EXTRAS_MAX, Event, Side};
 use crate::cli::KEEP_FREE_BYTES;
 use crate::record::Extra;
+use crate::signals::close_on_termination;
 use crate::{CloseReport, Log, Outcome, Session};
 
 /// The longest push that the histogram tells apart, ns.
@@ -98,6 +99,7 @@ pub fn record(plan: &Plan) -> Result<Run> {
         Session::builder()
             .dir(&plan.dir)
             .keep_segments(plan.keep_segments)
+            .sigbus_guard(true)
             .sampling(sampling)
             .keep_free_bytes(KEEP_FREE_BYTES)
             .close_deadline(CLOSE_DEADLINE)
@@ -106,6 +108,7 @@ pub fn record(plan: &Plan) -> Result<Run> {
     // Both may start within one second: the engine gives the second one another id.
     let orchestrator = start_session()?;
     let proxy = start_session()?;
+    let guard = close_on_termination(&[&orchestrator, &proxy])?;
     let start = Instant::now();
     let pushes = thread::scope(|scope| {
         let mut workers = Vec::new();
@@ -131,11 +134,13 @@ pub fn record(plan: &Plan) -> Result<Run> {
         let closed = session.close()?;
         Ok(Recorded { side, closed })
     };
+    let sides = [
+        closed(Side::Orchestrator, orchestrator)?,
+        closed(Side::Proxy, proxy)?,
+    ];
+    drop(guard);
     Ok(Run {
-        sides: [
-            closed(Side::Orchestrator, orchestrator)?,
-            closed(Side::Proxy, proxy)?,
-        ],
+        sides,
         pushes,
         elapsed,
     })

@@ -21,6 +21,7 @@ pub use parse::{BadLine, Field, LINE_BYTES_MAX, Parsed, parse_line};
 use super::KEEP_FREE_BYTES;
 use super::output::{Output, Status};
 use crate::record::Category;
+use crate::signals::close_on_termination;
 use crate::{CloseReport, Session};
 use push::Input;
 use source::Source;
@@ -111,11 +112,13 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
     let session = Session::builder()
         .dir(&args.dir)
         .keep_segments(args.keep_segments)
+        .sigbus_guard(true)
         .close_deadline(CLOSE_DEADLINE)
         // Every object that goes in comes out.
         .sampling(false)
         .keep_free_bytes(KEEP_FREE_BYTES)
         .start()?;
+    let guard = close_on_termination(&[&session])?;
     let read = match args.speed {
         Speed::Max => run::at_full_speed(&session, &inputs, threads(args), args.original_time),
         Speed::Factor(factor) => run::paced(&session, &inputs, factor, args.original_time),
@@ -126,6 +129,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
     }
     // What was read before an error is recorded and stays.
     let closed: CloseReport = session.close()?;
+    drop(guard);
     read?;
     let summary = report::Summary::new(&inputs, &closed);
     if args.json {

@@ -10,6 +10,7 @@ use super::latency::{Latency, Windows};
 use super::sampler::{Sample, Sampler, anonymous_kib};
 use super::traffic::{CATEGORIES, Phase, Signal, Truth, Worker};
 use crate::cli::KEEP_FREE_BYTES;
+use crate::signals::close_on_termination;
 use crate::{CloseReport, RingStorage, Session};
 
 /// First touches, not measured.
@@ -118,6 +119,7 @@ pub fn run(plan: &Plan) -> Result<Run> {
     let session = Session::builder()
         .dir(&plan.dir)
         .keep_segments(plan.keep_segments)
+        .sigbus_guard(true)
         .close_deadline(CLOSE_DEADLINE)
         .segment_bytes(SEGMENT_BYTES)
         .session_bytes_max(plan.session_bytes_max)
@@ -127,6 +129,7 @@ pub fn run(plan: &Plan) -> Result<Run> {
         // So that they are in the memory that is measured.
         .ring_storage(RingStorage::Anonymous)
         .start()?;
+    let _guard = close_on_termination(&[&session])?;
     session.limit_writer(plan.drain_bytes);
     let start = Instant::now();
     let mut sampler = Sampler::new(&session, start, longest);

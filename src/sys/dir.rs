@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 
 use super::fork;
@@ -79,10 +79,8 @@ impl Dir {
             .io_context("cannot create log directory", path)?;
         let dir = Self::open(path)?;
         dir.check_kept_from_others()?;
-        let stat = dir.stat()?;
-        if missing && stat.st_uid == rustix::process::geteuid().as_raw() {
-            // The umask may have taken rights from the owner.
-            rustix::fs::fchmod(&dir.fd, DIR_MODE).io_context("cannot set the mode of", path)?;
+        if missing && dir.stat()?.st_uid == rustix::process::geteuid().as_raw() {
+            set_mode(&dir.fd, DIR_MODE, path)?;
         }
         Ok(dir)
     }
@@ -203,9 +201,7 @@ impl Dir {
         rustix::fs::mkdirat(&self.fd, &c_name, DIR_MODE)
             .io_context("cannot create directory", self.path_of(name))?;
         let dir = self.open_dir(name)?;
-        // The umask may have taken rights from the owner.
-        rustix::fs::fchmod(&dir.fd, DIR_MODE)
-            .io_context("cannot set the mode of", self.path_of(name))?;
+        set_mode(&dir.fd, DIR_MODE, &dir.path)?;
         Ok(dir)
     }
 
@@ -231,9 +227,7 @@ impl Dir {
         let flags = FILE_FLAGS | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let fd = rustix::fs::openat(&self.fd, self.component(name)?, flags, FILE_MODE)
             .io_context("cannot create file", self.path_of(name))?;
-        // The umask may have taken rights from the owner.
-        rustix::fs::fchmod(&fd, FILE_MODE)
-            .io_context("cannot set the mode of", self.path_of(name))?;
+        set_mode(&fd, FILE_MODE, &self.path_of(name))?;
         Ok(File::from(fd))
     }
 
@@ -268,8 +262,7 @@ impl Dir {
     /// be somebody else's.
     pub fn open_file_to_change(&self, name: &str) -> Result<File, Error> {
         let file = self.open_regular(name, OFlags::RDWR)?;
-        let stat = rustix::fs::fstat(&file).io_context("cannot read file", self.path_of(name))?;
-        if stat.st_nlink != 1 {
+        if rustix::fs::fstat(&file).map_or(0, |stat| stat.st_nlink) != 1 {
             let source = io::Error::other("it has another name (a hard link)");
             return Err(source).io_context("refused to change", self.path_of(name));
         }
@@ -403,6 +396,11 @@ impl Dir {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name"))
             .io_context("refused", self.path.join(name.replace(['/', '\0'], "?")))
     }
+}
+
+/// Sets the mode of what was just made: the umask may have taken rights from the owner.
+fn set_mode(fd: &impl AsFd, mode: Mode, path: &Path) -> Result<(), Error> {
+    rustix::fs::fchmod(fd, mode).io_context("cannot set the mode of", path)
 }
 
 #[cfg(test)]

@@ -132,6 +132,7 @@ impl Core {
     /// Refuses pushes from now on. Returns false if somebody else did before.
     pub(crate) fn begin_closing(&self) -> bool {
         let first = self.phase.close();
+        self.storage.note_closing();
         self.refresh_gates();
         first
     }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
-use stormlog::{Conversion, Outcome, RingStorage, Session, SessionBuilder};
+use stormlog::{Conversion, Outcome, RingStorage, SessionBuilder};
 
 stormlog::record! {
     struct Counted in "requests" keep Sampled {

@@ -38,7 +38,7 @@ const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-const UNSAFE_FILES: [(&str, &str); 30] = [
+const UNSAFE_FILES: [(&str, &str); 33] = [
     ("benches/hot_path.rs", "reads the counter for the floor"),
     ("benches/ring_storage.rs", "reads the counter"),
     ("src/gates.rs", "the gate page is mapped memory"),
@@ -114,8 +114,9 @@ const UNSAFE_FILES: [(&str, &str); 30] = [
         "src/sys/signal.rs",
         "signal handlers have no safe interface",
     ),
-    ("tests/crash.rs", "the page that parent and child share"),
     ("tests/hostile.rs", "forks"),
+    ("tests/liveness.rs", "forks"),
+    ("tests/memory.rs", "asks what a child has used"),
     ("tests/process_events.rs", "forks, an exit handler"),
     (
         "tests/quiet.rs",
@@ -125,6 +126,11 @@ const UNSAFE_FILES: [(&str, &str); 30] = [
         "tests/sigbus.rs",
         "signal handlers, and memory that is lost",
     ),
+    (
+        "tests/support/crash.rs",
+        "the page that parent and child share",
+    ),
+    ("tests/support/peak.rs", "an allocator that counts"),
     ("tests/support/process.rs", "forks, signals, shared memory"),
 ];
 
@@ -133,6 +139,7 @@ const UNSAFE_FILES: [(&str, &str); 30] = [
 const LAYERS: [(&str, &[&str]); 24] = [
     ("sync", &[]),
     ("error", &[]),
+    ("fail", &[]),
     ("record", &["symbol"]),
     ("durations", &[]),
     ("ledger", &[]),
@@ -221,7 +228,15 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ),
     (
         "recover",
-        &["convert::rfc3339", "ledger", "ring", "segment", "sys"],
+        &[
+            "convert::rfc3339",
+            "durations",
+            "ledger",
+            "ring",
+            "segment",
+            "sys",
+            "writer::OperationEnd",
+        ],
     ),
     (
         "session",
@@ -248,6 +263,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
         "cli",
         &[
             "convert",
+            "durations",
             "ledger",
             "recover",
             "redact::Rules",

@@ -19,8 +19,8 @@ Examples:
   stormlog recover ./debug_logs --dry-run --json | jq .from_rings
 
 What a dead process left in the file rings, in the session directory or in /dev/shm, is written into
-one more segment, with a session_end that says \"recovered\": true and the ledger; then the session is
-converted. Sessions that are alive, or complete, are not touched. It can be interrupted and run
+one more segment, with a session_end that says \"recovered\": true and the ledger; then the session
+is converted. Sessions that are alive, or complete, are not touched. It can be interrupted and run
 again. Rings in memory died with the process: the session is completed with what is known.
 
 Exit code: 0 all sessions are complete, 1 something was lost or damaged or is not known, or another
@@ -98,7 +98,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             .for_each(|fault| *fault = human::plain(fault));
         if args.json {
             let line = to_json(&report, converted.as_ref(), args.dry_run);
-            writeln!(output, "{line}")?;
+            writeln!(output, "{}", human::json_line(&line))?;
         } else {
             print(output, &report, converted.as_ref(), lost, args.dry_run)?;
         }
@@ -118,7 +118,7 @@ fn make_lines(args: &Args, report: &mut RecoverReport) -> anyhow::Result<Option<
         report.faults.push(format!("{why}: not converted"));
         return Ok(None);
     }
-    let converted = convert::convert(&session, &session.log_dir, None)?;
+    let converted = convert::convert(&session, &session.log_dir, false, None)?;
     let known = &mut report.faults;
     for fault in &converted.faults {
         if !known.contains(fault) {

@@ -35,6 +35,9 @@ pub struct ConvertOptions<'a> {
     /// What is kept out of the lines besides what the session was recorded with, which by default
     /// are the built-in rules; [`Rules::on`] replaces that of the session.
     pub redact: Option<Rules>,
+    /// Go on behind damage at the next whole block. Without it a segment is read up to the first
+    /// block that is damaged or missing.
+    pub salvage: bool,
 }
 
 impl std::fmt::Debug for ConvertOptions<'_> {
@@ -43,6 +46,7 @@ impl std::fmt::Debug for ConvertOptions<'_> {
             .debug_struct("ConvertOptions")
             .field("deadline", &self.deadline)
             .field("sync", &self.sync)
+            .field("salvage", &self.salvage)
             .finish_non_exhaustive()
     }
 }
@@ -68,6 +72,10 @@ impl<'a> Control<'a> {
 
     pub(super) fn set_total(&mut self, total: u64) {
         self.progress.total = total;
+    }
+
+    pub(super) fn salvage(&self) -> bool {
+        self.options.salvage
     }
 
     pub(super) fn done(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 
 use crate::error::{Error, IoContext};
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, Owner};
 use crate::sys::reserve::check_length;
 
 /// Takes lines.
@@ -32,6 +32,8 @@ impl LineSink for BTreeMap<String, Vec<u8>> {
 pub(crate) struct OutputFiles<'a> {
     dir: &'a Dir,
     session_id: &'a str,
+    /// Of the session.
+    owner: Owner,
     files: BTreeMap<String, OutputFile>,
 }
 
@@ -48,11 +50,12 @@ pub(crate) struct FinishedFile {
 }
 
 impl<'a> OutputFiles<'a> {
-    /// Files `{session}_{category}.jsonl` in `dir`.
-    pub(crate) fn new(dir: &'a Dir, session_id: &'a str) -> Self {
+    /// Files `{session}_{category}.jsonl` in `dir`, which belong to `owner` if root makes them.
+    pub(crate) fn new(dir: &'a Dir, session_id: &'a str, owner: Owner) -> Self {
         Self {
             dir,
             session_id,
+            owner,
             files: BTreeMap::new(),
         }
     }
@@ -66,6 +69,7 @@ impl<'a> OutputFiles<'a> {
             }
         }
         let mut finished = Vec::new();
+        fail_point!("convert.synced");
         while let Some((category, file)) = self.files.pop_first() {
             let name = format!("{}_{category}.jsonl", self.session_id);
             let temporary = temporary_name(self.session_id, &category);
@@ -79,10 +83,12 @@ impl<'a> OutputFiles<'a> {
                 name,
                 bytes: file.bytes,
             });
+            fail_point!("convert.named");
         }
         if sync {
             self.dir.sync()?;
         }
+        fail_point!("convert.complete");
         Ok(finished)
     }
 
@@ -91,7 +97,8 @@ impl<'a> OutputFiles<'a> {
         if self.dir.exists(&name)? {
             self.dir.remove_file(&name)?;
         }
-        let file = self.dir.create_file(&name)?;
+        let file = self.dir.create_file_of(&name, self.owner)?;
+        fail_point!("convert.created");
         Ok(OutputFile { file, bytes: 0 })
     }
 }
@@ -109,6 +116,7 @@ impl LineSink for OutputFiles<'_> {
                 .and_then(|()| output.file.write_all(lines))
                 .io_context("cannot write", path)?;
             output.bytes = bytes;
+            fail_point!("convert.written");
         }
         Ok(())
     }

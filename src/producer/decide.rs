@@ -116,6 +116,7 @@ pub(super) fn leave_out_quick(
     };
     if leaves_out {
         count_own(&counters[OFFERED]);
+        fail_point!("sample.quick_offered");
         if let Some((cell, ns)) = cell {
             cell.observe_own(ns);
         }
@@ -133,6 +134,7 @@ pub(super) fn left_out(
 ) {
     core.storage.count(slot, category, OFFERED);
     observe(core, slot, observation);
+    fail_point!("sample.offered");
     core.storage.count(slot, category, SAMPLED_OUT);
 }
 

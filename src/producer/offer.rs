@@ -218,7 +218,9 @@ impl<'a, R: Record> Offer<'a, R> {
             self.record.write_variable(cap, &mut rest);
             write_extras(self.extras, cap, &mut rest);
         }
+        fail_point!("push.encoded");
         slot.side.commit(ring, place);
+        fail_point!("push.committed");
     }
 
     /// Every other push into the ring of the calling thread, which may have none yet.
@@ -267,6 +269,7 @@ impl<'a, R: Record> Offer<'a, R> {
         // Before the commit: no record is written that was not offered.
         self.count_offered(core, slot);
         unfinished.offered = true;
+        fail_point!("push.offered");
         let ticks = core.clock.ticks();
         let flags = self.flags(UNCAPPED);
         let body = self.body_bytes(UNCAPPED);

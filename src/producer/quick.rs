@@ -34,9 +34,11 @@ impl<R: Record> Offer<'_, R> {
         {
             unfinished.offered = true;
             count_own(&counters[OFFERED]);
+            fail_point!("push.quick_offered");
             if let Some((cell, ns)) = cell {
                 cell.observe_own(ns);
             }
+            fail_point!("push.quick_counted");
             // Not before: two registers that the counts need.
             let ticks = clock.ticks();
             let flags = self.flags | self.extra_flag();

@@ -51,9 +51,10 @@ pub(crate) fn prepare(
     let prepared = create(dir, plan, segment_name(number), bytes, false)?;
     let path = || dir.path_of(&prepared.name);
     prepared.sink.advise_huge();
-    let filled = prepared
-        .sink
-        .make_present()
+    fail_point!("prepare.present");
+    let present = prepared.sink.make_present();
+    fail_point!("prepare.ready");
+    let filled = present
         .and_then(|()| prepared.write_header(header, number))
         .io_context("cannot fill segment", path());
     match filled {
@@ -69,7 +70,9 @@ pub(crate) fn prepare(
 /// Reserves space for a segment that is used when there is no other. Pages of a mapping are not
 /// made present: few sessions ever need it.
 pub(crate) fn prepare_reserve(dir: &Dir, plan: SinkPlan, bytes: usize) -> Result<Prepared, Error> {
-    create(dir, plan, RESERVE_NAME.to_owned(), bytes, true)
+    let reserve = create(dir, plan, RESERVE_NAME.to_owned(), bytes, true);
+    fail_point!("reserve.created");
+    reserve
 }
 
 /// Creates the file and its sink. On an error no file is left.
@@ -81,7 +84,9 @@ fn create(
     needed: bool,
 ) -> Result<Prepared, Error> {
     let file = dir.create_file(&name)?;
+    fail_point!("prepare.created");
     let sink = plan.make(&file, bytes, needed);
+    fail_point!("prepare.mapped");
     match sink.io_context("cannot reserve segment", dir.path_of(&name)) {
         Ok(sink) => Ok(Prepared {
             number: 0,
@@ -112,7 +117,9 @@ impl Prepared {
             .make_present()
             .and_then(|()| self.write_header(header, number))
             .io_context("cannot fill segment", dir.path_of(&name))?;
+        fail_point!("reserve.headed");
         dir.rename(&self.name, &name)?;
+        fail_point!("reserve.renamed");
         self.number = number;
         self.name = name;
         Ok(())
@@ -122,6 +129,7 @@ impl Prepared {
         let header = segment_header(header, number, self.bytes);
         let copy = bytemuck::bytes_of(&header);
         self.sink.write(&self.file, 0, copy)?;
+        fail_point!("prepare.header");
         self.sink.write(&self.file, HEADER_COPY_OFFSET, copy)
     }
 }

@@ -221,6 +221,7 @@ impl SegmentWriter {
     pub(crate) fn seal(mut self, sequence: u64, last: bool) -> Sealed {
         let (info, payload) = seal_block(&self.counts.categories, self.blocks, last);
         self.put(sequence, info, payload.len(), |put| put(&payload));
+        fail_point!("seal.written");
         let bytes = self.offset as u64;
         let mut seal = Blocks::default();
         if let Sink::Pwrite(blocks) = &self.prepared.sink {
@@ -271,11 +272,14 @@ fn put_mapped(
     assert!(end <= start + payload_bytes, "more pieces than announced");
     let next = offset + block_bytes(payload_bytes);
     region.zero(end, next - end);
+    fail_point!("block.payload");
     header.crc = region.with(start, payload_bytes, |payload| {
         header.expected_crc(nonce, number, payload)
     });
     region.write(offset, bytemuck::bytes_of(&header));
+    fail_point!("block.header");
     region.store_u64(HINT_OFFSET, next as u64);
+    fail_point!("block.hint");
 }
 
 fn put_pending(
@@ -366,6 +370,7 @@ impl Sealed {
     /// # Errors
     /// When either cannot be done; it can be tried again.
     pub(crate) fn finish(&mut self, dir: &Dir) -> Result<(), Error> {
+        fail_point!("seal.before_cut");
         let path = || dir.path_of(&self.name);
         if !self.is_sealed() {
             let offset = self.bytes as usize - self.seal.pending.len();

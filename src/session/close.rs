@@ -42,6 +42,7 @@ impl Live {
             ..CloseReport::default()
         };
         self.core.begin_closing();
+        fail_point!("close.begun");
         let pause = || std::thread::sleep(BUSY_PAUSE);
         let busy = self.core.storage.close_producers(BUSY_TRIES, pause);
         if busy > 0 {
@@ -61,6 +62,7 @@ impl Live {
                 .faults
                 .push("a thread did not finish counting a dropped record".to_owned());
         }
+        fail_point!("close.quiet");
         self.control.stop(reason, busy);
         self.core.wake.unpark();
         let failed = |what: &str| Error::WriterFailed {
@@ -83,6 +85,10 @@ impl Live {
             .join()
             .map_err(|_| failed("its helper panicked"))?;
         report.faults.extend(faults);
+        if let Some(syncer) = threads.syncer {
+            let faults = syncer.join().map_err(|_| failed("its sync panicked"))?;
+            report.faults.extend(faults);
+        }
         if let Err(error) = ledger_file.publish(report.ledger.clone(), CLOSED) {
             // The helper may have met the same one.
             let fault = error.to_string();
@@ -90,6 +96,7 @@ impl Live {
                 report.faults.push(fault);
             }
         }
+        fail_point!("close.published");
         // Unsealed, it is a case for recovery, which needs them.
         if end.sealed
             && let Err(error) = self.rings.remove(&self.session_dir)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::dirs;
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
+use super::sync::start_syncer;
 use super::{Live, Threads, salvage};
 use crate::config::{SegmentSink, Settings};
 use crate::convert::rfc3339;
@@ -48,7 +49,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     let session_dir = Arc::clone(&claimed.session_dir);
     match start_in(&claimed, &settings) {
         Ok(started) => {
-            salvage::begin(claimed.log_dir.path(), &id);
+            salvage::begin(claimed.log_dir.path(), root_dir, &id);
             Ok(Live {
                 id,
                 started: Instant::now(),
@@ -92,6 +93,7 @@ struct Base {
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let lock = SessionLock::take(dir)?;
+    fail_point!("start.locked");
     let clock = if settings.without_counter {
         Clock::Monotonic
     } else {
@@ -106,6 +108,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         point,
     };
     let (storage, rings) = rings::make(dir, settings, &base.header)?;
+    fail_point!("start.rings");
     match start_threads(claimed, settings, &base, storage, &rings.text) {
         Ok((core, control, threads)) => Ok(Started {
             core,
@@ -161,6 +164,7 @@ fn start_threads(
     };
     let plan = sink_plan(settings);
     let first = prepare(dir, plan, &header, 1, first_bytes)?;
+    fail_point!("start.segment");
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
@@ -180,6 +184,7 @@ fn start_threads(
         wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
+    let (syncs, syncer) = start_syncer(claimed, settings, &core)?;
     let helper = spawn("stormlog-helper", path, move || helper.run())?;
     let segments = Segments::new(
         Arc::clone(&core),
@@ -188,6 +193,7 @@ fn start_threads(
             tasks,
             ready,
             reserve,
+            syncs,
         },
         header,
         first,
@@ -203,11 +209,17 @@ fn start_threads(
             // The helper ends when the writer's end of its channel is gone, which it is; it must
             // not make another file while the directory is removed.
             drop(helper.join());
+            drop(syncer.map(std::thread::JoinHandle::join));
             return Err(error);
         }
     };
     core.wake.register(writer.thread().clone());
-    Ok((core, control, Threads { writer, helper }))
+    let threads = Threads {
+        writer,
+        helper,
+        syncer,
+    };
+    Ok((core, control, threads))
 }
 
 fn sink_plan(settings: &Settings) -> SinkPlan {
@@ -221,7 +233,7 @@ fn sink_plan(settings: &Settings) -> SinkPlan {
     }
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     path: &Path,
     run: impl FnOnce() -> T + Send + 'static,

@@ -90,6 +90,7 @@ impl Writer {
         self.balance.ring(committed - start, ring.buffer.capacity());
         // After `committed`: what comes before a record up to `end` is among it.
         self.collect_spilled(core);
+        fail_point!("drain.collected");
         // Relaxed: stored before the records that `committed` and `collect` acquired.
         let ring_id = ring
             .header
@@ -109,6 +110,7 @@ impl Writer {
                 run = &run[..bytes];
                 if class == KeepClass::Sampled {
                     self.shed(core, ring_id, run);
+                    fail_point!("drain.shed");
                     self.shed_rings.insert(ring_id);
                     consumer.free(ring, consumer.read_pos() + bytes as u64);
                     continue;
@@ -130,7 +132,9 @@ impl Writer {
             } else {
                 consumer.read_pos() + scan.covered as u64
             };
+            fail_point!("drain.written");
             consumer.free(ring, next);
+            fail_point!("drain.freed");
             if let Some(chunk) = chunk {
                 core.storage.large.give_back(chunk);
             }
@@ -182,6 +186,7 @@ impl Writer {
                 self.stalled = true;
                 break;
             };
+            fail_point!("drain.spilled");
             // A record of no known schema costs itself alone: each slot knows its length.
             let unreadable = usize::from(scan.records == 0);
             if unreadable > 0 {
@@ -189,6 +194,7 @@ impl Writer {
             }
             let records = scan.records as usize + unreadable;
             self.spilled.free(spill, ring, position, records);
+            fail_point!("drain.spill_freed");
             self.no_ring_pos += if ring == NO_RING { records as u64 } else { 0 };
             if let Some(large) = scan.large {
                 core.storage.large.give_back(large.chunk);
@@ -252,6 +258,7 @@ impl Writer {
                 self.scanner.take_unwritten(|_, _| ());
                 return None;
             }
+            fail_point!("drain.large");
         }
         if scan.records > 0 {
             let covered = if from.spilled { 0 } else { scan.covered };

@@ -28,6 +28,7 @@ impl Segments {
             if !self.append_registry_block(&block, entries) {
                 return false;
             }
+            fail_point!("roll.registry");
             self.registry_in_segment += bytes;
         }
         true

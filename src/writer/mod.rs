@@ -3,6 +3,7 @@
 mod balance;
 mod control;
 mod drain;
+mod durability;
 mod durations;
 mod ending;
 mod entries;
@@ -32,6 +33,7 @@ use crate::sys::report::say;
 use crate::wake::become_writer;
 
 pub(crate) use control::{Control, Request, Seen};
+pub(crate) use durability::{SegmentEvent, SessionDisk, Syncer};
 pub(crate) use durations::OperationEnd;
 pub(crate) use helper::{Helper, HelperHandle, space};
 pub(crate) use own::{EndRecord, OwnRecord};
@@ -170,6 +172,7 @@ impl Writer {
             self.balance();
             self.tell_loss();
             self.clock_due();
+            self.segments.leave_failed();
             self.answer(seen);
             if seen.stop {
                 break;
@@ -338,6 +341,7 @@ impl Writer {
         }
         self.segments.begin_end();
         self.abandon_rest();
+        fail_point!("close.drained");
         self.balance.end();
         self.write_news();
         self.tell_loss();
@@ -347,6 +351,7 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
+        fail_point!("close.durations");
         self.write_clock(self.core.clock_point());
         self.segments.audit();
         let mut ledger = self.core.ledger();
@@ -357,6 +362,7 @@ impl Writer {
         end(&ledger, &mut |record| self.write_own(record));
         self.segments.look_at_file();
         self.segments.rescue_if_lost(true);
+        fail_point!("close.ended");
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;

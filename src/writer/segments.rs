@@ -8,8 +8,9 @@ use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::SpaceBounds;
+use super::durability::SegmentEvent;
 use super::failed::SealedSegment;
-use super::helper::{HelperHandle, Task, note, space};
+use super::helper::{HelperHandle, Task, note, space, tell_sync};
 use super::reserve::Told;
 use crate::core::Core;
 use crate::error::Error;
@@ -288,6 +289,7 @@ impl Segments {
             }
             let (number, counts) = (current.number(), current.counts().clone());
             let sealed = current.seal(self.sequence, false);
+            fail_point!("roll.sealed");
             self.sequence += 1;
             self.sealed_bytes += sealed.bytes;
             self.sealed.push(SealedSegment {
@@ -297,6 +299,7 @@ impl Segments {
                 counts,
             });
             self.tell_helper(Task::Finish(sealed));
+            tell_sync(self.helper.syncs.as_ref(), SegmentEvent::Sealed(number));
         }
     }
 
@@ -342,6 +345,7 @@ impl Segments {
     pub(super) fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
         self.failures = 0;
+        fail_point!("roll.opened");
         self.leave_reserve();
         self.requested = prepared.number + 1;
         self.tell_helper(Task::Prepare {
@@ -353,10 +357,15 @@ impl Segments {
 
     pub(super) fn use_segment(&mut self, prepared: Prepared) {
         self.opened = Instant::now();
+        tell_sync(
+            self.helper.syncs.as_ref(),
+            SegmentEvent::Opened(prepared.number),
+        );
         self.first_sequence = self.sequence;
         (self.begun, self.missing) = (false, false);
         self.paused_until = None;
         self.current = Some(SegmentWriter::new(prepared, self.header.nonce));
+        fail_point!("roll.used");
         self.registry_in_segment = 0;
         if let Some(point) = self.last_clock {
             let mut entry = Vec::new();

@@ -136,7 +136,7 @@ const UNSAFE_FILES: [(&str, &str); 33] = [
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
 /// table is the picture in docs/ARCHITECTURE.md; `error` and `record` are open to all.
-const LAYERS: [(&str, &[&str]); 24] = [
+const LAYERS: [(&str, &[&str]); 25] = [
     ("sync", &[]),
     ("error", &[]),
     ("fail", &[]),

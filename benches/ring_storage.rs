@@ -217,7 +217,7 @@ fn sparse(subjects: &[Subject], time: Duration, threads: usize, rate: u32) -> Ve
         let mut seen: Vec<Seen> = subjects.iter().map(|_| Seen::new()).collect();
         // The first push takes the ring.
         for log in &logs {
-            black_box(push(log, 0));
+            _ = black_box(push(log, 0));
         }
         let every = Duration::from_secs(1) / rate;
         let begin = Instant::now() + every.mul_f64(thread as f64 / threads as f64);

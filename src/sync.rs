@@ -118,12 +118,13 @@ pub(crate) mod barrier {
 }
 
 /// A full fence. The name is for models, which take it away.
-pub(crate) fn full_fence(
-    #[cfg_attr(not(loom), allow(unused_variables, reason = "for models"))] name: &'static str,
-) {
-    #[cfg(not(loom))]
+#[cfg(not(loom))]
+pub(crate) fn full_fence(_name: &'static str) {
     std::sync::atomic::fence(Ordering::SeqCst);
-    #[cfg(loom)]
+}
+
+#[cfg(loom)]
+pub(crate) fn full_fence(name: &'static str) {
     if !weakened(name) {
         loom::sync::atomic::fence(Ordering::SeqCst);
     }

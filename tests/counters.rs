@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use stormlog::ledger::{Account, DropReason};
 use stormlog::record::{
-    Category, Extra, KeepClass, Name, Record, SchemaDef, ShortText, Sink, Symbol,
+    Category, DurationMs, Extra, KeepClass, Name, Record, SchemaDef, ShortText, Sink, Symbol,
 };
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::reader::End;
@@ -35,6 +35,18 @@ stormlog::record! {
 
 stormlog::record! {
     struct Named in "vpn" keep Sampled { operation: Symbol }
+}
+
+stormlog::record! {
+    struct Timed in "health" keep Sampled { operation: Symbol, duration_ms: DurationMs<2> }
+}
+
+/// A record whose duration is counted, whatever becomes of it.
+fn timed() -> Timed<'static> {
+    Timed {
+        operation: stormlog::symbol!("counters_timed"),
+        duration_ms: Duration::from_micros(1),
+    }
 }
 
 /// A record of the caller's own making: it calls a function when its body is written.
@@ -133,6 +145,7 @@ fn push_nested() {
         let refused = Outcome::Dropped(DropReason::Reentrant);
         assert_eq!(log.push(&Normal { number: 1 }), refused);
         assert_eq!(log.push(&Kept { number: 2 }), refused);
+        assert_eq!(log.push(&timed()), refused);
     });
 }
 
@@ -145,6 +158,7 @@ fn a_push_inside_a_push_is_counted() {
     // Known to the registry first, so that all of them meet the busy flag.
     log.push(&Normal { number: 0 });
     log.push(&Kept { number: 0 });
+    log.push(&timed());
     for _ in 0..5 {
         assert_eq!(log.push(&Calls(&CALLS, push_nested)), Outcome::Kept);
     }
@@ -154,6 +168,10 @@ fn a_push_inside_a_push_is_counted() {
         assert_eq!(log.push(&Calls(&CALLS, push_nested)), Outcome::Kept);
     }
     NESTED.set(None);
+    let durations = session.durations();
+    assert_eq!(durations.len(), 1);
+    let histogram = &durations[0].histogram;
+    assert_eq!((histogram.count(), histogram.sum_ns), (11, 11_000));
     let report = session.close().unwrap();
     assert_eq!(account(&report, "docker").written(), 10);
     for category in ["performance", "errors"] {

@@ -482,3 +482,24 @@ fn the_ring_storage_tells_everything_to_who_finds_it() {
         .map(|((_, operation), values)| (operation, (values.len() as u64, values.iter().sum())));
     assert_eq!(found, truth.collect());
 }
+
+/// A ring that samples by its own fill refuses records a little before it is full.
+#[test]
+fn records_that_a_pressed_ring_refuses_are_observed() {
+    const OFFERED: u64 = 300_000;
+    let temp = tempfile::tempdir().unwrap();
+    let builder = builder(temp.path()).ring_total_bytes(64 << 10);
+    let session = builder.sampling(true).start().unwrap();
+    let log = session.log();
+    session.pause_writer();
+    let (mut truth, mut random, mut refused) = (Truth::default(), Random(11), 0_u64);
+    for _ in 0..OFFERED {
+        let ns = random.ns();
+        truth.add("performance", "pressed", ns);
+        let outcome = log.push(&call(ns, stormlog::symbol!("pressed")));
+        refused += u64::from(outcome == Outcome::Dropped(DropReason::RingFull));
+    }
+    truth.assert_told(&session.durations());
+    session.close().unwrap();
+    assert!(refused > 0, "the test needs a ring that refuses");
+}

@@ -1,6 +1,6 @@
 //! What the threads of a session learn from each other, and in which order. Natively these tests
-//! show little; miri answers a load with any value that the memory orders allow, and `.ci/orderings`
-//! weakens the orders one by one.
+//! show little; miri answers a load with any value that the memory orders allow, and
+//! `.ci/orderings` weakens the orders one by one.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

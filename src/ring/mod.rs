@@ -9,6 +9,10 @@ mod large;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 #[cfg(all(test, loom))]
+mod models_barrier;
+#[cfg(all(test, loom))]
+mod models_registry;
+#[cfg(all(test, loom))]
 mod models_spill;
 mod plan;
 mod registry;

@@ -19,14 +19,9 @@ use loom::thread;
 use super::buffer::Buffer;
 use super::busy::{BusyFlag, BusyGuard, Refused};
 use super::header::RingHeader;
-use super::registry::{Memory, Registry, RegistryCursor};
 use super::spsc::{Consumer, Full, ProducerSide, Ring};
-use super::used::Used;
 use crate::record::{HEADER_BYTES, KeepClass, SCHEMA_PADDING};
-use crate::segment::entry::Entry;
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{AtomicU32, WEAKENED, barrier};
-use crate::wake::Wake;
+use crate::sync::WEAKENED;
 
 /// Bytes of the model's ring: the longest record is a quarter of it.
 pub(super) const CAPACITY: u64 = 128;
@@ -38,7 +33,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Preemptions that are enough to find every defect that the models look for, and few enough to
 /// run in seconds. `LOOM_MAX_PREEMPTIONS` overrides it.
-const PREEMPTIONS: usize = 3;
+pub(super) const PREEMPTIONS: usize = 3;
 
 /// Runs a model, and then once for each order in `weaker`, where it must fail.
 pub(crate) fn check(iterations_min: usize, weaker: &[&str], model: fn()) {
@@ -94,7 +89,7 @@ pub(super) struct Model {
     header: RingHeader,
     buffer: Buffer,
     pub(super) side: ProducerSide,
-    busy: BusyFlag,
+    pub(super) busy: BusyFlag,
     /// Keeps the bytes of `buffer`.
     _data: Vec<u64>,
 }
@@ -134,13 +129,13 @@ impl Model {
     }
 
     /// Begins a push as a producer does: the quick path first.
-    fn enter(&self, wake: impl FnOnce()) -> Result<BusyGuard<'_>, Refused> {
+    pub(super) fn enter(&self, wake: impl FnOnce()) -> Result<BusyGuard<'_>, Refused> {
         let quick = self.busy.enter_quick();
         quick.map_or_else(|| self.busy.enter(wake), Ok)
     }
 
     /// Pushes a record that holds `number`.
-    fn push(&self, number: u32) -> Result<(), Full> {
+    pub(super) fn push(&self, number: u32) -> Result<(), Full> {
         self.push_as(number, KeepClass::Always)
     }
 
@@ -309,235 +304,5 @@ fn loom_thread_exit() {
         });
         producer.join().unwrap();
         writer.join().unwrap();
-    });
-}
-
-/// A close that races with pushes: what was kept is drained, what was not is refused.
-fn close_against_pushes(fenced: bool) {
-    let model = Model::new();
-    if fenced {
-        model.busy.set_fenced();
-    }
-    let producer = thread::spawn({
-        let model = Arc::clone(&model);
-        move || {
-            let mut kept = 0;
-            for _ in 0..2 {
-                let Ok(_guard) = model.enter(|| ()) else {
-                    break;
-                };
-                model.push(kept).unwrap();
-                kept += 1;
-            }
-            kept
-        }
-    });
-    let closer = thread::spawn({
-        let model = Arc::clone(&model);
-        move || {
-            model.busy.close();
-            barrier::heavy();
-            while model.busy.is_busy() {
-                thread::yield_now();
-            }
-            let (mut consumer, mut next) = (Consumer::new(), 0);
-            model.drain(&mut consumer, &mut next);
-            next
-        }
-    });
-    let kept = producer.join().unwrap();
-    assert_eq!(
-        closer.join().unwrap(),
-        kept,
-        "a kept record was not drained"
-    );
-}
-
-#[test]
-fn loom_close() {
-    let weaker = ["light", "heavy", "store_idle", "load_busy"];
-    check(20, &weaker, || close_against_pushes(false));
-}
-
-/// Where the kernel has no membarrier, the producer's own fence does it.
-#[test]
-fn loom_close_fenced() {
-    let weaker = ["fence_busy", "heavy", "store_idle", "load_busy"];
-    let model = || close_against_pushes(true);
-    explore(Some(PREEMPTIONS), &["light"], 20, &weaker, model);
-}
-
-/// A push while the writer lies down: the writer sees the record and stays up, or the push wakes
-/// it.
-#[test]
-fn loom_doze() {
-    check(10, &["light", "heavy"], || {
-        let model = Model::new();
-        let wake = Arc::new(Wake::default());
-        let producer = thread::spawn({
-            let (model, wake) = (Arc::clone(&model), Arc::clone(&wake));
-            move || {
-                let _guard = model.enter(|| wake.wake_if_parked()).unwrap();
-                model.push(0).unwrap();
-            }
-        });
-        let writer = thread::spawn({
-            let (model, wake) = (Arc::clone(&model), Arc::clone(&wake));
-            move || {
-                wake.set_dozing(true);
-                model.busy.set_doze(true);
-                barrier::heavy();
-                // Busy first: when the push is over, the ring shows it.
-                !model.busy.is_busy() && Consumer::new().committed(model.ring()) == 0
-            }
-        });
-        producer.join().unwrap();
-        if writer.join().unwrap() {
-            assert_eq!(
-                wake.wakes(),
-                1,
-                "the writer sleeps with a record in the ring"
-            );
-        }
-    });
-}
-
-/// The same for a thread that takes its ring while the writer lies down.
-#[test]
-fn loom_doze_new_ring() {
-    check(10, &["fence_new_ring", "heavy"], || {
-        let model = Model::new();
-        let (wake, used) = (Arc::new(Wake::default()), Arc::new(Used::new()));
-        let producer = thread::spawn({
-            let (model, wake, used) = (Arc::clone(&model), Arc::clone(&wake), Arc::clone(&used));
-            move || {
-                assert_eq!(used.take(1), Some(0));
-                wake.wake_if_dozing();
-                let _guard = model.enter(|| wake.wake_if_parked()).unwrap();
-                model.push(0).unwrap();
-            }
-        });
-        let writer = thread::spawn({
-            let (model, wake, used) = (Arc::clone(&model), Arc::clone(&wake), Arc::clone(&used));
-            move || {
-                wake.set_dozing(true);
-                used.ask_each(|_| model.busy.set_doze(true));
-                let is_quiet =
-                    || !model.busy.is_busy() && Consumer::new().committed(model.ring()) == 0;
-                used.count() == 0 || is_quiet()
-            }
-        });
-        producer.join().unwrap();
-        if writer.join().unwrap() {
-            assert_eq!(
-                wake.wakes(),
-                1,
-                "the writer sleeps with a record in the ring"
-            );
-        }
-    });
-}
-
-/// A flush that begins after a push has returned finds the record, although the two threads share
-/// nothing but a relaxed flag: the barrier orders them.
-#[test]
-fn loom_flush() {
-    check(5, &["light", "heavy"], || {
-        let model = Model::new();
-        let returned = Arc::new(AtomicU32::new(0));
-        let producer = thread::spawn({
-            let (model, returned) = (Arc::clone(&model), Arc::clone(&returned));
-            move || {
-                model.push(0).unwrap();
-                // The fence that the flusher's `heavy` causes on this thread.
-                barrier::light();
-                returned.store(1, Relaxed);
-            }
-        });
-        let flusher = thread::spawn({
-            let (model, returned) = (Arc::clone(&model), Arc::clone(&returned));
-            move || {
-                if returned.load(Relaxed) == 1 {
-                    barrier::heavy();
-                    assert!(
-                        Consumer::new().committed(model.ring()) > 0,
-                        "a push was missed"
-                    );
-                }
-            }
-        });
-        producer.join().unwrap();
-        flusher.join().unwrap();
-    });
-}
-
-/// Two threads append to the registry while the writer follows it: every entry is seen once, and
-/// only whole.
-#[test]
-fn loom_registry() {
-    check(100, &["store_entry_crc", "load_entry_crc"], || {
-        let mut words = vec![0_u64; 16];
-        // SAFETY: the words live until the end of the model.
-        let memory = unsafe { Memory::new(words.as_mut_ptr().cast(), words.len() * 8) };
-        let registry = Arc::new(Registry::new(memory));
-        let append = |id: u32| {
-            let registry = Arc::clone(&registry);
-            thread::spawn(move || registry.append(&Entry::Symbol(id, "s")).unwrap())
-        };
-        let (a, b) = (append(1), append(2));
-        let reader = thread::spawn({
-            let registry = Arc::clone(&registry);
-            move || {
-                let (mut cursor, mut seen) = (RegistryCursor::default(), 0);
-                cursor.advance(&registry, |entry| seen += entry[12]);
-                (cursor, seen)
-            }
-        });
-        a.join().unwrap();
-        b.join().unwrap();
-        let (mut cursor, mut seen) = reader.join().unwrap();
-        cursor.advance(&registry, |entry| seen += entry[12]);
-        assert_eq!(seen, 3);
-    });
-}
-
-/// Whoever learns of an entry finds it, also behind entries of other threads of which nobody told
-/// it: a record is never drained without its schema.
-#[test]
-fn loom_registry_order() {
-    check(100, &["store_tail", "load_tail", "load_moved_tail"], || {
-        let mut words = vec![0_u64; 16];
-        // SAFETY: the words live until the end of the model.
-        let memory = unsafe { Memory::new(words.as_mut_ptr().cast(), words.len() * 8) };
-        let registry = Arc::new(Registry::new(memory));
-        let told = Arc::new(AtomicU32::new(0));
-        let append = |registry: &Registry, id| registry.append(&Entry::Symbol(id, "s")).unwrap();
-        let other = thread::spawn({
-            let registry = Arc::clone(&registry);
-            move || {
-                append(&registry, 1);
-                append(&registry, 2);
-            }
-        });
-        let teller = thread::spawn({
-            let (registry, told) = (Arc::clone(&registry), Arc::clone(&told));
-            move || {
-                append(&registry, 4);
-                told.store(1, Release);
-            }
-        });
-        let reader = thread::spawn({
-            let (registry, told) = (Arc::clone(&registry), Arc::clone(&told));
-            move || {
-                let (mut cursor, mut seen) = (RegistryCursor::default(), 0);
-                if told.load(Acquire) == 1 {
-                    cursor.advance(&registry, |entry| seen |= entry[12]);
-                    assert_eq!(seen & 4, 4, "the entry is hidden behind another one");
-                }
-            }
-        });
-        other.join().unwrap();
-        teller.join().unwrap();
-        reader.join().unwrap();
     });
 }

@@ -203,7 +203,8 @@ fn loom_spill() {
     });
 }
 
-/// A thread without a ring spills while the writer lies down: the writer sees the slot, or is woken.
+/// A thread without a ring spills while the writer lies down: the writer sees the slot, or is
+/// woken.
 #[test]
 fn loom_doze_spill() {
     check(10, &["fence_spilled", "heavy"], || {

@@ -6,7 +6,7 @@
 //! other threads of its parent are anywhere.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::map::Region;
 use crate::record::StaticSlot;
@@ -29,11 +29,11 @@ pub(crate) fn generation() -> u64 {
         return u64::from(std::process::id());
     };
     let own = region.atomic_u64(0);
-    match own.load(Acquire) {
+    // Relaxed, all of them: the exchange decides, and no data hangs on the number.
+    match own.load(Relaxed) {
         0 => {
-            // Relaxed: a ticket.
             let next = LAST.fetch_add(1, Relaxed) + 1;
-            own.compare_exchange(0, next, AcqRel, Acquire)
+            own.compare_exchange(0, next, Relaxed, Relaxed)
                 .map_or_else(|first| first, |_| next)
         }
         generation => generation,

@@ -1,5 +1,9 @@
 //! What sampling costs: nothing while there is no pressure, and little for a record that is left
-//! out; and how soon it begins when the drain stands still.
+//! out; what counting its duration adds to a push; and how soon sampling begins when the drain
+//! stands still.
+//!
+//! `cargo bench --bench sampling -- --instructions` runs itself under callgrind instead and prints
+//! how many instructions each kind of push takes.
 //!
 //! `cargo bench --bench sampling`. Pairs of batches, subject and reference in turn, so that what
 //! the machine does meanwhile meets both; of the differences the median, with an interval that a
@@ -12,7 +16,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, compiler_fence};
 use std::time::{Duration, Instant};
 
 use stormlog::ledger::DropReason;
-use stormlog::record::{Category, ShortText, Symbol};
+use stormlog::record::{
+    Category, DurationMs, Extra, KeepClass, Record, SchemaDef, ShortText, Sink, Symbol,
+};
 use stormlog::sampling::KeyHash;
 use stormlog::{Conversion, Log, Outcome, Session};
 
@@ -72,6 +78,75 @@ impl<'a> Keyed<'a> {
             value: number as f64,
             ok: true,
         }
+    }
+}
+
+stormlog::record! {
+    /// Record A with a duration.
+    struct Timed in "bench_timed" keep Sampled {
+        operation: Symbol,
+        id: ShortText<12>,
+        port: u16,
+        duration_ms: DurationMs<2>,
+        ok: bool,
+    }
+}
+
+impl Timed<'static> {
+    #[inline(always)]
+    fn new(number: u64) -> Self {
+        Self {
+            operation: stormlog::symbol!("bench_operation"),
+            id: black_box("0123456789ab"),
+            port: number as u16,
+            duration_ms: Duration::from_nanos(number * 1000),
+            ok: true,
+        }
+    }
+}
+
+/// The same record, whose duration nobody counts: what is left is the cost of counting it.
+#[derive(Clone, Copy)]
+struct Uncounted<R>(R);
+
+impl<R: Record> Record for Uncounted<R> {
+    type Fixed = R::Fixed;
+    const KEYED: bool = R::KEYED;
+
+    #[inline(always)]
+    fn schema(&self) -> &'static SchemaDef {
+        self.0.schema()
+    }
+    #[inline(always)]
+    fn keep(&self) -> KeepClass {
+        self.0.keep()
+    }
+    #[inline(always)]
+    fn fixed(&self, cap: usize) -> R::Fixed {
+        self.0.fixed(cap)
+    }
+    #[inline(always)]
+    fn variable_bytes(&self, cap: usize) -> usize {
+        self.0.variable_bytes(cap)
+    }
+    #[inline(always)]
+    fn write_variable(&self, cap: usize, out: &mut impl Sink) {
+        self.0.write_variable(cap, out);
+    }
+    #[inline(always)]
+    fn is_cut(&self, cap: usize) -> bool {
+        self.0.is_cut(cap)
+    }
+    #[inline(always)]
+    fn all_symbols(&self, check: impl FnMut(Symbol) -> bool) -> bool {
+        self.0.all_symbols(check)
+    }
+    #[inline(always)]
+    fn key_bytes(&self) -> &[u8] {
+        self.0.key_bytes()
+    }
+    fn visit(&self, visit: &mut dyn FnMut(Extra<'_>)) {
+        self.0.visit(visit);
     }
 }
 
@@ -362,6 +437,8 @@ fn costs(pairs: usize, part: u64) {
         bar,
     };
     let left_out = || -> Side<'_> { calls(|number| left_out_push(log, number)) };
+    let timed = calls(|number| push_timed(log, number));
+    let uncounted = calls(|number| push_uncounted(log, number));
     let mut rows = [
         kept("k = 0", Some(0.5), plain(log), "off", plain(off_log)),
         kept(
@@ -379,6 +456,7 @@ fn costs(pairs: usize, part: u64) {
             plain(log),
         ),
         against_empty("left out: push", Some(1.5), left_out()),
+        kept("duration", Some(3.0), timed, "uncounted", uncounted),
         against_empty(
             "left out: push_lazy",
             Some(1.5),
@@ -446,6 +524,16 @@ fn push_plain(log: &Log, number: u64) -> Outcome {
 }
 
 #[inline(always)]
+fn push_timed(log: &Log, number: u64) -> Outcome {
+    log.push(&Timed::new(number))
+}
+
+#[inline(always)]
+fn push_uncounted(log: &Log, number: u64) -> Outcome {
+    log.push(&Uncounted(Timed::new(number)))
+}
+
+#[inline(always)]
 fn left_out_push(log: &Log, number: u64) -> Outcome {
     log.push(&Left::new(number))
 }
@@ -465,6 +553,16 @@ fn left_out_text(log: &Log, key: &Key, number: u64) -> Outcome {
     log.push(&Keyed::new(&key.text, number))
 }
 
+const PROBES: [&str; 7] = [
+    "probe_plain",
+    "probe_timed",
+    "probe_uncounted",
+    "probe_push",
+    "probe_lazy",
+    "probe_keyed",
+    "probe_text",
+];
+
 /// What callgrind counts: not inlined, and nothing around it.
 mod probe {
     use super::{Key, Log, Outcome};
@@ -472,6 +570,16 @@ mod probe {
     #[inline(never)]
     pub fn probe_plain(log: &Log, number: u64) -> Outcome {
         super::push_plain(log, number)
+    }
+
+    #[inline(never)]
+    pub fn probe_timed(log: &Log, number: u64) -> Outcome {
+        super::push_timed(log, number)
+    }
+
+    #[inline(never)]
+    pub fn probe_uncounted(log: &Log, number: u64) -> Outcome {
+        super::push_uncounted(log, number)
     }
 
     #[inline(never)]
@@ -507,12 +615,44 @@ fn probe(count: u64) {
             session.flush().expect("the writer runs");
         }
         assert_eq!(probe::probe_plain(&log, number), Outcome::Kept);
+        assert_eq!(probe::probe_timed(&log, number), Outcome::Kept);
+        assert_eq!(probe::probe_uncounted(&log, number), Outcome::Kept);
         probe::probe_push(&log, number);
         probe::probe_lazy(&log, number);
         probe::probe_keyed(&log, &key, number);
         probe::probe_text(&log, &key, number);
     }
     remove(session);
+}
+
+/// Instructions of a call of the probe, as callgrind counts them: a run with more calls, less one
+/// with fewer.
+fn instructions(probe: &str) -> f64 {
+    let counted = |calls: u64| {
+        let this = std::env::current_exe().expect("this program has a path");
+        let output = std::process::Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(format!("--toggle-collect=*{probe}*"))
+            .arg(this)
+            .env("BENCH_PUSHES", calls.to_string())
+            .output()
+            .expect("valgrind is installed");
+        let told = String::from_utf8_lossy(&output.stderr);
+        let count = told
+            .lines()
+            .find_map(|line| line.split_once("Collected : "));
+        let (_, count) = count.expect("callgrind says what it has counted");
+        count.trim().parse::<u64>().expect("a number")
+    };
+    // Now and then callgrind loses its place when another thread gets the processor: two spans that
+    // differ are not believed.
+    let spans = || {
+        let counts = [1000, 2000, 3000].map(counted);
+        let [first, second] = [counts[1].abs_diff(counts[0]), counts[2].abs_diff(counts[1])];
+        (first.abs_diff(second) < first / 20).then_some((first + second) as f64 / 2000.0)
+    };
+    let found = (0..5).find_map(|_| spans());
+    found.expect("one of five tries gives the same twice")
 }
 
 /// Time until a record is left out. `push` is called in a loop, at most until `limit` has passed.
@@ -586,6 +726,12 @@ fn reactions(rounds: usize) {
 fn main() {
     if let Ok(count) = std::env::var("BENCH_PUSHES") {
         return probe(count.parse().expect("a number of pushes"));
+    }
+    if std::env::args().any(|arg| arg == "--instructions") {
+        for probe in PROBES {
+            println!("{probe:<16} {:7.1} instructions", instructions(probe));
+        }
+        return;
     }
     let smoke = std::env::args().any(|arg| arg == "--test") || cfg!(debug_assertions);
     let (pairs, part, rounds) = if smoke { (2, 10, 1) } else { (60, 1, 20) };

@@ -17,11 +17,15 @@ use stormlog::segment::layout::{
     LEDGER_SLOT_BYTES, LEDGER_SLOT_OFFSET, LedgerEntry,
 };
 use stormlog::segment::published::Published;
+use stormlog::segment::registry::Registry;
 use stormlog::segment::rings::{RingFill, Rings};
 use stormlog::segment::survey::Survey;
 
 use crate::session::{self, KINDS, OPTIONS, RESERVED};
-use crate::support::{Head, SegmentBuilder, extras, header, large_record, record, repair, text};
+use crate::support::{
+    Head, SegmentBuilder, body, extras, header, large_record, raw_record, record, repair,
+    repair_entries, text,
+};
 
 /// Any bytes as a segment: as they are, and with their checksums repaired.
 pub fn segment(data: &[u8]) {
@@ -29,6 +33,143 @@ pub fn segment(data: &[u8]) {
     let mut repaired = data.to_vec();
     repair(&mut repaired);
     convert(repaired);
+}
+
+/// Any bytes as entries of the registry, as they are and with their checksums repaired: what is
+/// taken keeps the rules of FORMAT.md section 6, and records of every schema become lines.
+pub fn registry(data: &[u8]) {
+    let data = &data[..data.len().min(60_000) / 4 * 4];
+    entries(data);
+    let mut repaired = data.to_vec();
+    repair_entries(&mut repaired);
+    entries(&repaired);
+}
+
+fn entries(payload: &[u8]) {
+    let mut registry = Registry::default();
+    let count = registry.add_block(payload);
+    assert!(count <= payload.len() as u64 / 16 + 1);
+    assert!(registry.rejected + registry.unknown <= count);
+    let name_is_safe = |(_, name): (u8, &str)| stormlog::record::is_category_name(name);
+    assert!(registry.categories().all(name_is_safe));
+    assert!(
+        registry
+            .symbols()
+            .all(|(id, text)| id > 0 && text.len() <= 1024)
+    );
+    assert!(registry.pressures().all(|(_, change)| change.k <= 15));
+    assert!((16..=255).all(|id| {
+        registry
+            .weight(id)
+            .is_none_or(|w| w.is_finite() && w >= 1.0)
+    }));
+    let mut segment = SegmentBuilder::new(1, 0);
+    segment.registry_bytes(payload, count as u32);
+    for schema in registry.schemas() {
+        let slots = schema.fields.iter().map(|field| {
+            let of = field.field_type;
+            assert!(!field.name.is_empty() && of.decimals <= 6);
+            of.kind.slot_bytes(of.optional)
+        });
+        assert_eq!(slots.sum::<usize>(), usize::from(schema.fixed_bytes));
+        // Zeros, with room for the padding, and the same with ones.
+        for (byte, ring) in [(0, 1), (1, 2), (0xff, 3)] {
+            let body = vec![byte; usize::from(schema.fixed_bytes).min(30_000)];
+            let head = Head {
+                schema: schema.id,
+                ..Head::default()
+            };
+            segment.data(ring, &[(schema.category.into(), raw_record(&body, head))]);
+        }
+    }
+    convert(segment.seal(true));
+}
+
+/// Any text as settings, a `NAME=VALUE` per line: settings within their bounds, or an error that
+/// says what to give instead and is not longer than the value.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let vars = text.lines().map(|line| {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        (name.to_owned(), value.to_owned())
+    });
+    match stormlog::check_settings(vars) {
+        Ok(json) => assert!(json.is_object()),
+        Err(error) => {
+            let said = error.to_string();
+            assert!(
+                !said.is_empty() && said.len() <= 2 * text.len() + 1000,
+                "{said}"
+            );
+        }
+    }
+}
+
+/// Any bytes as the lines that `replay` reads: each is refused, or recorded as it is.
+#[cfg(feature = "cli")]
+pub fn replay(data: &[u8]) {
+    use stormlog::cli::replay::{Field, parse_line};
+    for line in data[..data.len().min(20_000)].split(|byte| *byte == b'\n') {
+        let Ok(line) = std::str::from_utf8(line) else {
+            continue;
+        };
+        let Ok(parsed) = parse_line(line) else {
+            continue;
+        };
+        let value = |field: &Field<'_>| match field {
+            Field::Null => (0, Vec::new()),
+            Field::Bool(false) => (1, Vec::new()),
+            Field::Bool(true) => (2, Vec::new()),
+            Field::Text(value) => (6, text(value.as_bytes())),
+            Field::Json(value) => (7, text(value.as_bytes())),
+            Field::Number(value) => (8, text(value.as_bytes())),
+        };
+        let values: Vec<_> = parsed
+            .fields
+            .iter()
+            .map(|(_, field)| value(field))
+            .collect();
+        let names = parsed.fields.iter().map(|(name, _)| name.as_bytes());
+        let fields = names
+            .zip(&values)
+            .map(|(name, (kind, value))| (name, *kind, &**value));
+        let area = extras(&fields.collect::<Vec<_>>());
+        let mut segment = SegmentBuilder::new(1, 0);
+        session::registry(&mut segment);
+        let body = body(&session::Reserved::default(), &area);
+        let head = Head {
+            extras: &area,
+            ..session::at(RESERVED, 0.5)
+        };
+        segment.large(1, 0, &body);
+        segment.data(1, &[(21, large_record(body.len(), head))]);
+        let lines = convert(segment.seal(true));
+        let made = lines.get("names").expect("one line");
+        let parsed_again = (
+            serde_json::from_str::<Json>(line),
+            serde_json::from_slice::<Json>(made),
+        );
+        // Numbers that no float can hold are JSON, but this parser refuses them.
+        let (Ok(before), Ok(after)) = parsed_again else {
+            continue;
+        };
+        assert_eq!(
+            after.as_object().map_or(0, serde_json::Map::len),
+            3 + 5 + parsed.fields.len()
+        );
+        for (name, _) in &parsed.fields {
+            let mut place = name.to_string();
+            // A name of the line, of a field, or of one that was moved.
+            while after.get(&place) != before.get(&**name) && place.len() < name.len() + 60 {
+                place.insert_str(0, "field_");
+            }
+            assert_eq!(
+                after.get(&place),
+                before.get(&**name),
+                "{name:?} of {line:?}"
+            );
+        }
+    }
 }
 
 /// Any bytes as the payload of a data block, and as the body of a large record. The first byte
@@ -212,15 +353,26 @@ fn check_account(account: &Account) {
     assert!(account.pending() <= account.offered());
 }
 
-/// Converts one segment and checks every line.
+/// Converts one segment, also behind damage, and checks every line.
 fn convert(bytes: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
     let mut lines = BTreeMap::new();
     let Ok(sessions) = SessionFiles::from_memory([(PathBuf::from("fuzz.seg"), bytes)]) else {
         return lines;
     };
     for session in &sessions {
+        let salvage = ConvertOptions {
+            salvage: true,
+            ..ConvertOptions::default()
+        };
+        let mut salvaged = BTreeMap::<String, Vec<u8>>::new();
+        let more = convert_lines(session, &mut salvaged, salvage).expect("memory can be read");
+        for text in salvaged.values() {
+            let text = std::str::from_utf8(text).expect("lines are UTF-8");
+            text.lines().for_each(check_line);
+        }
         let report = convert_lines(session, &mut lines, ConvertOptions::default());
         let report = report.expect("memory can be read");
+        assert!(more.blocks >= report.blocks && more.records >= report.records);
         let survey = Survey::new(session, true).expect("memory can be read");
         assert_eq!(report.records, survey.records());
         assert_eq!(report.blocks, survey.block_list.len() as u64);

@@ -1,7 +1,10 @@
 //! Settings of a session: defaults, environment, validation. Everything is checked once, before a
 //! session starts.
 
+mod check;
+mod parse;
 mod rules;
+mod sink;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +15,10 @@ use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
+pub use check::check_settings;
+use parse::{parse_bool, parse_bytes};
 pub(crate) use rules::{CategoryRules, RateLimit};
+pub use sink::SegmentSink;
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
     pub(crate) keep_free_bytes: Option<u64>,
+    pub(crate) segment_sink: SegmentSink,
+    pub(crate) sigbus_guard: bool,
     /// For tests: as if the processor had no invariant counter.
     pub(crate) without_counter: bool,
 }
@@ -117,6 +125,8 @@ impl Default for Settings {
             rules: CategoryRules::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
+            segment_sink: SegmentSink::default(),
+            sigbus_guard: false,
             without_counter: false,
         }
     }
@@ -206,6 +216,8 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
+            "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
+            "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -303,6 +315,8 @@ impl Settings {
             "on_change": self.rules.on_change,
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
+            "segment_sink": self.segment_sink.name(),
+            "sigbus_guard": self.sigbus_guard,
         })
     }
 }
@@ -330,42 +344,6 @@ fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<()
         &value.to_string(),
         &format!("give {least} to {most} bytes"),
     ))
-}
-
-fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" | "" => Ok(false),
-        _ => Err(bad(
-            name,
-            value,
-            "give true or false (also 1/0, yes/no, on/off)",
-        )),
-    }
-}
-
-/// A number of bytes: `1048576`, `512KiB`, `16MiB`, `1GiB`.
-fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
-    let text = value.trim();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "kib" | "k" => Some(1 << 10),
-        "mib" | "m" => Some(1 << 20),
-        "gib" | "g" => Some(1 << 30),
-        _ => None,
-    };
-    let number: Option<usize> = digits.parse().ok();
-    number
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| {
-            bad(
-                name,
-                value,
-                "give a number of bytes, such as 1048576 or 16MiB",
-            )
-        })
 }
 
 fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
@@ -471,6 +449,8 @@ mod tests {
             ("STORMLOG_ON_CHANGE", "vpn, health"),
             ("STORMLOG_SESSION_BYTES_MAX", "1GiB"),
             ("STORMLOG_KEEP_FREE_BYTES", "2GiB"),
+            ("STORMLOG_SEGMENT_SINK", "pwrite"),
+            ("STORMLOG_SIGBUS_GUARD", "on"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -507,6 +487,8 @@ mod tests {
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),
+            segment_sink: SegmentSink::Pwrite,
+            sigbus_guard: true,
             without_counter: false,
         };
         assert_eq!(settings, expected);

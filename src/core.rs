@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, GATE_POLICY, Gates, settle};
+use crate::gates::{GATE_K, GATE_OFF, Gates, open_gate, settle};
 use crate::ledger::{DropReason, OFFERED};
 use crate::losses::Losses;
 use crate::policy::Policies;
@@ -132,6 +132,7 @@ impl Core {
     /// Refuses pushes from now on. Returns false if somebody else did before.
     pub(crate) fn begin_closing(&self) -> bool {
         let first = self.phase.close();
+        self.storage.note_closing();
         self.refresh_gates();
         first
     }
@@ -233,13 +234,11 @@ impl Core {
         let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| def.keep);
         let class = self.keep_class(ids.category, class);
         let policy = self.policies.of(ids.category).concerns(class);
-        let policy = if policy { GATE_POLICY } else { 0 };
         match class {
-            KeepClass::Always => GATE_ON | policy,
+            KeepClass::Always => open_gate(policy, 0),
             KeepClass::Sampled => {
-                let shed = if self.is_shedding() { GATE_POLICY } else { 0 };
                 let k = self.pressure[usize::from(ids.category)].load(Relaxed);
-                GATE_ON | policy | shed | k
+                open_gate(policy || self.is_shedding(), k)
             }
         }
     }

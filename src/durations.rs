@@ -66,7 +66,10 @@ impl Default for Histogram {
 impl Histogram {
     /// How many durations there are.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
+        // What a dead process left says anything.
+        self.buckets
+            .iter()
+            .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Adds one duration.
@@ -81,7 +84,7 @@ impl Histogram {
         self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
         for (sum, count) in self.buckets.iter_mut().zip(&other.buckets) {
-            *sum += count;
+            *sum = sum.saturating_add(*count);
         }
     }
 
@@ -145,6 +148,13 @@ pub struct Durations {
     pub other: bool,
     /// What was observed.
     pub histogram: Histogram,
+}
+
+impl Durations {
+    /// What they are ordered by.
+    pub(crate) fn name(&self) -> [&Option<String>; 3] {
+        [&self.category, &self.record, &self.operation]
+    }
 }
 
 #[cfg(test)]

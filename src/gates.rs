@@ -12,15 +12,37 @@ use crate::sys::report::put;
 /// Gate of a schema whose records go straight to the ring. With other bits set: records are taken,
 /// after a decision.
 pub(crate) const GATE_ON: u8 = 0x80;
-/// The category has a policy, or normal records are shed.
+/// The category has a policy, or normal records are shed. (Pressure alone may say so too: then it
+/// means nothing.)
 pub(crate) const GATE_POLICY: u8 = 0x20;
 /// The bits of the pressure, 0..=15.
 pub(crate) const GATE_K: u8 = 0x0f;
 /// Gate of a schema whose records are refused, because its category or recording is off. Every
-/// other value means: take the cold path and look.
-pub(crate) const GATE_OFF: u8 = 0x40;
+/// gate below, but [`GATE_ON`], means: take the cold path and look.
+pub(crate) const GATE_OFF: u8 = 0xf0;
 /// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
 const GATE_ALIVE: u8 = 1;
+
+/// The gate of a schema whose records are taken: by its policies, and the pressure of its category.
+pub(crate) const fn open_gate(policy: bool, k: u8) -> u8 {
+    match (policy, k) {
+        (false, 0) => GATE_ON,
+        (false, k) => GATE_OFF | k,
+        (true, k) => GATE_ON | GATE_POLICY | k,
+    }
+}
+
+/// Whether the gate takes records, after a decision or without.
+pub(crate) const fn is_open(gate: u8) -> bool {
+    gate & GATE_ON != 0 && gate != GATE_OFF
+}
+
+/// Whether the gate says: pressure, and nothing else. Then it is [`GATE_OFF`] plus the pressure:
+/// one comparison tells both from the rest, and a difference gives k.
+#[inline(always)]
+pub(crate) const fn is_pressure(gate: u8) -> bool {
+    gate > GATE_OFF
+}
 
 /// What a forked child is told that goes on as if it were its parent.
 const FORKED: &[u8] =
@@ -88,6 +110,29 @@ impl Gates {
         static TOLD: AtomicBool = AtomicBool::new(false);
         if !TOLD.swap(true, Relaxed) {
             put(FORKED);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_a_gate_of_its_own() {
+        let mut seen = vec![0, GATE_ALIVE, GATE_OFF];
+        assert!(!seen.iter().any(|gate| is_open(*gate) || is_pressure(*gate)));
+        for policy in [false, true] {
+            for k in 0..=GATE_K {
+                let gate = open_gate(policy, k);
+                assert!(is_open(gate));
+                assert_eq!(gate & GATE_K, k);
+                assert!(!policy || gate & GATE_POLICY != 0);
+                assert_eq!(is_pressure(gate), !policy && k > 0);
+                assert_eq!(gate == GATE_ON, !policy && k == 0);
+                assert!(!seen.contains(&gate), "{gate:#x} stands for two states");
+                seen.push(gate);
+            }
         }
     }
 }

@@ -53,8 +53,13 @@
 //!
 //! - `cli` (default): the command line tool and its module `cli`. Turn it off to embed the
 //!   engine alone.
+//! - `failpoints`: for tests of recovery only. Processes can be made to kill themselves at named
+//!   points.
 
 extern crate self as stormlog;
+
+#[macro_use]
+mod fail;
 
 mod config;
 pub mod convert;
@@ -82,7 +87,9 @@ mod writer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use config::{Conversion, RingStorage, WriterCore};
+#[doc(hidden)]
+pub use config::check_settings;
+pub use config::{Conversion, RingStorage, SegmentSink, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};
 pub use session::{CloseReport, ConvertedFile, Session, SessionBuilder};

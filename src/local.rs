@@ -19,23 +19,19 @@ const FAST_ENTRIES: usize = 4;
 /// each record.
 const OWNED_MAX: usize = 16;
 
+/// The table: two columns, so that the number of an entry needs no arithmetic.
 struct Fast {
-    /// Number of the session; 0 = none.
-    uid: Cell<u64>,
-    slot: Cell<NonNull<RingSlot>>,
-}
-
-impl Fast {
-    const fn empty() -> Self {
-        Self {
-            uid: Cell::new(0),
-            slot: Cell::new(NonNull::dangling()),
-        }
-    }
+    /// Numbers of sessions; 0 = none.
+    uids: [Cell<u64>; FAST_ENTRIES],
+    /// Their rings.
+    slots: [Cell<NonNull<RingSlot>>; FAST_ENTRIES],
 }
 
 thread_local! {
-    static FAST: [Fast; FAST_ENTRIES] = const { [const { Fast::empty() }; FAST_ENTRIES] };
+    static FAST: Fast = const { Fast {
+        uids: [const { Cell::new(0) }; FAST_ENTRIES],
+        slots: [const { Cell::new(NonNull::dangling()) }; FAST_ENTRIES],
+    } };
     static OWNED: Owned = const { Owned { rings: RefCell::new([const { None }; OWNED_MAX]) } };
 }
 
@@ -52,7 +48,7 @@ struct Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        FAST.with(|fast| fast.iter().for_each(|entry| entry.uid.set(0)));
+        FAST.with(|fast| fast.uids.iter().for_each(|uid| uid.set(0)));
         for ring in self.rings.get_mut().iter_mut().filter_map(Option::take) {
             // In a forked child the ring belongs to the thread of the parent.
             if let Some(core) = ring.core.upgrade().filter(|core| !core.gates.is_forked()) {
@@ -62,19 +58,79 @@ impl Drop for Owned {
     }
 }
 
-/// The ring that the calling thread owns in this session, if the table remembers it.
-#[inline(always)]
-pub(crate) fn fast_slot(core: &Core) -> Option<&RingSlot> {
-    FAST.with(|fast| {
-        let entry = &fast[(core.uid % FAST_ENTRIES as u64) as usize];
-        if entry.uid.get() == core.uid {
-            // SAFETY: `remember` stored a slot of the session with this number, which is never
-            // reused; `core` is that session, and its slots live as long as it does.
-            Some(unsafe { entry.slot.get().as_ref() })
-        } else {
-            None
+/// A session as handles reach it: with what finds the ring of the calling thread beside the
+/// pointer, so that a push need not follow it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    /// Number of the session; [`NO_SESSION`] exactly where `core` is `None`.
+    uid: u64,
+    /// Its entry in the table: below [`FAST_ENTRIES`].
+    entry: usize,
+    core: Option<Arc<Core>>,
+}
+
+/// A number that no session has, and no entry of the table.
+const NO_SESSION: u64 = u64::MAX;
+
+impl Link {
+    /// A link to no session.
+    pub(crate) const fn none() -> Self {
+        Self {
+            uid: NO_SESSION,
+            entry: 0,
+            core: None,
         }
-    })
+    }
+
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        assert_ne!(core.uid, NO_SESSION);
+        Self {
+            uid: core.uid,
+            entry: entry_of(core.uid),
+            core: Some(core),
+        }
+    }
+
+    pub(crate) fn core(&self) -> Option<&Arc<Core>> {
+        self.core.as_ref()
+    }
+
+    /// The session, and the ring that the calling thread owns in it, if the table remembers one.
+    #[inline(always)]
+    pub(crate) fn fast(&self) -> Option<(&Core, &RingSlot)> {
+        FAST.with(|fast| {
+            // SAFETY: below `FAST_ENTRIES` by the invariant of the field.
+            let uid = unsafe { fast.uids.get_unchecked(self.entry) };
+            if uid.get() != self.uid {
+                return None;
+            }
+            // SAFETY: as above.
+            let slot = unsafe { fast.slots.get_unchecked(self.entry) };
+            // SAFETY: `remember` stored a slot of the session with this number, which is never
+            // reused; `self` keeps that session, and its slots live as long as it does.
+            let slot = unsafe { slot.get().as_ref() };
+            // SAFETY: the table has numbers of sessions and 0, so `uid` is not `NO_SESSION`.
+            let core = unsafe { self.core.as_ref().unwrap_unchecked() };
+            Some((&**core, slot))
+        })
+    }
+}
+
+/// The entry of a session in the table.
+const fn entry_of(uid: u64) -> usize {
+    (uid % FAST_ENTRIES as u64) as usize
+}
+
+/// The ring that the calling thread owns in this session, if the table remembers it.
+pub(crate) fn fast_slot(core: &Core) -> Option<&RingSlot> {
+    let entry = entry_of(core.uid);
+    let slot = FAST.with(|fast| {
+        let is_known = fast.uids[entry].get() == core.uid;
+        is_known.then(|| fast.slots[entry].get())
+    })?;
+    // SAFETY: `remember` stored a slot of the session with this number, which is never reused;
+    // `core` is that session, and its slots live as long as it does.
+    Some(unsafe { slot.as_ref() })
 }
 
 /// Gives the ring up after the push, by a panic too.
@@ -107,13 +163,13 @@ pub(crate) fn with_slot<T>(core: &Arc<Core>, push: impl FnOnce(&RingSlot) -> T) 
 
 fn remember(core: &Core, slot: &RingSlot) {
     FAST.with(|fast| {
-        let entry = &fast[(core.uid % FAST_ENTRIES as u64) as usize];
+        let entry = entry_of(core.uid);
         // A signal handler may push between any two of these: it must find the pair whole or not.
-        entry.uid.set(0);
+        fast.uids[entry].set(0);
         compiler_fence(SeqCst);
-        entry.slot.set(NonNull::from(slot));
+        fast.slots[entry].set(NonNull::from(slot));
         compiler_fence(SeqCst);
-        entry.uid.set(core.uid);
+        fast.uids[entry].set(core.uid);
     });
 }
 

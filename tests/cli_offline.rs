@@ -336,3 +336,65 @@ fn an_output_directory_that_cannot_be_written_is_an_error() {
         stderr(&output)
     );
 }
+
+/// A damaged block once ended its segment: what stood behind it could not be had. Without
+/// `--salvage` that is still so, and the report says that more may be had.
+#[test]
+fn salvage_takes_what_stands_behind_damage() {
+    let mut segments = session();
+    let bytes = &mut segments[0];
+    // The second block of the first segment: one of the data blocks.
+    let starts: Vec<usize> = (8192..bytes.len())
+        .step_by(8)
+        .filter(|at| bytes[*at..].starts_with(b"SBLK"))
+        .collect();
+    bytes[starts[2] + 70] ^= 1;
+    let dir = log_dir(&segments);
+    let report = |words: &[&str]| -> Json {
+        let output = stormlog(words, dir.path());
+        assert_code(&output, 1);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let plain = report(&["convert", ".", "--json"]);
+    let salvaged = report(&["convert", ".", "--json", "--salvage"]);
+    assert_eq!(
+        plain["lines"].as_u64().unwrap() + 3,
+        salvaged["lines"].as_u64().unwrap()
+    );
+    let left_out = &salvaged["left_out"];
+    assert_eq!(
+        (&left_out["blocks"], &left_out["records"]),
+        (&1.into(), &3.into())
+    );
+    let hint = plain["faults"].to_string();
+    assert!(hint.contains("convert --salvage"), "{hint}");
+    let text = stdout(&stormlog(&["convert", ".", "--salvage"], dir.path()));
+    assert!(text.contains("1 block and 3 records"), "{text}");
+}
+
+/// Both headers lie in the same page of a disk.
+#[test]
+fn salvage_reads_a_segment_without_headers() {
+    let segments = session();
+    let whole = log_dir(&segments);
+    assert_code(&stormlog(&["convert", "."], whole.path()), 0);
+    for lost in 0..2 {
+        let mut damaged = segments.clone();
+        damaged[lost][..4096].fill(0);
+        let dir = log_dir(&damaged);
+        assert_code(&stormlog(&["convert", ".", "--json"], dir.path()), 1);
+        let output = stormlog(&["convert", ".", "--salvage"], dir.path());
+        assert_code(&output, 1);
+        assert!(stdout(&output).contains("another file of the session tells"));
+        for category in ["kinds", "names", "session"] {
+            let name = format!("{SESSION}_{category}.jsonl");
+            let read = |dir: &Path| std::fs::read_to_string(dir.join(&name)).unwrap();
+            assert_eq!(read(dir.path()), read(whole.path()), "{category}");
+        }
+    }
+    // Nothing tells what stood there, or it does not fit.
+    let mut damaged = segments[1].clone();
+    damaged[..4096].fill(0);
+    let dir = log_dir(&[damaged]);
+    assert_code(&stormlog(&["convert", ".", "--salvage"], dir.path()), 2);
+}

@@ -413,3 +413,77 @@ fn a_session_that_is_just_converted_is_not_said_to_agree() {
     drop(guard);
     verify(closed.dir(), 0);
 }
+
+stormlog::record! {
+    struct Timed in "performance" keep Sampled {
+        operation: stormlog::record::Symbol,
+        duration_ms: stormlog::record::DurationMs<2>,
+    }
+}
+
+/// The durations of `session` were not looked at once: they could say anything.
+#[test]
+fn durations_that_do_not_fit_are_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let builder = recording::builder().dir(temp.path()).sampling(false);
+    let session = builder.keep_segments(true).start().unwrap();
+    let operations = [stormlog::symbol!("verify_a"), stormlog::symbol!("verify_b")];
+    for number in 0..30_u64 {
+        let timed = Timed {
+            operation: operations[number as usize % 2],
+            duration_ms: Duration::from_micros(number * number * 100 + 1),
+        };
+        assert_eq!(session.log().push(&timed), Outcome::Kept);
+    }
+    let report = session.close().unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+    verify(temp.path(), 0);
+    let path = temp
+        .path()
+        .join(format!("{}_session.jsonl", report.session_id));
+    let good = std::fs::read_to_string(&path).unwrap();
+    let line = good.lines().find(|line| line.contains("verify_a")).unwrap();
+    let json: Json = serde_json::from_str(line).unwrap();
+    let changed = |name: &str, value: Json| {
+        let mut json = json.clone();
+        json[name] = value;
+        json
+    };
+    let (sum, max) = (
+        json["sum_ms"].as_f64().unwrap(),
+        json["max_ms"].as_f64().unwrap(),
+    );
+    let mut buckets = json["buckets"].clone();
+    buckets[0][0] = 7.into();
+    let said = |json: Json| {
+        std::fs::write(&path, good.replace(line, &json.to_string())).unwrap();
+        let found = verify(temp.path(), 1)["disagreements"].clone();
+        let texts = found.as_array().unwrap().iter().filter_map(Json::as_str);
+        texts
+            .filter(|text| text.contains("durations"))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    for (name, value, expected) in [
+        ("count", 14.into(), "count is 14, the buckets hold 15"),
+        ("sum_ms", (max * 15.0 + 1.0).into(), "ns in all"),
+        ("sum_ms", (max / 2.0).into(), "ns in all"),
+        ("max_ms", (max * 4.0).into(), "is not in the last bucket"),
+        ("p90_ms", (max * 2.0).into(), "p90_ms is not the"),
+        ("buckets", buckets, "is no bucket"),
+        ("buckets", Json::Null, "there are no buckets"),
+        // Nothing in the line contradicts this, but the records do.
+        (
+            "sum_ms",
+            (sum + 0.5).into(),
+            "the records in the segments have",
+        ),
+    ] {
+        let fault = said(changed(name, value.clone()));
+        assert!(fault.contains(expected), "{name} {value}: {fault}");
+    }
+    let mut json = json.clone();
+    json["count"] = (json["count"].as_u64().unwrap() + 1000).into();
+    json["buckets"][0][1] = (json["buckets"][0][1].as_u64().unwrap() + 1000).into();
+    assert!(said(json).contains("durations of performance are told, and 30 records were offered"));
+}

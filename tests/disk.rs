@@ -14,7 +14,9 @@ use mount::{Kind, Mount};
 use serde_json::Value as Json;
 use stormlog::ledger::DropReason;
 use stormlog::record::{DurationMs, LongText, Symbol};
-use stormlog::{CloseReport, Conversion, Log, Outcome, Session, SessionBuilder, symbol};
+use stormlog::{
+    CloseReport, Conversion, Log, Outcome, RingStorage, Session, SessionBuilder, symbol,
+};
 
 stormlog::record! {
     struct Call in "calls" keep Sampled {
@@ -61,6 +63,8 @@ fn alarm(log: &Log, thread: u32, number: u64, text: &str) -> Outcome {
 fn builder(dir: &Path) -> SessionBuilder {
     Session::builder()
         .dir(dir)
+        // The space of the small file systems here is for segments and lines.
+        .ring_storage(RingStorage::Anonymous)
         .close_deadline(Duration::from_secs(120))
 }
 
@@ -505,6 +509,10 @@ fn a_removed_directory_is_counted() {
         faults.iter().any(|fault| fault.contains(".seg")),
         "{faults:?}"
     );
+    // What was written is gone with the directory.
+    for (category, account) in &report.ledger.categories {
+        assert_eq!(account.written(), 0, "{category}: {:?}", report.ledger);
+    }
 }
 
 #[test]

@@ -11,12 +11,14 @@ use stormlog::record::catalog::{orchestrator, proxy};
 use stormlog::record::{CATEGORIES_BUILTIN, FieldDef, FieldKind, KeepClass, Record, SchemaDef};
 
 /// `STORMLOG_` variables of the tests themselves.
-const TEST_VARIABLES: [&str; 5] = [
+const TEST_VARIABLES: [&str; 7] = [
     "STORMLOG_BLESS",
     "STORMLOG_SEED",
     "STORMLOG_SAMPLING_RUNS",
     "STORMLOG_ROUNDS",
     "STORMLOG_STALL_MS",
+    "STORMLOG_SWEEP",
+    "STORMLOG_MEMORY_MIB",
 ];
 
 const TABLE_BEGIN: &str =

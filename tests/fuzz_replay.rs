@@ -3,9 +3,12 @@
 //! The seed of the mutations is printed; `STORMLOG_SEED=n` repeats a run, `STORMLOG_ROUNDS=n`
 //! makes it longer. `STORMLOG_BLESS=1` writes the seed files of the targets record and figures
 //! anew.
+#![cfg(feature = "cli")]
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
+#[path = "support/peak.rs"]
+mod peak;
 #[path = "support/session.rs"]
 mod session;
 mod support;
@@ -15,6 +18,9 @@ use std::path::PathBuf;
 use stormlog::segment::layout::{FILE_LEDGER, FILE_RINGS};
 use stormlog::segment::published::Published;
 use stormlog::segment::rings::Rings;
+
+/// What a body may take beside twice its input.
+const MEMORY_BYTES: usize = 64 << 20;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -81,6 +87,21 @@ impl Random {
 fn replay(target: &str, body: fn(&[u8]), rounds: u64) {
     let corpus = corpus(target);
     assert!(!corpus.is_empty(), "{target} has no seeds");
+    let body = |bytes: &[u8]| {
+        let (peak, took) = peak::of(|| body(bytes));
+        let bound = MEMORY_BYTES + 2 * bytes.len();
+        assert!(
+            peak <= bound,
+            "{target}: {peak} bytes of memory for {} bytes",
+            bytes.len()
+        );
+        // So much that no machine is that slow: a hang, or time that grows with what a file says.
+        assert!(
+            took.as_secs() < 60,
+            "{target}: {took:?} for {} bytes",
+            bytes.len()
+        );
+    };
     for bytes in &corpus {
         body(bytes);
     }
@@ -107,6 +128,40 @@ fn record_target() {
         write_seeds();
     }
     replay("record", bodies::record_payload, 3000);
+}
+
+#[test]
+fn registry_target() {
+    if std::env::var_os("STORMLOG_BLESS").is_some() {
+        write_entries();
+    }
+    replay("registry", bodies::registry, 1500);
+}
+
+/// The registry blocks of the golden session.
+fn write_entries() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/registry");
+    std::fs::create_dir_all(&dir).unwrap();
+    for (number, segment) in session::session().iter().enumerate() {
+        let starts = (8192..segment.len()).step_by(8);
+        for start in starts.filter(|at| segment[*at..].starts_with(b"SBLK")) {
+            let length = u32::from_le_bytes(*segment[start + 8..].first_chunk().unwrap());
+            if segment[start + 12] == 2 {
+                let payload = &segment[start + 64..][..length as usize];
+                std::fs::write(dir.join(format!("{number}-{start}")), payload).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn config_target() {
+    replay("config", bodies::config, 3000);
+}
+
+#[test]
+fn replay_target() {
+    replay("replay", bodies::replay, 1500);
 }
 
 #[test]

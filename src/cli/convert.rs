@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::output::{complain, files_json};
 use super::{Output, Status, human};
-use crate::convert::{ConvertOptions, ConvertReport, Progress, convert_session};
+use crate::convert::{ConvertOptions, ConvertReport, LeftOut, Progress, convert_session};
 use crate::ledger::{Account, Ledger};
 use crate::segment::files::{ConversionGuard, Liveness, SessionFiles};
 
@@ -21,6 +21,13 @@ Examples:
   stormlog convert ./debug_logs/.stormlog/20261121_101112
   stormlog convert 000001.seg 000002.seg --out /tmp  what is readable of two segments
   stormlog convert ./debug_logs --json | jq .faults
+  stormlog convert ./debug_logs --salvage            also what stands behind damage
+
+Of a damaged segment everything before the first damaged block is converted. With --salvage also
+every whole block behind it, and segments of which both headers are damaged, if another file of
+their session tells what stood there. A record is never made up: one that needs a damaged part of
+the registry, or a body that is lost, is counted as damaged. The report says what was left out
+(left_out in JSON: bytes, and blocks and records where a seal counts them, else null).
 
 A session that is still being recorded is converted as far as it is; its process replaces the
 results with the whole when it ends.
@@ -41,6 +48,10 @@ pub struct Args {
     /// Print the report as JSON, one line per session.
     #[arg(long)]
     json: bool,
+    /// Go on behind damage: take every whole block of a damaged segment, not only those before the
+    /// first that is damaged or missing.
+    #[arg(long)]
+    salvage: bool,
 }
 
 /// Runs the command.
@@ -48,11 +59,16 @@ pub struct Args {
 /// # Errors
 /// When a path holds no session, or results cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
-    let mut found = SessionFiles::find_all(&args.paths)?;
+    let find = if args.salvage {
+        SessionFiles::find_headless
+    } else {
+        SessionFiles::find_all
+    };
+    let mut found = find(&args.paths)?;
     let turns = Turns::take(&found.0);
     if found.0.iter().any(|session| session.liveness().may_live()) {
         // Those that were recorded meanwhile too.
-        found = SessionFiles::find_all(&args.paths)?;
+        found = find(&args.paths)?;
     }
     let (sessions, unreadable) = found;
     if let Some(out) = &args.out {
@@ -78,7 +94,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
                 faults: vec![format!("{why}: not converted")],
                 ..ConvertReport::default()
             },
-            None => convert(session, out)?,
+            None => convert(session, out, args.salvage)?,
         };
         report
             .faults
@@ -90,12 +106,18 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
                 "its process died and left its rings: stormlog recover {dir} takes what is in them"
             ));
         }
+        if report.left_out != LeftOut::default() && !args.salvage {
+            let dir = human::shell(&session.log_dir.display().to_string());
+            report.faults.push(format!(
+                "what stands behind damage was not read: stormlog convert --salvage {dir} does"
+            ));
+        }
         let unfinished = !report.sealed && still_records(session);
         if unfinished || !report.faults.is_empty() {
             status = Status::Faults;
         }
         if args.json {
-            writeln!(output, "{}", to_json(&report))?;
+            writeln!(output, "{}", human::json_line(&to_json(&report)))?;
         } else {
             print(output, &report, out)?;
         }
@@ -164,7 +186,11 @@ fn still_records(session: &SessionFiles) -> bool {
     true
 }
 
-pub(super) fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<ConvertReport> {
+pub(super) fn convert(
+    session: &SessionFiles,
+    out: &Path,
+    salvage: bool,
+) -> anyhow::Result<ConvertReport> {
     let bar = progress_bar(&session.session_id);
     let mut progress = |progress: Progress| {
         bar.set_length(progress.total.max(progress.done));
@@ -172,6 +198,7 @@ pub(super) fn convert(session: &SessionFiles, out: &Path) -> anyhow::Result<Conv
     };
     let options = ConvertOptions {
         progress: Some(&mut progress),
+        salvage,
         ..ConvertOptions::default()
     };
     let result = convert_session(session, out, options);
@@ -240,6 +267,20 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
     let blocks = human::counted(report.blocks, "block");
     let segments = human::bytes(report.segment_bytes);
     writeln!(output, "{lines} from {blocks}, {segments} of segments")?;
+    let LeftOut {
+        bytes,
+        blocks,
+        records,
+    } = report.left_out;
+    if bytes > 0 || blocks != Some(0) {
+        let known = |count: Option<u64>, one| match count {
+            Some(count) => human::counted(count, one),
+            None => format!("an unknown number of {one}s"),
+        };
+        let (blocks, records) = (known(blocks, "block"), known(records, "record"));
+        let bytes = human::bytes(bytes);
+        writeln!(output, "left out: {bytes} with {blocks} and {records}")?;
+    }
     for fault in &report.faults {
         writeln!(output, "fault: {fault}")?;
     }
@@ -256,6 +297,11 @@ fn to_json(report: &ConvertReport) -> Json {
         "segment_bytes": report.segment_bytes,
         "sealed": report.sealed,
         "damaged_unknown": report.damaged_unknown,
+        "left_out": {
+            "bytes": report.left_out.bytes,
+            "blocks": report.left_out.blocks,
+            "records": report.left_out.records,
+        },
         "counted": report.counted.to_json(),
         "estimated": human::estimates_json(&report.estimated),
         "ledger": report.ledger.as_ref().map(Ledger::to_json),

@@ -95,6 +95,21 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// A value as JSON text without anything that a terminal acts on: what of it is not escaped by a
+/// serializer stands in strings, where it can be.
+pub fn json_line(json: &Json) -> String {
+    let text = json.to_string();
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) {
+            out.extend(format!("\\u{:04x}", u32::from(c)).chars());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A table without lines, moved right by two, without blanks at the ends of its lines.
 pub struct Table(comfy_table::Table);
 

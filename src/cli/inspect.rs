@@ -51,7 +51,11 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             status = Status::Faults;
         }
         if args.json {
-            writeln!(output, "{}", to_json(&session, &survey, args.blocks))?;
+            writeln!(
+                output,
+                "{}",
+                human::json_line(&to_json(&session, &survey, args.blocks))
+            )?;
         } else {
             print(output, &session, &survey)?;
             print_registry(output, &survey)?;

@@ -98,7 +98,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             .for_each(|fault| *fault = human::plain(fault));
         if args.json {
             let line = to_json(&report, converted.as_ref(), args.dry_run);
-            writeln!(output, "{line}")?;
+            writeln!(output, "{}", human::json_line(&line))?;
         } else {
             print(output, &report, converted.as_ref(), lost, args.dry_run)?;
         }
@@ -118,7 +118,7 @@ fn make_lines(args: &Args, report: &mut RecoverReport) -> anyhow::Result<Option<
         report.faults.push(format!("{why}: not converted"));
         return Ok(None);
     }
-    let converted = convert::convert(&session, &session.log_dir)?;
+    let converted = convert::convert(&session, &session.log_dir, false)?;
     let known = &mut report.faults;
     for fault in &converted.faults {
         if !known.contains(fault) {

@@ -77,7 +77,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
     let damaged = sessions.values().any(|session| session.state == "damaged");
     if args.json {
         for (id, session) in &sessions {
-            writeln!(output, "{}", to_json(id, session))?;
+            writeln!(output, "{}", human::json_line(&to_json(id, session)))?;
         }
     } else {
         print(output, &args.dir, &sessions)?;

@@ -96,7 +96,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
                 status = Status::Faults;
             }
             if args.json {
-                writeln!(output, "{}", to_json(session))?;
+                writeln!(output, "{}", human::json_line(&to_json(session)))?;
             } else {
                 print(output, session)?;
             }

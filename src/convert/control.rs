@@ -31,6 +31,9 @@ pub struct ConvertOptions<'a> {
     /// Wait until the results are on the disk before they get their names. Needed when the
     /// segments are removed afterwards.
     pub sync: bool,
+    /// Go on behind damage at the next whole block. Without it a segment is read up to the first
+    /// block that is damaged or missing.
+    pub salvage: bool,
 }
 
 impl std::fmt::Debug for ConvertOptions<'_> {
@@ -39,6 +42,7 @@ impl std::fmt::Debug for ConvertOptions<'_> {
             .debug_struct("ConvertOptions")
             .field("deadline", &self.deadline)
             .field("sync", &self.sync)
+            .field("salvage", &self.salvage)
             .finish_non_exhaustive()
     }
 }
@@ -64,6 +68,10 @@ impl<'a> Control<'a> {
 
     pub(super) fn set_total(&mut self, total: u64) {
         self.progress.total = total;
+    }
+
+    pub(super) fn salvage(&self) -> bool {
+        self.options.salvage
     }
 
     pub(super) fn done(&self) -> u64 {

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use super::control::Control;
 use super::large::{LargeBlocks, LargeRef};
+use super::report::LeftOut;
 use crate::error::Error;
 use crate::record::{INLINE_BYTES_MAX, SCHEMAS_MAX};
 use crate::segment::files::{SegmentFile, SessionFiles};
 use crate::segment::layout::{BLOCK_DATA, BLOCK_FLAG_SHED, BLOCK_LARGE, BLOCK_REGISTRY};
-use crate::segment::reader::{Block, End, Seal};
+use crate::segment::reader::{Block, End};
 use crate::segment::records::Records;
 use crate::segment::registry::Registry;
 
@@ -49,6 +50,7 @@ pub(super) struct Index {
     pub rings: BTreeMap<u32, RingBlocks>,
     pub large: LargeBlocks,
     pub faults: Faults,
+    pub left_out: LeftOut,
     pub blocks: u64,
     pub records: u64,
     pub segment_bytes: u64,
@@ -92,10 +94,10 @@ impl Faults {
 }
 
 /// Counts of one segment, to be compared with its seal.
-struct SegmentCounts {
-    blocks: u64,
-    records: u64,
-    by_schema: Vec<u64>,
+pub(super) struct SegmentCounts {
+    pub blocks: u64,
+    pub records: u64,
+    pub by_schema: Vec<u64>,
 }
 
 impl Index {
@@ -142,6 +144,9 @@ impl Index {
         control: &mut Control<'_>,
     ) -> Result<(), Error> {
         let mut reader = file.reader()?;
+        if control.salvage() {
+            reader = reader.salvaging();
+        }
         self.segment_bytes += reader.byte_count();
         if file.number() != self.next_number {
             self.next_sequence = None;
@@ -163,16 +168,24 @@ impl Index {
                 let fault = format!("{path}: starts with block {found}, expected was {expected}");
                 self.faults.add(fault);
             }
-            sequence = Some(block.header.sequence);
+            let before = sequence.replace(block.header.sequence);
+            if before.is_some_and(|before| before.wrapping_add(1) != block.header.sequence) {
+                self.large.gap();
+            }
             counts.blocks += 1;
             control.advance(block.header.payload_bytes.into())?;
             self.block(number, file, &block, &mut counts);
+        }
+        if matches!(reader.end(), Some(End::Damaged { .. })) {
+            self.large.gap();
         }
         let twice = self.large.end_segment();
         self.large_twice(file, twice);
         self.blocks += counts.blocks;
         self.records += counts.records;
         let end = reader.end().cloned();
+        self.left_out.bytes += reader.skipped_bytes();
+        self.skipped(file, reader.skipped(), end.as_ref(), &counts);
         // The seal takes a sequence too.
         self.next_sequence = match &end {
             Some(End::Sealed(_)) => sequence.map(|sequence| sequence.wrapping_add(2)),
@@ -290,66 +303,6 @@ impl Index {
                 offset,
                 first_ticks,
             });
-        }
-    }
-
-    fn end(&mut self, file: &SegmentFile, end: Option<End>, counts: &SegmentCounts, is_last: bool) {
-        let path = file.path.display();
-        let fault = match end {
-            Some(End::Sealed(seal)) => return self.seal(file, &seal, counts, is_last),
-            Some(End::Damaged { offset, what, seal }) => {
-                let lost = seal.map_or_else(String::new, |seal| {
-                    let lost = seal.records.saturating_sub(counts.records);
-                    format!("; {lost} records behind it are lost")
-                });
-                format!("{path}: at byte {offset}: {what}{lost}")
-            }
-            Some(End::Open { .. }) | None if is_last => format!(
-                "{path} has no seal: the process is still recording, or ended without closing \
-                 the session"
-            ),
-            Some(End::Open { .. }) | None => {
-                format!("{path} has no seal, although another segment follows")
-            }
-        };
-        self.faults.add(fault);
-    }
-
-    fn seal(&mut self, file: &SegmentFile, seal: &Seal, counts: &SegmentCounts, is_last: bool) {
-        let path = file.path.display();
-        if (seal.blocks, seal.records) != (counts.blocks, counts.records) {
-            self.faults.add(format!(
-                "{path}: the seal counts {} blocks and {} records, {} and {} were found",
-                seal.blocks, seal.records, counts.blocks, counts.records
-            ));
-        }
-        let mut by_category: BTreeMap<u32, u64> = BTreeMap::new();
-        for schema in self.registry.schemas() {
-            let count = counts.by_schema.get(usize::from(schema.id));
-            let count = count.copied().unwrap_or(0);
-            *by_category.entry(schema.category.into()).or_default() += count;
-        }
-        let sealed: BTreeMap<u32, u64> = seal.categories.iter().copied().collect();
-        let counted = |category: &u32| by_category.get(category).copied().unwrap_or(0);
-        for (category, records) in sealed.iter().filter(|(id, count)| **count != counted(id)) {
-            let found = counted(category);
-            let name = u8::try_from(*category).ok();
-            let name = name
-                .and_then(|id| self.registry.category(id))
-                .unwrap_or("?");
-            self.faults.add(format!(
-                "{path}: the seal counts {records} records of {name}, {found} were found"
-            ));
-        }
-        match (seal.last, is_last) {
-            (true, true) => self.sealed = true,
-            (false, false) => {}
-            (true, false) => self.faults.add(format!(
-                "{path} is sealed as the last segment, but another follows"
-            )),
-            (false, true) => self.faults.add(format!(
-                "{path} is sealed, and the segment that should follow is missing"
-            )),
         }
     }
 

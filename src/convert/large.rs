@@ -23,14 +23,17 @@ pub(super) struct LargeBlocks {
     /// Those of spilled records, which share a position: by segment and offset of the data block
     /// that stands directly behind them.
     spilled: HashMap<(u32, u64), LargeRef>,
-    /// The block that was read last, when it was a large one, with its ring and position.
-    last: Option<((u32, u64), LargeRef)>,
+    /// By ring and position, with the ticks of their records: the block behind them is lost, so it
+    /// is not known whether the record was a spilled one, and another may have the same position.
+    orphans: HashMap<(u32, u64), (LargeRef, u64)>,
+    /// The block that was read last, when it was a large one, with its ring, position and ticks.
+    last: Option<((u32, u64), LargeRef, u64)>,
 }
 
 impl LargeBlocks {
     /// Notes a large block. Before it, [`next_block`](Self::next_block) was told of it.
     pub(super) fn add(&mut self, header: &BlockHeader, large: LargeRef) {
-        self.last = Some(((header.ring, header.first_pos), large));
+        self.last = Some(((header.ring, header.first_pos), large, header.min_ticks));
     }
 
     /// Says what the block at this place is: it decides to which record the large block before it
@@ -41,7 +44,7 @@ impl LargeBlocks {
         offset: u64,
         header: &BlockHeader,
     ) -> Option<LargeRef> {
-        let (of, large) = self.last.take()?;
+        let (of, large, _) = self.last.take()?;
         if header.is_spilled() && of == (header.ring, header.first_pos) {
             self.spilled.insert((segment, offset), large)
         } else {
@@ -49,9 +52,16 @@ impl LargeBlocks {
         }
     }
 
+    /// Blocks are missing behind the one that was read last.
+    pub(super) fn gap(&mut self) {
+        if let Some((of, large, ticks)) = self.last.take() {
+            self.orphans.insert(of, (large, ticks));
+        }
+    }
+
     /// As [`next_block`](Self::next_block), at the end of a segment.
     pub(super) fn end_segment(&mut self) -> Option<LargeRef> {
-        let (of, large) = self.last.take()?;
+        let (of, large, _) = self.last.take()?;
         self.placed.insert(of, large).map(|_| large)
     }
 
@@ -69,7 +79,10 @@ impl LargeBlocks {
             first.filter(|_| offset == 0)
         } else {
             let position = first_pos.wrapping_add(offset.into());
-            self.placed.get(&(ring, position))
+            let orphan = self.orphans.get(&(ring, position));
+            let orphan = orphan.filter(|(_, ticks)| *ticks == record.ticks());
+            let placed = self.placed.get(&(ring, position));
+            placed.or(orphan.map(|(large, _)| large))
         };
         large.filter(|large| (large.segment, large.offset) < (block.segment, block.offset))
     }

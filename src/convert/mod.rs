@@ -12,6 +12,7 @@
 
 mod buffer;
 mod control;
+mod ends;
 mod index;
 mod json;
 mod json_text;
@@ -27,7 +28,7 @@ mod time;
 pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
 pub use output::LineSink;
-pub use report::{ConvertReport, parse_ledger};
+pub use report::{ConvertReport, LeftOut, parse_ledger};
 #[allow(
     unused_imports,
     reason = "for a session that converts itself when it is closed"

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Write;
 
 use crate::error::{Error, IoContext};
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, Owner};
+use crate::sys::reserve::check_length;
 
 /// Takes lines.
 pub trait LineSink {
@@ -31,6 +32,8 @@ impl LineSink for BTreeMap<String, Vec<u8>> {
 pub(crate) struct OutputFiles<'a> {
     dir: &'a Dir,
     session_id: &'a str,
+    /// Of the session.
+    owner: Owner,
     files: BTreeMap<String, OutputFile>,
 }
 
@@ -47,11 +50,12 @@ pub(crate) struct FinishedFile {
 }
 
 impl<'a> OutputFiles<'a> {
-    /// Files `{session}_{category}.jsonl` in `dir`.
-    pub(crate) fn new(dir: &'a Dir, session_id: &'a str) -> Self {
+    /// Files `{session}_{category}.jsonl` in `dir`, which belong to `owner` if root makes them.
+    pub(crate) fn new(dir: &'a Dir, session_id: &'a str, owner: Owner) -> Self {
         Self {
             dir,
             session_id,
+            owner,
             files: BTreeMap::new(),
         }
     }
@@ -65,6 +69,7 @@ impl<'a> OutputFiles<'a> {
             }
         }
         let mut finished = Vec::new();
+        fail_point!("convert.synced");
         while let Some((category, file)) = self.files.pop_first() {
             let name = format!("{}_{category}.jsonl", self.session_id);
             let temporary = temporary_name(self.session_id, &category);
@@ -78,10 +83,12 @@ impl<'a> OutputFiles<'a> {
                 name,
                 bytes: file.bytes,
             });
+            fail_point!("convert.named");
         }
         if sync {
             self.dir.sync()?;
         }
+        fail_point!("convert.complete");
         Ok(finished)
     }
 
@@ -90,7 +97,8 @@ impl<'a> OutputFiles<'a> {
         if self.dir.exists(&name)? {
             self.dir.remove_file(&name)?;
         }
-        let file = self.dir.create_file(&name)?;
+        let file = self.dir.create_file_of(&name, self.owner)?;
+        fail_point!("convert.created");
         Ok(OutputFile { file, bytes: 0 })
     }
 }
@@ -103,11 +111,12 @@ impl LineSink for OutputFiles<'_> {
         }
         if let Some(output) = self.files.get_mut(category) {
             let path = self.dir.path_of(&temporary_name(self.session_id, category));
-            output
-                .file
-                .write_all(lines)
+            let bytes = output.bytes + lines.len() as u64;
+            check_length(bytes)
+                .and_then(|()| output.file.write_all(lines))
                 .io_context("cannot write", path)?;
-            output.bytes += lines.len() as u64;
+            output.bytes = bytes;
+            fail_point!("convert.written");
         }
         Ok(())
     }

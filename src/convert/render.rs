@@ -67,6 +67,8 @@ pub(super) struct Renderer<'a> {
     pub damaged_unknown: u64,
     /// Extra fields that were left out because their names were taken too often.
     pub extras_left_out: u64,
+    /// By the call of [`render`](Self::render) that runs, or ran last.
+    rendered_bytes: usize,
     names: Names,
 }
 
@@ -81,14 +83,23 @@ impl<'a> Renderer<'a> {
             counts: vec![Counts::default(); count],
             damaged_unknown: 0,
             extras_left_out: 0,
+            rendered_bytes: 0,
             names: Names::default(),
         }
     }
 
-    /// Appends the lines of a batch.
-    pub(super) fn render(&mut self, batch: &Batch) {
-        let mut bodies = batch.bodies.iter().peekable();
-        for (index, item) in batch.records.iter().enumerate() {
+    /// Appends the lines of the records of a batch from `first` on, until they are longer than
+    /// `bytes_max`; returns the record that comes next.
+    pub(super) fn render(&mut self, batch: &Batch, first: usize, bytes_max: usize) -> usize {
+        let bodies = batch.bodies.iter();
+        let mut bodies = bodies
+            .skip_while(|(of, _)| (*of as usize) < first)
+            .peekable();
+        self.rendered_bytes = 0;
+        for (index, item) in batch.records.iter().enumerate().skip(first) {
+            if self.rendered_bytes > bytes_max {
+                return index;
+            }
             let payload = batch.payloads.get(item.payload as usize);
             let record = payload.and_then(|bytes| RecordRef::at(bytes, item.offset as usize));
             let Some(record) = record else {
@@ -103,6 +114,7 @@ impl<'a> Renderer<'a> {
             };
             self.record(&record, item.ticks, body);
         }
+        batch.records.len()
     }
 
     /// Appends the line of one record, or counts it as damaged.
@@ -132,6 +144,7 @@ impl<'a> Renderer<'a> {
         let done = line.rest(record, body);
         self.extras_left_out += line.left_out;
         if done.is_ok() {
+            self.rendered_bytes += out.len() - before;
             counts.lines += 1;
             if header.weight != 0 {
                 // Known, or the record would be damaged.

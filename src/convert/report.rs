@@ -8,6 +8,27 @@ use crate::ledger::{Account, DROP_REASONS, INTERRUPTED, Ledger, OFFERED, SAMPLED
 use crate::segment::clock::Time;
 use crate::session::ConvertedFile;
 
+/// What could not be read of the segments of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Bytes between whole blocks, and from the first damage on where it was not passed.
+    pub bytes: u64,
+    /// Blocks without seals; `None` where a damaged segment has no seal that counts them.
+    pub blocks: Option<u64>,
+    /// Records in data blocks; `None` as for blocks.
+    pub records: Option<u64>,
+}
+
+impl Default for LeftOut {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            blocks: Some(0),
+            records: Some(0),
+        }
+    }
+}
+
 /// What a conversion wrote, and what is not as it should be.
 #[derive(Clone, Debug, Default)]
 pub struct ConvertReport {
@@ -26,6 +47,8 @@ pub struct ConvertReport {
     pub ledger: Option<Ledger>,
     /// What is not as it should be, as sentences; empty when all is well.
     pub faults: Vec<String>,
+    /// What could not be read.
+    pub left_out: LeftOut,
     /// Lines written.
     pub lines: u64,
     /// Unreadable records whose category is not known.

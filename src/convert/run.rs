@@ -18,8 +18,12 @@ use crate::sys::dir::Dir;
 
 /// Lines of a category are written out when they are longer than this.
 const WRITE_BYTES: usize = 128 * 1024;
-/// Memory that the buffer of a category keeps.
-const KEEP_BYTES: usize = 512 * 1024;
+/// The same where there are many categories: what all of them hold together, at most.
+const WRITE_BYTES_TOTAL: usize = 8 << 20;
+/// The buffer of a category keeps so many times the memory after which it is written out.
+const KEEP_TIMES: usize = 2;
+/// Bytes of lines after which they are looked at: a short record can become a long line.
+const RENDER_BYTES: usize = 4 << 20;
 /// The longest line that is searched for the ledger.
 const LEDGER_LINE_BYTES_MAX: usize = 1 << 20;
 /// The category of `session_end`.
@@ -54,7 +58,8 @@ pub(crate) fn convert_into(
     options: ConvertOptions<'_>,
 ) -> Result<ConvertReport, Error> {
     let sync = options.sync;
-    let mut output = OutputFiles::new(out, &files.session_id);
+    let owner = files.owner().unwrap_or_else(|| out.ownership())?;
+    let mut output = OutputFiles::new(out, &files.session_id, owner);
     let mut report = convert_lines(files, &mut output, options)?;
     for finished in output.finish(sync)? {
         let file = report
@@ -92,9 +97,13 @@ pub fn convert_lines(
     let mut output = Lines::new(&context, files);
     let mut merge = Merge::new(files, &index);
     let mut batch = Batch::default();
+    let write_bytes = WRITE_BYTES.min(WRITE_BYTES_TOTAL / context.categories.len().max(1));
     while merge.next_batch(&mut batch, &mut control)? {
-        renderer.render(&batch);
-        output.take(&mut renderer, WRITE_BYTES, sink)?;
+        let mut next = 0;
+        while next < batch.records.len() {
+            next = renderer.render(&batch, next, RENDER_BYTES);
+            output.take(&mut renderer, write_bytes, sink)?;
+        }
     }
     output.take(&mut renderer, 0, sink)?;
     control.check()?;
@@ -137,6 +146,7 @@ fn finish(
     let time = |ticks| context.clock.time(ticks);
     report.faults = faults.finish();
     report.damaged_unknown = renderer.damaged_unknown + index.damaged;
+    report.left_out = index.left_out;
     report.blocks = index.blocks;
     report.records = index.records;
     report.segment_bytes = index.segment_bytes;
@@ -206,7 +216,7 @@ impl<'a> Lines<'a> {
             if let Some(file) = files.get_mut(index) {
                 file.bytes += lines.len() as u64;
             }
-            lines.clear(KEEP_BYTES);
+            lines.clear(KEEP_TIMES * more_than);
         }
         Ok(())
     }

@@ -13,6 +13,14 @@ impl Core {
         add_own(&self.written[usize::from(category)], records);
     }
 
+    /// Writer: counts records as dropped that were counted as written, and are lost.
+    pub(crate) fn take_back_written(&self, category: u8, records: u64) {
+        let written = &self.written[usize::from(category)];
+        // Release: as `add_own`. In this order: a look in between finds them pending, not twice.
+        written.store(written.load(Relaxed).saturating_sub(records), Release);
+        self.add_dropped_disk(category, records);
+    }
+
     /// Writer: adds to the count of records that found no disk.
     pub(crate) fn add_dropped_disk(&self, category: u8, records: u64) {
         // In the ring storage, where whoever finds it after a kill sees it too.

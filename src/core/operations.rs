@@ -25,14 +25,7 @@ impl Core {
                 }
             })
             .collect();
-        let name = |one: &Durations| {
-            (
-                one.category.clone(),
-                one.record.clone(),
-                one.operation.clone(),
-            )
-        };
-        all.sort_by_cached_key(name);
+        all.sort_by(|a, b| a.name().cmp(&b.name()));
         all
     }
 }

@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::gates::{GATE_K, GATE_POLICY};
 use crate::ledger::{DropReason, OFFERED, SAMPLED_OUT};
 use crate::policy::{Changed, LastStates};
-use crate::record::{Extra, FieldKind, KeepClass, Record, Sink};
+use crate::record::{Extra, FieldKind, KeepClass, PackedIds, Record, Sink};
 use crate::ring::{BusyGuard, Observation, RingSlot, count_own, quick_cell};
 use crate::sampling::{KeyHash, Threshold, effective};
 
@@ -92,7 +92,7 @@ fn verdict(
 #[inline(always)]
 pub(super) fn leave_out_quick(
     slot: &RingSlot,
-    category: u8,
+    ids: PackedIds,
     k: u8,
     key: Option<KeyHash>,
     observation: Option<Observation>,
@@ -100,7 +100,7 @@ pub(super) fn leave_out_quick(
     let Some(mut guard) = slot.busy.enter_quick() else {
         return false;
     };
-    let Some(counters) = slot.counters(category) else {
+    let Some(counters) = slot.quick_counters(ids) else {
         return false;
     };
     let cell = match observation {
@@ -116,6 +116,7 @@ pub(super) fn leave_out_quick(
     };
     if leaves_out {
         count_own(&counters[OFFERED]);
+        fail_point!("sample.quick_offered");
         if let Some((cell, ns)) = cell {
             cell.observe_own(ns);
         }
@@ -133,6 +134,7 @@ pub(super) fn left_out(
 ) {
     core.storage.count(slot, category, OFFERED);
     observe(core, slot, observation);
+    fail_point!("sample.offered");
     core.storage.count(slot, category, SAMPLED_OUT);
 }
 

@@ -50,8 +50,10 @@ impl<R: Record> Offer<'_, R> {
             chunks,
             first: chunk,
         };
+        fail_point!("large.taken");
         let mut out = Variable::chained(&mut chain);
         self.write_body(cap, &mut out);
+        fail_point!("large.filled");
         let ring = slot.ring();
         let wake = || core.wake.wake_if_parked();
         let Ok(place) = slot
@@ -70,6 +72,7 @@ impl<R: Record> Offer<'_, R> {
             chunk,
         }));
         slot.side.commit(ring, place);
+        fail_point!("large.committed");
         // The writer gives them back.
         std::mem::forget(taken);
         Outcome::Kept

@@ -14,10 +14,10 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, phase};
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure};
 use crate::ledger::DropReason;
-use crate::local;
-use crate::record::{Category, Declared, Extra, Open, Record, SCHEMAS_MAX};
+use crate::local::Link;
+use crate::record::{Category, Declared, Extra, Open, PackedIds, Record, SCHEMAS_MAX};
 use crate::ring::Observation;
 use crate::sampling::KeyHash;
 use decide::{keeps_keyed, keeps_keyless, leave_out_quick};
@@ -48,8 +48,8 @@ pub enum Outcome {
 pub struct Log {
     /// One gate per schema: those of `core`, or the page of the disabled handle.
     gates: *const [AtomicU8; SCHEMAS_MAX],
-    /// `None`: a handle that records nothing.
-    core: Option<Arc<Core>>,
+    /// None: a handle that records nothing.
+    link: Link,
 }
 
 /// Gates of handles that record nothing.
@@ -63,7 +63,7 @@ unsafe impl Sync for Log {}
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Log")
-            .field("enabled", &self.core.is_some())
+            .field("enabled", &self.link.core().is_some())
             .finish_non_exhaustive()
     }
 }
@@ -81,25 +81,19 @@ enum Verdict {
     Unknown,
 }
 
-/// Whether the gate says: pressure, and nothing else.
-#[inline(always)]
-fn is_pressure(gate: u8) -> bool {
-    gate & !GATE_K == GATE_ON && gate != GATE_ON
-}
-
 impl Log {
     /// A handle that records nothing: every push returns [`Outcome::Disabled`] at once.
     pub fn disabled() -> Self {
         Self {
             gates: &raw const GATES_OFF,
-            core: None,
+            link: Link::none(),
         }
     }
 
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
             gates: core.gates.ptr(),
-            core: Some(core),
+            link: Link::new(core),
         }
     }
 
@@ -134,11 +128,10 @@ impl Log {
         let ids = record.schema().packed_ids();
         let gate = self.gate(ids);
         if gate == GATE_ON
-            && let Some(core) = &self.core
-            && let Some(slot) = local::fast_slot(core)
+            && let Some((core, slot)) = self.link.fast()
         {
             let offer = Offer::new(record, extras, ids);
-            if offer.push_quick(core, slot) {
+            if offer.push_quick(core, slot, ids) {
                 return Outcome::Kept;
             }
         } else if gate == GATE_OFF {
@@ -148,7 +141,7 @@ impl Log {
                 None if R::KEYED => self.key_hash(record.key_bytes()),
                 key => key,
             };
-            let observation = observation_of(&record, ids as u16);
+            let observation = observation_of(&record, ids.schema());
             if self.leave_out(ids, gate, key, observation) {
                 return Outcome::SampledOut;
             }
@@ -161,7 +154,7 @@ impl Log {
     /// `None` for an empty key.
     #[inline(never)]
     pub fn key_hash(&self, key: &[u8]) -> Option<KeyHash> {
-        KeyHash::new(key, self.core.as_ref().map_or(0, |core| core.salt))
+        KeyHash::new(key, self.link.core().map_or(0, |core| core.salt))
     }
 
     /// Offers the record that `make` returns. While recording or the category is switched off,
@@ -179,7 +172,7 @@ impl Log {
             if self.leave_out(ids, gate, None, None) {
                 return Outcome::SampledOut;
             }
-            match self.verdict(ids, gate, None, None) {
+            match self.verdict_keyless(ids, gate) {
                 Verdict::LeaveOut => return Outcome::SampledOut,
                 Verdict::Full => return Outcome::Dropped(DropReason::RingFull),
                 Verdict::Keep(weight) => return self.push_decided(make(), &[], weight),
@@ -198,7 +191,7 @@ impl Log {
     /// Whether records of this category are taken now. For callers that want to skip the work of
     /// gathering arguments; a push checks it anyway.
     pub fn is_on(&self, category: Category) -> bool {
-        match (&self.core, category.schema().ids()) {
+        match (self.link.core(), category.schema().ids()) {
             (Some(core), Some(ids)) => {
                 !core.gates.is_forked()
                     && core.phase() == phase::RECORDING
@@ -210,11 +203,11 @@ impl Log {
 
     /// The gate of a schema; that of id 0, which is never [`GATE_ON`], when it has no id yet.
     #[inline(always)]
-    fn gate(&self, ids: u32) -> u8 {
+    fn gate(&self, ids: PackedIds) -> u8 {
         // SAFETY: points to the gates of `core`, which this handle keeps alive, or to a static.
         let gates = unsafe { &*self.gates };
         // Acquire: pairs with the store in `refresh_gate`; the schema is in the registry.
-        gates[ids as usize % SCHEMAS_MAX].load(Acquire)
+        gates[usize::from(ids.schema())].load(Acquire)
     }
 
     /// Leaves out a record of a category that is under pressure and has no policy, and counts it:
@@ -222,18 +215,15 @@ impl Log {
     #[inline(always)]
     fn leave_out(
         &self,
-        ids: u32,
+        ids: PackedIds,
         gate: u8,
         key: Option<KeyHash>,
         observation: Option<Observation>,
     ) -> bool {
-        if let Some(core) = &self.core
-            && let Some(slot) = local::fast_slot(core)
-        {
-            let (category, k) = ((ids >> 16) as u8, gate & GATE_K);
-            return leave_out_quick(slot, category, k, key, observation);
-        }
-        false
+        let Some((_, slot)) = self.link.fast() else {
+            return false;
+        };
+        leave_out_quick(slot, ids, gate - GATE_OFF, key, observation)
     }
 
     /// A record under pressure that was not left out at once.
@@ -247,7 +237,7 @@ impl Log {
         key: Option<KeyHash>,
     ) -> Outcome {
         let ids = record.schema().packed_ids();
-        let observation = observation_of(&record, ids as u16);
+        let observation = observation_of(&record, ids.schema());
         match self.verdict(ids, gate, key, observation) {
             Verdict::LeaveOut => Outcome::SampledOut,
             Verdict::Full => Outcome::Dropped(DropReason::RingFull),
@@ -262,33 +252,38 @@ impl Log {
     #[inline(never)]
     fn verdict(
         &self,
-        ids: u32,
+        ids: PackedIds,
         gate: u8,
         key: Option<KeyHash>,
         observation: Option<Observation>,
     ) -> Verdict {
         let k = gate & GATE_K;
-        let Some(core) = &self.core else {
-            return Verdict::Unknown;
-        };
-        let Some(slot) = local::fast_slot(core) else {
+        let Some((core, slot)) = self.link.fast() else {
             return Verdict::Unknown;
         };
         let Ok(mut guard) = slot.busy.enter(|| core.wake.wake_if_parked()) else {
             return Verdict::Unknown;
         };
-        let category = (ids >> 16) as u8;
+        let category = ids.category();
         match key {
             None => keeps_keyless(core, slot, &mut guard, category, k, observation),
             Some(key) => keeps_keyed(core, slot, category, k, key, observation),
         }
     }
 
+    /// The same for a record without a key and a duration. One of its own: the caller would write
+    /// down the duration that there is none of, before it knows that it needs to.
+    #[cold]
+    #[inline(never)]
+    fn verdict_keyless(&self, ids: PackedIds, gate: u8) -> Verdict {
+        self.verdict(ids, gate, None, None)
+    }
+
     /// A record that pressure keeps.
     #[cold]
     #[inline(never)]
     fn push_decided<R: Record>(&self, record: R, extras: &[Extra<'_>], weight: u8) -> Outcome {
-        let Some(core) = &self.core else {
+        let Some(core) = self.link.core() else {
             return Outcome::Disabled;
         };
         let mut offer = Offer::new(record, extras, record.schema().packed_ids());
@@ -309,11 +304,11 @@ impl Log {
         extras: &[Extra<'_>],
         key: Option<KeyHash>,
     ) -> Outcome {
-        let Some(core) = &self.core else {
+        let Some(core) = self.link.core() else {
             return Outcome::Disabled;
         };
         let ids = record.schema().packed_ids();
-        if self.gate(ids) & GATE_ON != 0 {
+        if is_open(self.gate(ids)) {
             let mut offer = Offer::new(record, extras, ids);
             offer.key = key;
             return offer.push_any(core);

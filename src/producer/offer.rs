@@ -11,9 +11,9 @@ use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
 use crate::local;
 use crate::record::{
-    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, HEADER_BYTES, KeepClass, Name, Place,
-    Record, RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes, extras_cut,
-    write_extras,
+    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, HEADER_BYTES, KeepClass, Name,
+    PackedIds, Place, Record, RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes,
+    extras_cut, write_extras,
 };
 use crate::ring::{self, BusyGuard, Observation, Refused, RingSlot};
 use crate::sampling::KeyHash;
@@ -162,12 +162,12 @@ pub(super) struct Offer<'a, R> {
 impl<'a, R: Record> Offer<'a, R> {
     /// A record whose schema has these packed ids.
     #[inline(always)]
-    pub(super) fn new(record: R, extras: &'a [Extra<'a>], ids: u32) -> Self {
+    pub(super) fn new(record: R, extras: &'a [Extra<'a>], ids: PackedIds) -> Self {
         Self {
             record,
             extras,
-            schema: ids as u16,
-            category: (ids >> 16) as u8,
+            schema: ids.schema(),
+            category: ids.category(),
             flags: 0,
             weight: 0,
             key: None,
@@ -218,7 +218,9 @@ impl<'a, R: Record> Offer<'a, R> {
             self.record.write_variable(cap, &mut rest);
             write_extras(self.extras, cap, &mut rest);
         }
+        fail_point!("push.encoded");
         slot.side.commit(ring, place);
+        fail_point!("push.committed");
     }
 
     /// Every other push into the ring of the calling thread, which may have none yet.
@@ -267,6 +269,7 @@ impl<'a, R: Record> Offer<'a, R> {
         // Before the commit: no record is written that was not offered.
         self.count_offered(core, slot);
         unfinished.offered = true;
+        fail_point!("push.offered");
         let ticks = core.clock.ticks();
         let flags = self.flags(UNCAPPED);
         let body = self.body_bytes(UNCAPPED);

@@ -108,7 +108,7 @@ fn a_schema_whose_gate_is_open_is_in_the_registry() {
             }
         };
         let learn = || {
-            while log.gate(ids.schema.into()) & GATE_ON == 0 {
+            while log.gate(FIRST.packed_ids()) & GATE_ON == 0 {
                 yield_now();
             }
         };

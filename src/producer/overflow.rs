@@ -66,6 +66,7 @@ impl<R: Record> Offer<'_, R> {
     ) -> Outcome {
         core.wake.wake_if_parked();
         let keep = self.class(core);
+        fail_point!("overflow.entered");
         let origin = Origin::of(slot.ring());
         let kept = keep == KeepClass::Always
             && self.form(core, SLOT_RECORD_BYTES).is_some()
@@ -77,6 +78,7 @@ impl<R: Record> Offer<'_, R> {
             return Outcome::Kept;
         }
         core.storage.count(slot, self.category, reason.counter());
+        fail_point!("overflow.dropped");
         self.lost(core, reason);
         Outcome::Dropped(reason)
     }
@@ -89,17 +91,21 @@ impl<R: Record> Offer<'_, R> {
             return Ok(Outcome::Closed);
         };
         let keep = self.class(core);
-        if keep == KeepClass::Always && !self.symbols_known(core) && !self.register_symbols(core) {
+        // Of a record that is dropped too: its duration is counted under the name.
+        let named = self.symbols_known(core) || self.register_symbols(core);
+        if keep == KeepClass::Always && !named {
             return Err(MissingSymbols);
         }
         let count = |counter| core.storage.count_shared(self.category, counter);
         let observation = self.observation();
         count(OFFERED);
+        fail_point!("noring.offered");
         if let Some(observation) = observation {
             core.storage.aggregates.observe_shared(observation);
         }
         if keep == KeepClass::Sampled {
             count(DropReason::NoRing.counter());
+            fail_point!("noring.dropped");
             return Ok(Outcome::Dropped(DropReason::NoRing));
         }
         let category = self.category;
@@ -132,6 +138,7 @@ impl<R: Record> Offer<'_, R> {
         let Some(mut slot) = core.storage.spill.take() else {
             return false;
         };
+        fail_point!("spill.taken");
         let Some(form) = self.form(core, SLOT_RECORD_BYTES) else {
             return false;
         };
@@ -139,7 +146,9 @@ impl<R: Record> Offer<'_, R> {
         let Ok(chunks) = self.encode(core, form, ticks, FLAG_SPILLED, out) else {
             return false;
         };
+        fail_point!("spill.encoded");
         slot.commit(origin, form.bytes());
+        fail_point!("spill.committed");
         // The writer gives them back.
         std::mem::forget(chunks);
         true

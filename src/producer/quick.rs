@@ -4,7 +4,7 @@ use super::offer::{Head, Offer, Unfinished};
 use crate::core::Core;
 use crate::ledger::OFFERED;
 use crate::record::{
-    Extra, RECORD_ALIGN, Record, UNCAPPED, WHOLE, align_record, whole_extras_bytes,
+    Extra, PackedIds, RECORD_ALIGN, Record, UNCAPPED, WHOLE, align_record, whole_extras_bytes,
 };
 use crate::ring::{Cell, RING_BYTES_MIN, RingSlot, count_own, quick_cell};
 
@@ -20,22 +20,27 @@ impl<R: Record> Offer<'_, R> {
     /// Leaves through one door and calls nothing on the way but the copy of longer texts and the
     /// code for extra fields, so that the record stays in registers.
     #[inline(always)]
-    pub(super) fn push_quick(self, core: &Core, slot: &RingSlot) -> bool {
+    pub(super) fn push_quick(self, core: &Core, slot: &RingSlot, ids: PackedIds) -> bool {
         let Some(guard) = slot.busy.enter_quick() else {
             return false;
         };
+        let clock = core.clock;
         let mut unfinished = Unfinished::new(core, slot, self.category);
-        if let Some(counters) = slot.counters(self.category)
+        if let Some(counters) = slot.quick_counters(ids)
             && let Some(bytes) = self.whole_bytes(core)
-            && let Some(cell) = self.quick_cell(slot)
             && let Some(place) = slot.side.reserve_quick(bytes)
-            && let Some(ticks) = core.clock.quick_ticks()
+            && clock.is_quick()
+            && let Some(cell) = self.quick_cell(slot)
         {
             unfinished.offered = true;
             count_own(&counters[OFFERED]);
+            fail_point!("push.quick_offered");
             if let Some((cell, ns)) = cell {
                 cell.observe_own(ns);
             }
+            fail_point!("push.quick_counted");
+            // Not before: two registers that the counts need.
+            let ticks = clock.ticks();
             let flags = self.flags | self.extra_flag();
             self.write(slot, place, flags, ticks, WHOLE);
             unfinished.finish();

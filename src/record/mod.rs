@@ -21,6 +21,7 @@ mod header;
 mod intern;
 mod macros;
 mod open;
+mod packed;
 mod schema;
 mod symbol;
 pub(crate) mod whole;
@@ -39,6 +40,7 @@ pub use header::{
 };
 pub(crate) use intern::StaticSlot;
 pub(crate) use open::{Described, Open};
+pub(crate) use packed::PackedIds;
 pub use schema::{
     CATEGORIES_BUILTIN, CATEGORIES_MAX, CATEGORY_BYTES_MAX, CATEGORY_CUSTOM, CATEGORY_SESSION,
     FieldDef, FieldKind, FieldType, KeepClass, SCHEMAS_MAX, SchemaDef, SchemaIds, category_id,

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::intern::StaticSlot;
+use super::packed::PackedIds;
 
 /// How many schemas one process can have, the padding id 0 among them.
 pub const SCHEMAS_MAX: usize = 4096;
@@ -177,11 +178,10 @@ pub struct SchemaDef {
     pub fixed_bytes: u16,
     /// Index of the field that correlates records of one operation.
     pub key: Option<u16>,
-    /// 0 = no ids yet; otherwise [`ASSIGNED`], category id << 16, schema id.
+    /// [`PackedIds`].
     ids: AtomicU32,
 }
 
-const ASSIGNED: u32 = 1 << 31;
 /// Ids that only `session` and `custom` may use, without which a session could not even say that
 /// ids ran out.
 const SCHEMAS_KEPT_BACK: usize = 16;
@@ -278,15 +278,14 @@ impl SchemaDef {
         // publishes it.
         match self.ids.load(Relaxed) {
             0 => self.assign(),
-            ids => Some(unpack(ids)),
+            ids => Some(unpack(PackedIds::from_word(ids))),
         }
     }
 
-    /// The ids without assigning any: schema id in the low 16 bits (0 = none yet), category id
-    /// above. One load.
+    /// The ids without assigning any. One load.
     #[inline(always)]
-    pub(crate) fn packed_ids(&self) -> u32 {
-        self.ids.load(Relaxed)
+    pub(crate) fn packed_ids(&self) -> PackedIds {
+        PackedIds::from_word(self.ids.load(Relaxed))
     }
 
     #[cold]
@@ -303,18 +302,18 @@ impl SchemaDef {
             .fetch_update(Relaxed, Relaxed, |next| (next < end).then_some(next + 1))
             .ok()?;
         SCHEMAS[schema as usize].set(self);
-        let ids = ASSIGNED | u32::from(category) << 16 | schema;
-        match self.ids.compare_exchange(0, ids, Relaxed, Relaxed) {
+        let ids = PackedIds::new(schema, category);
+        match self.ids.compare_exchange(0, ids.word(), Relaxed, Relaxed) {
             Ok(_) => Some(unpack(ids)),
-            Err(first) => Some(unpack(first)),
+            Err(first) => Some(unpack(PackedIds::from_word(first))),
         }
     }
 }
 
-fn unpack(ids: u32) -> SchemaIds {
+fn unpack(ids: PackedIds) -> SchemaIds {
     SchemaIds {
-        schema: (ids & 0xffff) as u16,
-        category: (ids >> 16 & 0xff) as u8,
+        schema: ids.schema(),
+        category: ids.category(),
     }
 }
 

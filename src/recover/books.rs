@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::covered::Covered;
 use super::output::NewSegment;
+use crate::durations::Durations;
 use crate::error::Error;
 use crate::ledger::{Account, DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{
@@ -12,8 +13,10 @@ use crate::record::{
     align_record, category_name, whole,
 };
 use crate::segment::entry::Entry;
-use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE};
+use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE, FileHeader, PHASE_CLOSING};
 use crate::segment::writer::BlockInfo;
+use crate::sys::process::{Identity, boot_id};
+use crate::writer::OperationEnd;
 
 crate::record! {
     /// Last record of a session whose process died.
@@ -103,11 +106,32 @@ fn settle(account: &mut Account, damaged: bool) {
     add(account, counter, missing);
 }
 
-/// Adds the record that ends the session, which counts itself.
-pub(super) fn count_end(ledger: &mut Ledger) {
+/// Adds the last records of the session, `records` of them; the very last one tells the ledger and
+/// counts itself.
+pub(super) fn count_end(ledger: &mut Ledger, records: u64) {
     let session = ledger.categories.entry("session".to_owned()).or_default();
-    add(session, OFFERED, 1);
-    add(session, WRITTEN, 1);
+    add(session, OFFERED, records);
+    add(session, WRITTEN, records);
+}
+
+/// Whether the machine is not the same boot any more, as far as that is known.
+pub(super) fn is_restarted(header: &FileHeader) -> bool {
+    boot_id().is_some_and(|boot| header.boot_id != [0; 16] && header.boot_id != boot)
+}
+
+/// Why the session ended, as far as its files tell. `phase`: that of its ring storage.
+pub(super) fn reason(header: &FileHeader, phase: Option<u64>) -> &'static str {
+    let here = Identity::read();
+    let differs = |there: u64, here: u64| there != 0 && here != 0 && there != here;
+    if is_restarted(header) {
+        "machine_restarted"
+    } else if phase == Some(PHASE_CLOSING) {
+        "process_died_closing"
+    } else if differs(header.pid_namespace, here.pid_namespace) {
+        "process_died_in_other_pid_namespace"
+    } else {
+        "process_died"
+    }
 }
 
 /// What the last record says.
@@ -117,6 +141,26 @@ pub(super) struct End<'a> {
     pub(super) from_rings: u64,
     pub(super) from_spill: u64,
     pub(super) fault: Option<&'a str>,
+}
+
+/// Writes the records about durations that the process did not write.
+pub(super) fn write_durations(
+    durations: &[(Durations, String)],
+    covered: &mut Covered,
+    out: &mut NewSegment,
+) -> Result<(), Error> {
+    let mut ids = None;
+    for (one, buckets) in durations {
+        let record = OperationEnd::of(one, buckets);
+        if ids.is_none() {
+            ids = register(&record, covered, out)?;
+        }
+        let Some(ids) = ids else {
+            return no_room("durations", covered);
+        };
+        write(&record, ids, covered, out)?;
+    }
+    Ok(())
 }
 
 /// Writes the record that ends the session, with its schema under an id that is free.
@@ -141,15 +185,35 @@ pub(super) fn write_end(
         ledger: Some(&json),
         fault: end.fault,
     };
-    let Some(ids) = register(&record, covered, out)? else {
-        let fault = "the registry has no room for the schema of session_end";
-        covered.faults.push(fault.to_owned());
-        return Ok(());
-    };
-    let mut body = whole::body(&record);
+    match register(&record, covered, out)? {
+        Some(ids) => write(&record, ids, covered, out),
+        None => no_room("session_end", covered),
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the end of a function that can fail"
+)]
+fn no_room(what: &str, covered: &mut Covered) -> Result<(), Error> {
+    let fault = format!("the registry has no room for the schema of {what}");
+    covered.faults.push(fault);
+    Ok(())
+}
+
+/// Writes a record of the session itself: of ring 0.
+fn write(
+    record: &impl Record,
+    ids: SchemaIds,
+    covered: &mut Covered,
+    out: &mut NewSegment,
+) -> Result<(), Error> {
+    let ticks = covered.max_ticks.max(out.header.start_ticks);
+    let mut body = whole::body(record);
     let (payload, large) = whole::record(ids.schema, ticks, &body);
-    // Ring 0: the records of the session itself.
     let position = covered.rings.get(&0).copied().unwrap_or(0);
+    let next_pos = position.saturating_add(payload.len() as u64);
+    covered.rings.insert(0, next_pos);
     let info = BlockInfo {
         records: 1,
         first_pos: position,
@@ -163,12 +227,15 @@ pub(super) fn write_end(
         let kind = BLOCK_LARGE;
         out.block(BlockInfo { kind, ..info }, &body)?;
     }
-    let data = BlockInfo {
-        kind: BLOCK_DATA,
-        next_pos: position.saturating_add(payload.len() as u64),
-        ..info
-    };
-    out.block(data, &payload)?;
+    let kind = BLOCK_DATA;
+    out.block(
+        BlockInfo {
+            kind,
+            next_pos,
+            ..info
+        },
+        &payload,
+    )?;
     out.count(ids.schema);
     Ok(())
 }

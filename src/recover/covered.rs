@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Limit;
+use super::durations::Written;
 use super::storage::Leftover;
 use crate::error::Error;
 use crate::ring::NO_RING;
@@ -39,6 +40,8 @@ pub(super) struct Covered {
     /// Records that can be read, by schema.
     pub(super) by_schema: BTreeMap<u16, u64>,
     pub(super) max_ticks: u64,
+    /// What the process wrote about durations before it died.
+    pub(super) durations: Written,
     /// The header of a segment.
     pub(super) header: Option<FileHeader>,
     /// Sequence of the next block, the seal of an open tail counted.
@@ -178,6 +181,10 @@ impl Covered {
             count = count.saturating_add(1);
             self.max_ticks = self.max_ticks.max(record.header.ticks());
             let id = record.header.schema;
+            if header.ring == 0 {
+                let bytes = bytes_of(payload, &record);
+                self.durations.note(&self.registry, &record, bytes);
+            }
             add(by_schema, id);
             if !misplaced {
                 add(&mut self.by_schema, id);

@@ -27,8 +27,10 @@
 mod books;
 mod covered;
 mod drain;
+mod durations;
 mod output;
 mod report;
+mod rings;
 mod storage;
 
 pub use report::{RecoverOptions, RecoverReport, State};
@@ -38,30 +40,22 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
-use crate::ledger::Account;
-use crate::segment::figures::RINGS_NAME;
-use crate::segment::files::{Liveness, SESSIONS_DIR, SegmentFile, SessionFiles};
+use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles};
 use crate::segment::header::is_session_id;
 use crate::segment::layout::{FileHeader, HINT_OFFSET};
-use crate::segment::ledger_file::LEDGER_NAME;
-use crate::segment::prepare::{RESERVE_NAME, is_segment_name, segment_name};
-use crate::segment::published::Published;
-use crate::segment::shm::{REFERENCE_NAME, RingsAt};
+use crate::segment::prepare::{is_segment_name, segment_name};
+use crate::segment::shm::RingsAt;
 use crate::segment::source::Source;
 use crate::sys::alive::liveness;
 use crate::sys::dir::Dir;
-use crate::sys::process::boot_id;
 
-use books::End;
+use books::{End, is_restarted};
 use covered::Covered;
 use drain::{Drain, Drained};
 use output::{NewSegment, TEMPORARY_NAME, seal_tail};
 use storage::Leftover;
 
-/// Why a session ended whose machine is not the same boot any more.
-const MACHINE_RESTARTED: &str = "machine_restarted";
 /// How long, and in which steps, the end of another recovery is waited for.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 const TURN_PAUSE: Duration = Duration::from_millis(5);
@@ -116,7 +110,8 @@ pub fn session_ids(log_dir: &Path) -> Result<Vec<String>, Error> {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::TimedOut`]: the session is as it was, and it can be tried again;
-/// [`Error::Insecure`] when another user owns the session, or can write to it.
+/// [`Error::Insecure`] when another user can write to the session, or owns it and the caller is not
+/// root: what root writes belongs to the owner.
 pub fn recover_session(
     log_dir: &Path,
     session_id: &str,
@@ -130,7 +125,7 @@ pub fn recover_session(
         return report(State::Live);
     }
     if !options.dry_run {
-        dir.check_private()?;
+        dir.check_private_or_root()?;
     }
     // A descriptor of its own: closing it ends the lock.
     let turn = sessions.open_dir(session_id)?;
@@ -173,7 +168,13 @@ impl<'a> Recovery<'a> {
             // The first segment is ready before the first push.
             return Ok(RecoverReport::new(self.id, State::Empty));
         }
-        let files = SessionFiles::in_dir(self.dir.try_clone()?, self.log_dir)?;
+        let files = match SessionFiles::in_dir(self.dir.try_clone()?, self.log_dir) {
+            // Its process died before the first segment was ready.
+            Err(_) if !self.has_blocks(&names)? => {
+                return Ok(RecoverReport::new(self.id, State::Empty));
+            }
+            other => other?,
+        };
         let mut report = RecoverReport::new(self.id, State::Recovered);
         let mut leftover = self.leftover(&files, &mut report)?;
         let covered = Covered::read(&files, leftover.as_mut(), limit)?;
@@ -181,7 +182,7 @@ impl<'a> Recovery<'a> {
             report.state = State::Complete;
             // Killed between its last seal and their removal.
             if leftover.is_some() && !options.dry_run {
-                self.remove_shm()?;
+                self.remove_rings()?;
             }
             return Ok(report);
         }
@@ -189,37 +190,6 @@ impl<'a> Recovery<'a> {
             return Ok(RecoverReport::new(self.id, State::Empty));
         };
         self.write(options, report, leftover, covered, &header)
-    }
-
-    /// The rings of this session, if they can be had.
-    fn leftover(
-        &self,
-        files: &SessionFiles,
-        report: &mut RecoverReport,
-    ) -> Result<Option<Leftover<'_, File>>, Error> {
-        let RingsAt::File(file, path, _) = &self.rings else {
-            return Ok(None);
-        };
-        // Its pages came to the disk in any order, and records in rings have no checksum: an old
-        // record in the place of a lost one could not be told from it.
-        let restarted = |segment: &SegmentFile| reason(&segment.header) == MACHINE_RESTARTED;
-        if files.segments.first().is_some_and(restarted) {
-            return Ok(None);
-        }
-        let found = match Leftover::open(file, path) {
-            Err(error @ Error::Corrupt { .. }) => {
-                report.faults.push(error.to_string());
-                return Ok(None);
-            }
-            other => other?,
-        };
-        if found.rings.nonce != files.nonce {
-            let path = path.display();
-            let fault = format!("{path} is of another session: left out");
-            report.faults.push(fault);
-            return Ok(None);
-        }
-        Ok(Some(found))
     }
 
     fn write(
@@ -251,15 +221,22 @@ impl<'a> Recovery<'a> {
             let sum = written.entry(*schema).or_default();
             *sum = sum.saturating_add(*count);
         }
-        let (counted, unknown) =
-            self.counted(leftover.as_ref(), reason(header) == MACHINE_RESTARTED);
+        let (counted, unknown) = self.counted(leftover.as_ref(), is_restarted(header));
         covered
             .faults
             .extend(leftover.iter().flat_map(|found| found.rings.faults.clone()));
+        let durations = match &leftover {
+            Some(found) => durations::missing(found, &covered.registry, &mut covered.durations)?,
+            None => Vec::new(),
+        };
         let mut ledger = books::ledger(counted, &written, &covered);
-        books::count_end(&mut ledger);
+        books::write_durations(&durations, &mut covered, &mut out)?;
+        books::count_end(&mut ledger, (durations.len() as u64).saturating_add(1));
         let end = End {
-            reason: reason(header),
+            reason: books::reason(
+                header,
+                leftover.as_ref().map(|left| left.rings.geometry.phase),
+            ),
             ledger: &ledger,
             from_rings: drained.from_rings,
             from_spill: drained.from_spill,
@@ -296,26 +273,16 @@ impl<'a> Recovery<'a> {
         let ahead = number.saturating_add(1);
         if self.is_unused(ahead)? == Some(true) {
             self.dir.remove_file(&segment_name(ahead))?;
+            fail_point!("recover.unused_removed");
         }
+        fail_point!("recover.renamed");
         self.dir.rename(TEMPORARY_NAME, &segment_name(number))?;
+        fail_point!("recover.named");
         self.dir.sync()?;
         // All that was in them is in the segment now; what could not be read is kept.
+        fail_point!("recover.published");
         if report.rings_found && !covered.damaged && report.faults.is_empty() {
-            for name in [RINGS_NAME, RESERVE_NAME] {
-                if self.dir.exists(name)? {
-                    self.dir.remove_file(name)?;
-                }
-            }
-            self.remove_shm()?;
-        }
-        Ok(())
-    }
-
-    /// Removes rings in `/dev/shm` that were read, and the reference to them.
-    fn remove_shm(&self) -> Result<(), Error> {
-        if let RingsAt::File(_, _, Some(shm)) = &self.rings {
-            shm.remove()?;
-            self.dir.remove_file(REFERENCE_NAME)?;
+            self.remove_rings()?;
         }
         Ok(())
     }
@@ -333,6 +300,19 @@ impl<'a> Recovery<'a> {
         Ok(numbers.fold(next, u64::max))
     }
 
+    /// Whether a block was ever published in a segment.
+    fn has_blocks(&self, names: &[String]) -> Result<bool, Error> {
+        let numbers = names
+            .iter()
+            .filter_map(|name| name.strip_suffix(".seg")?.parse().ok());
+        for number in numbers {
+            if self.is_unused(number)? == Some(false) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether no block was ever published in a segment; `None` when there is no such file.
     fn is_unused(&self, number: u64) -> Result<Option<bool>, Error> {
         let name = segment_name(number);
@@ -343,50 +323,6 @@ impl<'a> Recovery<'a> {
         Source::read_at(&file, HINT_OFFSET as u64, &mut hint)
             .io_context("cannot read", self.dir.path_of(&name))?;
         Ok(Some(hint == [0; 8]))
-    }
-
-    /// What the producers have counted, by category id, and what is not known of it.
-    fn counted(
-        &self,
-        leftover: Option<&Leftover<'_, File>>,
-        restarted: bool,
-    ) -> (Vec<(u8, Account)>, Option<String>) {
-        if let Some(leftover) = leftover {
-            let accounts = leftover.rings.accounts.iter().enumerate();
-            let accounts = accounts.map(|(id, account)| (id as u8, *account));
-            return (accounts.collect(), None);
-        }
-        let path = self.dir.path_of(LEDGER_NAME);
-        let published = open(self.dir, LEDGER_NAME).ok().flatten();
-        let published = published.and_then(|file| Published::read(&file, &path).ok());
-        let published = published.filter(|published| published.sequence > 0);
-        let why = match &self.rings {
-            RingsAt::Nowhere => "its rings were in the memory of its process",
-            RingsAt::File(..) if restarted => {
-                "the machine was restarted, and rings are not synced to the disk"
-            }
-            RingsAt::File(..) => "its rings cannot be used",
-            RingsAt::Gone(why) => why,
-        };
-        let lost = format!("{why}: what was in them is lost");
-        let Some(published) = published else {
-            let fault = format!("{lost}, and how much that was is not known");
-            return (Vec::new(), Some(fault));
-        };
-        let at = rfc3339(published.published_utc_ns);
-        let fault = format!("{lost}; the ledger knows what was offered up to {at}");
-        let accounts = published.categories.iter();
-        let accounts =
-            accounts.filter_map(|(id, _, account)| Some((u8::try_from(*id).ok()?, *account)));
-        (accounts.collect(), Some(fault))
-    }
-}
-
-/// Why the session ended, as far as its files tell.
-fn reason(header: &FileHeader) -> &'static str {
-    match boot_id() {
-        Some(boot) if header.boot_id != [0; 16] && header.boot_id != boot => MACHINE_RESTARTED,
-        _ => "process_died",
     }
 }
 

@@ -45,10 +45,11 @@ impl NewSegment {
                 if dir.exists(TEMPORARY_NAME)? {
                     dir.remove_file(TEMPORARY_NAME)?;
                 }
-                Some(dir.create_file(TEMPORARY_NAME)?)
+                Some(dir.create_file_of(TEMPORARY_NAME, dir.ownership()?)?)
             }
             None => None,
         };
+        fail_point!("recover.created");
         Ok(Self {
             file,
             header: FileHeader {
@@ -87,6 +88,7 @@ impl NewSegment {
         let (nonce, number) = (&self.header.nonce, self.header.segment);
         let bytes = block(nonce, number, self.sequence, info, payload);
         self.put(self.offset, &bytes)?;
+        fail_point!("recover.block");
         self.offset = self.offset.saturating_add(bytes.len() as u64);
         self.sequence = self.sequence.wrapping_add(1);
         Ok(())
@@ -141,9 +143,11 @@ impl NewSegment {
         self.put(0, bytemuck::bytes_of(&header))?;
         self.put(HEADER_COPY_OFFSET as u64, bytemuck::bytes_of(&header))?;
         self.put(HINT_OFFSET as u64, &self.offset.to_le_bytes())?;
+        fail_point!("recover.written");
         if let Some(file) = &self.file {
             file.sync_all().io_context("cannot sync", TEMPORARY_NAME)?;
         }
+        fail_point!("recover.synced");
         Ok(self.offset)
     }
 }
@@ -169,11 +173,14 @@ pub(super) fn seal_tail(
     // First: nothing behind the end of the blocks is missed if this is interrupted.
     file.write_all_at(&tail.offset.to_le_bytes(), HINT_OFFSET as u64)
         .io_context("cannot seal", &path)?;
+    fail_point!("recover.hint");
     file.write_all_at(&bytes, tail.offset)
         .io_context("cannot seal", &path)?;
+    fail_point!("recover.sealed");
     file.write_all_at(&end.to_le_bytes(), HINT_OFFSET as u64)
         .io_context("cannot seal", &path)?;
     file.set_len(end).io_context("cannot cut", &path)?;
+    fail_point!("recover.tail_cut");
     file.sync_all().io_context("cannot sync", &path)
 }
 

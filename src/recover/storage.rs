@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, IoContext};
 use crate::record::{FLAG_LARGE, HEADER_BYTES, LARGE_RECORD_BYTES, LargeReference};
-use crate::ring::{BODY_BYTES, CHUNK_BYTES, NO_RING, SLOT_BYTES, read_slot};
+use crate::ring::{AGGREGATE_BYTES, BODY_BYTES, CHUNK_BYTES, NO_RING, SLOT_BYTES, read_slot};
 use crate::segment::entry::{ENTRY_ALIGN, ENTRY_HEADER_BYTES};
 use crate::segment::layout::{PAYLOAD_BYTES_MAX, RingHead};
 use crate::segment::rings::{REGISTRY_BYTES_MAX, RING_OVERHEAD, Rings};
@@ -121,6 +121,17 @@ impl<'a, S: Source + ?Sized> Leftover<'a, S> {
             place.clear();
         }
         Ok(place)
+    }
+
+    /// The duration aggregates, as far as they are there.
+    pub(super) fn aggregates(&self) -> Result<Vec<u8>, Error> {
+        let geometry = self.rings.geometry;
+        let bytes = geometry.aggregate_bytes.min(AGGREGATE_BYTES as u64);
+        let mut area = vec![0; self.inside(geometry.aggregate_offset, bytes) as usize];
+        if !self.fill(geometry.aggregate_offset, &mut area)? {
+            area.clear();
+        }
+        Ok(area)
     }
 
     fn find_slots(&mut self) -> Result<(), Error> {

@@ -28,18 +28,18 @@ use crate::durations::{BUCKETS, Histogram, bucket_of};
 
 /// Bytes of the area in the storage.
 pub(crate) const AGGREGATE_BYTES: usize = 1 << 20;
-const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 /// Slots for keys.
 pub(crate) const SLOTS: usize = 256;
 /// The slot of all keys that found no other.
 pub(crate) const SLOT_OTHER: usize = SLOTS;
 /// Slots whose cells share a page.
-const GROUP_SLOTS: usize = 8;
+pub(super) const GROUP_SLOTS: usize = 8;
 /// Groups of slots, that of [`SLOT_OTHER`] among them.
 pub(super) const GROUPS: usize = SLOTS / GROUP_SLOTS + 1;
-const SHARED_PAGE: usize = 1;
-const RING_PAGE: usize = SHARED_PAGE + GROUPS;
-const PAGES: usize = AGGREGATE_BYTES / PAGE_BYTES;
+pub(super) const SHARED_PAGE: usize = 1;
+pub(super) const RING_PAGE: usize = SHARED_PAGE + GROUPS;
+pub(super) const PAGES: usize = AGGREGATE_BYTES / PAGE_BYTES;
 /// Pages for rings.
 pub(crate) const RING_PAGES: usize = PAGES - RING_PAGE;
 /// Pages for rings that the helper makes present ahead of their use.
@@ -328,6 +328,7 @@ impl Aggregates {
         // Relaxed: the page was there, all zero, before; a reader that does not see its owner yet
         // reads it a moment too early. After a push has ended its busy flag orders both.
         self.table().owners[index].store(owner, Relaxed);
+        fail_point!("aggregate.page");
         let page = std::ptr::from_ref(self.page(index)).cast_mut();
         // Relaxed: for the owner of the ring alone; a later owner gets it through the stack.
         ring.cells[group].store(page, Relaxed);

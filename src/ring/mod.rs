@@ -1,6 +1,7 @@
 //! Rings: where producers leave their records for the writer.
 
 mod aggregate;
+mod aggregate_bytes;
 mod buffer;
 mod busy;
 mod header;
@@ -24,7 +25,8 @@ mod stack;
 mod storage;
 mod used;
 
-pub(crate) use aggregate::{Cell, Observation, SLOT_OTHER, quick_cell};
+pub(crate) use aggregate::{AGGREGATE_BYTES, Cell, Observation, SLOT_OTHER, quick_cell};
+pub(crate) use aggregate_bytes::read_aggregates;
 pub(crate) use busy::{BusyGuard, Refused};
 pub(crate) use large::{BODY_BYTES, CHUNK_BYTES, LargeChunks};
 pub(crate) use plan::{

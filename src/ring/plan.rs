@@ -43,6 +43,8 @@ pub(super) struct Geometry {
     pub(super) spill_slot_bytes: u64,
     pub(super) aggregate_offset: u64,
     pub(super) aggregate_bytes: u64,
+    /// 1 from the beginning of a close on.
+    pub(super) phase: u64,
 }
 
 /// How large the parts are that settings decide.

@@ -51,12 +51,14 @@ impl Registry {
         out.put(&bytemuck::bytes_of(&header)[8..]);
         entry.payload(&mut out);
         out.fill_zero();
+        fail_point!("registry.filled");
         // SAFETY: as above; nobody writes between the two slices.
         let crc = entry_crc(unsafe { self.memory.slice(start + 8, bytes - 8) });
         // Release: pairs with the Acquire in `next`; publishes the entry.
         self.memory
             .word(start + 4)
             .store(crc, order::store_entry_crc());
+        fail_point!("registry.stored");
         Ok(())
     }
 

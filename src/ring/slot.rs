@@ -16,6 +16,7 @@ use super::plan::RING_OVERHEAD;
 use super::spsc::{ProducerSide, Ring};
 use super::storage::PAGES_PER_RING;
 use crate::ledger::COUNTERS;
+use crate::record::PackedIds;
 use crate::sampling::Gaps;
 use crate::sync::barrier;
 use crate::sys::map::Region;
@@ -96,15 +97,28 @@ impl RingSlot {
     }
 
     /// Owner: its counters of a category; `None` when it has no page for them yet.
-    #[inline(always)]
     pub(crate) fn counters(&self, category: u8) -> Option<&[AtomicU64; COUNTERS]> {
+        let category = usize::from(category);
+        self.counters_at(category / PAGE_CATEGORIES, category % PAGE_CATEGORIES)
+    }
+
+    /// The same for the category of a schema, as quickly as can be.
+    #[inline(always)]
+    pub(crate) fn quick_counters(&self, ids: PackedIds) -> Option<&[AtomicU64; COUNTERS]> {
+        const _: () = assert!(PAGE_CATEGORIES == 16);
+        let (page, index) = ids.category_of_16();
+        self.counters_at(page, index)
+    }
+
+    #[inline(always)]
+    fn counters_at(&self, page: usize, index: usize) -> Option<&[AtomicU64; COUNTERS]> {
         // Relaxed: only the owner of the ring stores it, and this is the owner; a later owner
         // gets the ring through the stack.
-        let page = self.pages[usize::from(category) / PAGE_CATEGORIES].load(Relaxed);
+        let page = self.pages[page].load(Relaxed);
         // SAFETY: null, or a page in the region, which the storage that owns this slot keeps
         // mapped; pages are atomics, aligned to 64.
         let page = unsafe { page.as_ref() }?;
-        Some(&page.categories[usize::from(category) % PAGE_CATEGORIES])
+        Some(&page.categories[index])
     }
 
     /// Owner: where it remembers cells.

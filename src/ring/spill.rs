@@ -206,6 +206,7 @@ impl Spill {
         // Relaxed: published by the push below to the next owner. A kill between the copy in the
         // segment and this store leaves both: FORMAT.md section 7.1 says how to tell.
         self.commit_word(index).store(0, Relaxed);
+        fail_point!("spill.emptied");
         self.free.push(index);
     }
 }
@@ -237,6 +238,7 @@ impl TakenSlot<'_> {
             ring: origin.ring,
             bytes: bytes as u32,
         };
+        fail_point!("spill.numbered");
         let offset = Spill::header_offset(index);
         // SAFETY: as in `record`.
         let place = unsafe { spill.memory.slice_mut(offset, SLOT_HEADER_BYTES) };
@@ -245,6 +247,7 @@ impl TakenSlot<'_> {
         // Release: after a kill it stands for the whole slot.
         let commit = spill.commit_word(index);
         commit.store(sequence + 1, order::store_spill_commit());
+        fail_point!("spill.stored");
         spill.committed.push(index);
         // A writer that lies down looks at the stack after a full barrier; a thread without a ring
         // has no busy flag that would tell it of us, so the look at its sleep must come after this.

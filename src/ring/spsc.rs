@@ -66,6 +66,7 @@ impl Ring<'_> {
     pub(crate) fn give_up(self) {
         // Release: pairs with the Acquire in `is_given_up`; the last commit comes before.
         self.header.state.store(state::EXITED, order::store_state());
+        fail_point!("ring.given_up");
     }
 
     /// Writer: whether the owner has left. What `committed` says after this is final.
@@ -166,6 +167,7 @@ impl ProducerSide {
         }
         if padding > 0 {
             pad(ring, start, padding);
+            fail_point!("ring.padded");
         }
         let position = start + padding as u64;
         let lap_end = position + ring.buffer.lap_left(position) as u64;

@@ -66,8 +66,7 @@ const _: () = assert!(
         == std::mem::offset_of!(layout::RingGeometry, ring_total_bytes)
 );
 const _: () = assert!(
-    std::mem::offset_of!(Geometry, spill_slot_bytes)
-        == std::mem::offset_of!(layout::RingGeometry, spill_slot_bytes)
+    std::mem::offset_of!(Geometry, phase) == std::mem::offset_of!(layout::RingGeometry, phase)
 );
 
 /// Where the storage lives.
@@ -175,6 +174,7 @@ impl Storage {
             spill_slot_bytes: SLOT_BYTES as u64,
             aggregate_offset: AGGREGATE_OFFSET as u64,
             aggregate_bytes: AGGREGATE_BYTES as u64,
+            phase: 0,
         };
         region.write(GEOMETRY_OFFSET, bytemuck::bytes_of(&geometry));
         let capacities = ring_capacities(ring_total_bytes);
@@ -222,6 +222,12 @@ impl Storage {
         })
     }
 
+    /// Closer: lets whoever finds the storage know that the session was being closed.
+    pub(crate) fn note_closing(&self) {
+        let phase = GEOMETRY_OFFSET + std::mem::offset_of!(Geometry, phase);
+        self.region.store_u64(phase, layout::PHASE_CLOSING);
+    }
+
     /// The slot of a ring.
     #[inline(always)]
     pub(crate) fn slot(&self, index: u32) -> &RingSlot {
@@ -244,12 +250,14 @@ impl Storage {
         // Relaxed: a ticket. What follows is published by the first commit of the new owner.
         let ring_id = self.next_ring_id.fetch_add(1, Relaxed);
         slot.take(self.seed, ring_id);
+        fail_point!("ring.numbered");
         let header = slot.ring().header;
         header.magic.store(RING_MAGIC, Relaxed);
         header.index.store(index, Relaxed);
         header.capacity.store(slot.buffer.capacity(), Relaxed);
         header.ring_id.store(ring_id, Relaxed);
         header.state.store(state::ACTIVE, Relaxed);
+        fail_point!("ring.taken");
         Some(index)
     }
 
@@ -258,6 +266,7 @@ impl Storage {
         // Relaxed: the stack hands it on.
         let header = self.slot(index).ring().header;
         header.state.store(state::READY, Relaxed);
+        fail_point!("ring.recycled");
         self.recycled.push(index);
     }
 

@@ -5,24 +5,24 @@
 //! segments than the process may have open files.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, IoContext};
+use crate::segment::found::Found;
+use crate::segment::header::SegmentHeader;
 use crate::segment::layout::FileHeader;
 use crate::segment::reader::SegmentReader;
 use crate::segment::source::SegmentSource;
 use crate::sys::alive::liveness;
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, Owner};
 
 pub use crate::sys::alive::Liveness;
 
 /// The directory of session directories in a log directory.
 pub const SESSIONS_DIR: &str = ".stormlog";
-/// Extension of segments.
-const SEGMENT_EXTENSION: &str = ".seg";
-
+/// Extension of the directory of a session that is being removed.
+pub(crate) const REMOVED_EXTENSION: &str = ".removed";
 /// One segment of a session.
 #[derive(Clone, Debug)]
 pub struct SegmentFile {
@@ -30,11 +30,13 @@ pub struct SegmentFile {
     pub header: FileHeader,
     /// Where it is, for messages.
     pub path: PathBuf,
-    origin: Origin,
+    pub(super) origin: Origin,
+    /// Its own header cannot be read: `header` is what another file says that it was.
+    pub(super) headless: Option<SegmentHeader>,
 }
 
 #[derive(Clone, Debug)]
-enum Origin {
+pub(super) enum Origin {
     File(Arc<Dir>, String),
     Memory(Arc<[u8]>),
 }
@@ -61,6 +63,9 @@ impl SegmentFile {
     /// # Errors
     /// As [`SegmentReader::open`]; also when it is another segment than it was.
     pub fn reader(&self) -> Result<SegmentReader<SegmentSource>, Error> {
+        if let Some(header) = &self.headless {
+            return SegmentReader::with_header(self.open()?, &self.path, header.clone());
+        }
         let reader = SegmentReader::open(self.open()?, &self.path)?;
         let file = &reader.header().file;
         if (file.nonce, file.segment) == (self.header.nonce, self.header.segment) {
@@ -107,7 +112,26 @@ impl SessionFiles {
     /// # Errors
     /// As [`find`](Self::find), for each path.
     pub fn find_all(paths: &[impl AsRef<Path>]) -> Result<(Vec<Self>, Vec<Error>), Error> {
-        let mut found = Found::default();
+        Self::find_with(Found::default(), paths)
+    }
+
+    /// [`find_all`](Self::find_all), with segments whose headers are damaged, where a session
+    /// directory has another file that tells what stood there.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), for each path.
+    pub fn find_headless(paths: &[impl AsRef<Path>]) -> Result<(Vec<Self>, Vec<Error>), Error> {
+        let found = Found {
+            headless: true,
+            ..Found::default()
+        };
+        Self::find_with(found, paths)
+    }
+
+    fn find_with(
+        mut found: Found,
+        paths: &[impl AsRef<Path>],
+    ) -> Result<(Vec<Self>, Vec<Error>), Error> {
         for path in paths {
             let before = found.taken;
             found.add_path(path.as_ref())?;
@@ -194,6 +218,11 @@ impl SessionFiles {
         Ok(Some(guard))
     }
 
+    /// Who owns the directory of its segments; `None` for segments in memory.
+    pub(crate) fn owner(&self) -> Option<Result<Owner, Error>> {
+        self.dirs().values().next().map(|dir| dir.ownership())
+    }
+
     /// The directories that hold segments.
     fn dirs(&self) -> BTreeMap<&Path, &Dir> {
         let mut dirs = BTreeMap::new();
@@ -227,142 +256,6 @@ pub struct ConversionGuard(Vec<Dir>);
 /// Whether the session with this directory (`LOG_DIR/.stormlog/{session}`) is alive.
 pub fn is_live(session_dir: &Path) -> Liveness {
     Dir::open(session_dir).map_or(Liveness::Unknown, |dir| liveness(&dir))
-}
-
-#[derive(Default)]
-struct Found {
-    sessions: BTreeMap<(String, [u8; 16]), SessionFiles>,
-    /// Segments found, also those that were known already.
-    taken: u64,
-    /// Of directories in which no segment can be read.
-    unreadable: Vec<Error>,
-}
-
-impl Found {
-    fn add_path(&mut self, path: &Path) -> Result<(), Error> {
-        let path = std::fs::canonicalize(path).io_context("cannot find", path)?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        if !path.is_dir() {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let Some(name) = name else {
-                let source = io::Error::other("the name is not UTF-8");
-                return Err(source).io_context("cannot open", &path);
-            };
-            let dir = Arc::new(Dir::open(parent)?);
-            let origin = Origin::File(dir, name.to_owned());
-            return self.add(origin, path.clone(), log_dir_of(parent));
-        }
-        let dir = Dir::open(&path)?;
-        if dir.names()?.iter().any(|name| is_segment_name(name)) {
-            return self.add_session_dir(dir, log_dir_of(&path));
-        }
-        if path.file_name().is_some_and(|name| name == SESSIONS_DIR) {
-            return self.add_sessions(&dir, parent);
-        }
-        if dir.exists(SESSIONS_DIR)? {
-            return self.add_sessions(&dir.open_dir(SESSIONS_DIR)?, &path);
-        }
-        Ok(())
-    }
-
-    fn add_sessions(&mut self, sessions: &Dir, log_dir: &Path) -> Result<(), Error> {
-        for name in sessions.dir_names()? {
-            self.add_session_dir(sessions.open_dir(&name)?, log_dir)?;
-        }
-        Ok(())
-    }
-
-    fn add_session_dir(&mut self, dir: Dir, log_dir: &Path) -> Result<(), Error> {
-        let dir = Arc::new(dir);
-        let mut errors = Vec::new();
-        let mut owner = None;
-        for name in dir.names()? {
-            if !is_segment_name(&name) {
-                continue;
-            }
-            let path = dir.path_of(&name);
-            match self.add_one(Origin::File(dir.clone(), name), path, log_dir) {
-                Ok(key) => owner = Some(key),
-                Err(error) => errors.push(error),
-            }
-        }
-        match owner.and_then(|key| self.sessions.get_mut(&key)) {
-            Some(session) => session.faults.extend(errors.iter().map(Error::to_string)),
-            None => self.unreadable.append(&mut errors),
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, origin: Origin, path: PathBuf, log_dir: &Path) -> Result<(), Error> {
-        self.add_one(origin, path, log_dir).map(|_| ())
-    }
-
-    fn add_one(
-        &mut self,
-        origin: Origin,
-        path: PathBuf,
-        log_dir: &Path,
-    ) -> Result<(String, [u8; 16]), Error> {
-        let source = match &origin {
-            Origin::File(dir, name) => SegmentSource::File(Arc::new(dir.open_file(name)?)),
-            Origin::Memory(bytes) => SegmentSource::Memory(bytes.clone()),
-        };
-        let reader = SegmentReader::open(source, &path)?;
-        let header = reader.header();
-        let key = (header.session_id.clone(), header.file.nonce);
-        self.taken = self.taken.saturating_add(1);
-        let session = self.sessions.entry(key.clone());
-        let session = session.or_insert_with(|| SessionFiles {
-            session_id: header.session_id.clone(),
-            nonce: header.file.nonce,
-            segments: Vec::new(),
-            log_dir: log_dir.to_owned(),
-            faults: Vec::new(),
-        });
-        let number = header.file.segment;
-        let same = session.segments.iter().find(|s| s.number() == number);
-        if let Some(same) = same {
-            if same.path != path {
-                let (other, path) = (same.path.display(), path.display());
-                let fault = format!("{path} is segment {number} as {other} is: left out");
-                session.faults.push(fault);
-            }
-            return Ok(key);
-        }
-        if header.copy_damaged {
-            let path = path.display();
-            let fault = format!("{path}: one of the two copies of the header is damaged");
-            session.faults.push(fault);
-        }
-        session.segments.push(SegmentFile {
-            header: header.file,
-            path,
-            origin,
-        });
-        Ok(key)
-    }
-
-    fn finish(self) -> Vec<SessionFiles> {
-        let mut sessions: Vec<_> = self.sessions.into_values().collect();
-        for session in &mut sessions {
-            session.segments.sort_by_key(SegmentFile::number);
-        }
-        sessions
-    }
-}
-
-/// The log directory of a directory with segments: what holds its `.stormlog`, else itself.
-fn log_dir_of(dir: &Path) -> &Path {
-    match dir.parent() {
-        Some(parent) if parent.file_name().is_some_and(|name| name == SESSIONS_DIR) => {
-            parent.parent().unwrap_or(dir)
-        }
-        _ => dir,
-    }
-}
-
-fn is_segment_name(name: &str) -> bool {
-    name.len() > SEGMENT_EXTENSION.len() && name.ends_with(SEGMENT_EXTENSION)
 }
 
 #[cfg(test)]

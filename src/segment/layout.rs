@@ -247,7 +247,13 @@ pub struct RingGeometry {
     pub spill_offset: u64,
     pub spill_bytes: u64,
     pub spill_slot_bytes: u64,
+    pub aggregate_offset: u64,
+    pub aggregate_bytes: u64,
+    pub phase: u64,
 }
+
+/// `phase` of a session that is being closed; 0 before.
+pub const PHASE_CLOSING: u64 = 1;
 
 /// What stands before the counters and the data of each ring in a ring storage, as bytes.
 #[repr(C)]

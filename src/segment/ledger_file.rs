@@ -103,6 +103,7 @@ impl LedgerFile {
         self.file
             .write_all_at(&bytes, offset)
             .io_context("cannot write", &self.path)?;
+        fail_point!("ledger.published");
         self.last = Some((Instant::now(), ledger));
         Ok(())
     }

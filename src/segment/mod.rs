@@ -16,7 +16,9 @@ pub mod clock;
 pub mod entry;
 pub mod figures;
 pub mod files;
+mod found;
 pub mod header;
+mod headless;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 pub mod layout;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -27,8 +29,12 @@ pub mod published;
 pub mod reader;
 pub mod records;
 pub mod registry;
+pub mod resync;
 pub mod rings;
+mod seal;
 pub(crate) mod shm;
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+pub(crate) mod sink;
 pub mod source;
 pub mod survey;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -2,18 +2,14 @@
 //! writer neither faults nor waits when it rolls.
 
 use std::fs::File;
-use std::io;
 
 use crate::error::{Error, IoContext};
 use crate::segment::layout::{BLOCKS_OFFSET, FILE_SEGMENT, FileHeader, HEADER_COPY_OFFSET};
+use crate::segment::sink::{Sink, SinkPlan};
 use crate::sys::dir::Dir;
-use crate::sys::map::Region;
-use crate::sys::reserve::reserve;
 
 /// Segments are reserved and mapped in units of this, so that the kernel can use large pages.
 pub(crate) const SEGMENT_ALIGN: usize = 2 << 20;
-/// Bytes made present at one time, so that a stop request is noticed in between.
-const POPULATE_BYTES: usize = 4 << 20;
 
 /// File name of a segment.
 pub(crate) fn segment_name(number: u64) -> String {
@@ -29,52 +25,79 @@ pub(crate) fn is_segment_name(name: &str) -> bool {
 /// Name of the reserve: space for a segment that has no number yet.
 pub(crate) const RESERVE_NAME: &str = "reserve";
 
+/// Name of a segment while it is put together from what is left of another.
+pub(crate) const RESCUE_NAME: &str = "rescue";
+
 /// A segment that is ready to be written.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) number: u64,
     pub(crate) name: String,
+    pub(crate) bytes: usize,
+    pub(crate) sink: Sink,
     pub(crate) file: File,
-    pub(crate) region: Region,
 }
 
 /// Creates and prepares segment `number` with `bytes` bytes (a multiple of [`SEGMENT_ALIGN`]).
 /// On an error no file of that name is left.
 pub(crate) fn prepare(
     dir: &Dir,
+    plan: SinkPlan,
     header: &FileHeader,
     number: u64,
     bytes: usize,
 ) -> Result<Prepared, Error> {
     debug_assert!(bytes.is_multiple_of(SEGMENT_ALIGN) && bytes > BLOCKS_OFFSET);
-    let name = segment_name(number);
-    let file = dir.create_file(&name)?;
-    let prepared = map(dir, &name, file, header, number, bytes);
-    if prepared.is_err() {
-        // The first error is the one to report; a file that cannot be removed is cut or empty.
-        drop(dir.remove_file(&name));
+    let prepared = create(dir, plan, segment_name(number), bytes, false)?;
+    let path = || dir.path_of(&prepared.name);
+    prepared.sink.advise_huge();
+    fail_point!("prepare.present");
+    let present = prepared.sink.make_present();
+    fail_point!("prepare.ready");
+    let filled = present
+        .and_then(|()| prepared.write_header(header, number))
+        .io_context("cannot fill segment", path());
+    match filled {
+        Ok(()) => Ok(Prepared { number, ..prepared }),
+        Err(error) => {
+            // The first error is the one to report; a file that cannot be removed is cut or empty.
+            drop(dir.remove_file(&prepared.name));
+            Err(error)
+        }
     }
-    prepared
 }
 
-/// Reserves and maps space for a segment that is used when there is no other. Its pages are not
+/// Reserves space for a segment that is used when there is no other. Pages of a mapping are not
 /// made present: few sessions ever need it.
-pub(crate) fn prepare_reserve(dir: &Dir, bytes: usize) -> Result<Prepared, Error> {
-    let file = dir.create_file(RESERVE_NAME)?;
-    let path = || dir.path_of(RESERVE_NAME);
-    let region = reserve(&file, bytes as u64)
-        .io_context("cannot reserve segment", path())
-        .and_then(|()| Region::file(&file, bytes).io_context("cannot map segment", path()));
-    match region {
-        Ok(region) => Ok(Prepared {
+pub(crate) fn prepare_reserve(dir: &Dir, plan: SinkPlan, bytes: usize) -> Result<Prepared, Error> {
+    let reserve = create(dir, plan, RESERVE_NAME.to_owned(), bytes, true);
+    fail_point!("reserve.created");
+    reserve
+}
+
+/// Creates the file and its sink. On an error no file is left.
+fn create(
+    dir: &Dir,
+    plan: SinkPlan,
+    name: String,
+    bytes: usize,
+    needed: bool,
+) -> Result<Prepared, Error> {
+    let file = dir.create_file(&name)?;
+    fail_point!("prepare.created");
+    let sink = plan.make(&file, bytes, needed);
+    fail_point!("prepare.mapped");
+    match sink.io_context("cannot reserve segment", dir.path_of(&name)) {
+        Ok(sink) => Ok(Prepared {
             number: 0,
-            name: RESERVE_NAME.to_owned(),
+            name,
+            bytes,
+            sink,
             file,
-            region,
         }),
         Err(error) => {
             // The first error is the one to report; a file that cannot be removed is empty.
-            drop(dir.remove_file(RESERVE_NAME));
+            drop(dir.remove_file(&name));
             Err(error)
         }
     }
@@ -90,73 +113,56 @@ impl Prepared {
     ) -> Result<(), Error> {
         let name = segment_name(number);
         // Not before: a file system that turned read-only says so here, and not by a signal.
-        make_present(&self.region).io_context("cannot fill segment", dir.path_of(&name))?;
-        write_header(&self.region, header, number);
+        self.sink
+            .make_present()
+            .and_then(|()| self.write_header(header, number))
+            .io_context("cannot fill segment", dir.path_of(&name))?;
+        fail_point!("reserve.headed");
         dir.rename(&self.name, &name)?;
+        fail_point!("reserve.renamed");
         self.number = number;
         self.name = name;
         Ok(())
     }
-}
 
-/// Makes the pages of a region present whose space is reserved and that nobody else knows.
-fn make_present(region: &Region) -> io::Result<()> {
-    for offset in (0..region.len()).step_by(POPULATE_BYTES) {
-        let piece = POPULATE_BYTES.min(region.len() - offset);
-        if !region.populate(offset, piece)? {
-            region.zero(offset, piece);
-        }
+    fn write_header(&self, header: &FileHeader, number: u64) -> std::io::Result<()> {
+        let header = segment_header(header, number, self.bytes);
+        let copy = bytemuck::bytes_of(&header);
+        self.sink.write(&self.file, 0, copy)?;
+        fail_point!("prepare.header");
+        self.sink.write(&self.file, HEADER_COPY_OFFSET, copy)
     }
-    Ok(())
 }
 
-fn write_header(region: &Region, header: &FileHeader, number: u64) {
-    let header = FileHeader {
+/// The header of segment `number`, which has `bytes` bytes reserved.
+pub(crate) fn segment_header(header: &FileHeader, number: u64, bytes: usize) -> FileHeader {
+    FileHeader {
         file_kind: FILE_SEGMENT,
         segment: number,
-        file_bytes: region.len() as u64,
+        file_bytes: bytes as u64,
         ..*header
     }
-    .with_crc();
-    let copy = bytemuck::bytes_of(&header);
-    region.write(0, copy);
-    region.write(HEADER_COPY_OFFSET, copy);
-}
-
-fn map(
-    dir: &Dir,
-    name: &str,
-    file: File,
-    header: &FileHeader,
-    number: u64,
-    bytes: usize,
-) -> Result<Prepared, Error> {
-    let path = || dir.path_of(name);
-    reserve(&file, bytes as u64).io_context("cannot reserve segment", path())?;
-    let region = Region::file(&file, bytes).io_context("cannot map segment", path())?;
-    // Not every file system has large pages; small ones are slower, not wrong.
-    drop(region.advise_huge());
-    make_present(&region).io_context("cannot fill segment", path())?;
-    write_header(&region, header, number);
-    Ok(Prepared {
-        number,
-        name: name.to_owned(),
-        file,
-        region,
-    })
+    .with_crc()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::segment::layout::FILE_HEADER_BYTES;
+    use crate::segment::sink::SinkKind;
 
     #[test]
     fn a_reserve_that_cannot_be_a_segment_stays_a_reserve() {
+        for kind in [SinkKind::Mapped, SinkKind::Pwrite] {
+            refused_once(SinkPlan { kind, guard: false });
+        }
+    }
+
+    fn refused_once(plan: SinkPlan) {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
         let header: FileHeader = bytemuck::Zeroable::zeroed();
-        let mut reserve = prepare_reserve(&dir, SEGMENT_ALIGN).unwrap();
+        let mut reserve = prepare_reserve(&dir, plan, SEGMENT_ALIGN).unwrap();
         // A directory in its place.
         dir.create_dir("000002.seg").unwrap();
         assert!(reserve.activate(&dir, &header, 2).is_err());

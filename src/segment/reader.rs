@@ -2,8 +2,7 @@
 //!
 //! Every length is bounded before it is used; a block is handed out only after its CRC matched.
 //! Strict reading: the first invalid block ends the segment, what stands before it is the valid
-//! prefix. (A later salvage mode continues from `read_block_at` at the next
-//! multiple of 8; nothing else has to know.)
+//! prefix. [`SegmentReader::salvaging`] goes on behind it, see `segment::resync`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +11,18 @@ use crate::segment::header::{SegmentHeader, parse_headers};
 use crate::segment::layout::{
     BLOCK_ALIGN, BLOCK_DATA, BLOCK_HEADER_BYTES, BLOCK_LARGE, BLOCK_MAGIC, BLOCK_REGISTRY,
     BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader, DATA_BYTES_MAX, HINT_OFFSET, PAYLOAD_BYTES_MAX,
-    SEAL_HEADER_BYTES, SealCount, SealHeader, block_bytes,
+    block_bytes,
 };
+use crate::segment::resync::{Prefixes, Skipped};
+use crate::segment::seal::parse_seal;
 use crate::segment::source::Source;
 
+/// Places without a block that are told one by one.
+const SKIPPED_MAX: usize = 1000;
+/// What is wrong where a valid block is not the next one.
+const MISSING: &str = "a block is missing: the sequence does not fit";
 /// Bytes that are read at once when going through a segment.
 const WINDOW_BYTES: usize = 256 * 1024;
-/// Categories that one seal can count.
-const SEAL_CATEGORIES_MAX: usize = 256;
-/// Bytes of the longest seal payload.
-const SEAL_BYTES_MAX: usize = SEAL_HEADER_BYTES + SEAL_CATEGORIES_MAX * size_of::<SealCount>();
-
 /// One block with a valid CRC.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
@@ -71,29 +71,34 @@ pub enum End {
 /// Goes through the blocks of one segment.
 #[derive(Debug)]
 pub struct SegmentReader<S> {
-    source: S,
-    path: PathBuf,
+    pub(super) source: S,
+    pub(super) path: PathBuf,
     header: SegmentHeader,
-    byte_count: u64,
+    pub(super) byte_count: u64,
     /// Up to where the writer says blocks are complete; may be older than the blocks.
-    committed: u64,
+    pub(super) committed: u64,
     next_offset: u64,
-    next_sequence: Option<u64>,
+    pub(super) next_sequence: Option<u64>,
     blocks: u64,
     end: Option<End>,
+    /// Go on behind damage.
+    salvage: bool,
+    skipped: Vec<Skipped>,
+    skipped_bytes: u64,
+    pub(super) prefixes: Option<Prefixes>,
     window: Vec<u8>,
     /// File offset of `window[0]`.
     window_offset: u64,
 }
 
 /// What stands at an offset.
-enum Found {
+pub(super) enum Found {
     Valid(BlockHeader),
     Invalid(&'static str),
 }
 
 impl Found {
-    fn valid(self) -> Option<BlockHeader> {
+    pub(super) fn valid(self) -> Option<BlockHeader> {
         match self {
             Self::Valid(header) => Some(header),
             Self::Invalid(_) => None,
@@ -108,29 +113,52 @@ impl<S: Source> SegmentReader<S> {
     /// [`Error::Corrupt`] when neither copy of the header is that of a segment that this version
     /// can read; [`Error::Io`].
     pub fn open(source: S, path: &Path) -> Result<Self, Error> {
-        let byte_count = source
-            .byte_count()
-            .io_context("cannot read the length of", path)?;
-        let mut head = [0; HINT_OFFSET + 8];
+        let mut head = [0; HINT_OFFSET];
         let count = source
             .read_at(0, &mut head)
             .io_context("cannot read", path)?;
-        let head = head.get(..count).unwrap_or_default();
-        let header = parse_headers(head, path)?;
-        let hint = head.get(HINT_OFFSET..).and_then(|hint| hint.first_chunk());
+        let header = parse_headers(head.get(..count).unwrap_or_default(), path)?;
+        Self::with_header(source, path, header)
+    }
+
+    /// With a header from elsewhere, because its own cannot be read.
+    pub(super) fn with_header(
+        source: S,
+        path: &Path,
+        header: SegmentHeader,
+    ) -> Result<Self, Error> {
+        let byte_count = source
+            .byte_count()
+            .io_context("cannot read the length of", path)?;
+        let mut hint = [0; 8];
+        let count = source
+            .read_at(HINT_OFFSET as u64, &mut hint)
+            .io_context("cannot read", path)?;
+        let hint = (count == hint.len()).then(|| u64::from_le_bytes(hint));
         Ok(Self {
             source,
             path: path.to_owned(),
             header,
             byte_count,
-            committed: hint.map_or(0, |hint| u64::from_le_bytes(*hint)),
+            committed: hint.unwrap_or(0),
             next_offset: BLOCKS_OFFSET as u64,
             next_sequence: None,
             blocks: 0,
             end: None,
+            salvage: false,
+            skipped: Vec::new(),
+            skipped_bytes: 0,
+            prefixes: None,
             window: Vec::new(),
             window_offset: 0,
         })
+    }
+
+    /// Hands out every whole block behind damage too.
+    #[must_use]
+    pub fn salvaging(mut self) -> Self {
+        self.salvage = true;
+        self
     }
 
     /// The header.
@@ -158,7 +186,25 @@ impl<S: Source> SegmentReader<S> {
         self.blocks
     }
 
-    /// The next data, registry or large block; `None` at the end of the valid prefix.
+    /// Where no block could be read and some should be: the first 1,000 places.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The bytes of all such places.
+    pub fn skipped_bytes(&self) -> u64 {
+        self.skipped_bytes
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        self.skipped_bytes = self.skipped_bytes.saturating_add(skipped.bytes);
+        if self.skipped.len() < SKIPPED_MAX {
+            self.skipped.push(skipped);
+        }
+    }
+
+    /// The next data, registry or large block; `None` at the end of the valid prefix, or of the
+    /// segment when salvaging.
     ///
     /// # Errors
     /// [`Error::Io`] when the system cannot read. Damage is not an error, see [`End`].
@@ -166,25 +212,9 @@ impl<S: Source> SegmentReader<S> {
         if self.end.is_some() {
             return Ok(None);
         }
-        let offset = self.next_offset;
-        let header = match self.read_block_at(offset)? {
-            Found::Valid(header) => header,
-            Found::Invalid(what) => {
-                self.end = Some(self.end_without_seal(offset, what)?);
-                return Ok(None);
-            }
-        };
-        if self
-            .next_sequence
-            .is_some_and(|next| next != header.sequence)
-        {
-            self.end = Some(End::Damaged {
-                offset,
-                what: "a block is missing: the sequence does not fit",
-                seal: self.find_seal(offset)?,
-            });
+        let Some((offset, header)) = self.find_block()? else {
             return Ok(None);
-        }
+        };
         self.next_sequence = Some(header.sequence.wrapping_add(1));
         let payload_bytes = header.payload_bytes as usize;
         self.next_offset = offset.saturating_add(block_bytes(payload_bytes) as u64);
@@ -192,11 +222,7 @@ impl<S: Source> SegmentReader<S> {
             let seal = parse_seal(self.payload(offset, payload_bytes));
             self.end = Some(match seal {
                 Some(seal) => End::Sealed(seal),
-                None => End::Damaged {
-                    offset,
-                    what: "the seal cannot be read",
-                    seal: None,
-                },
+                None => self.damaged(offset, "the seal cannot be read", None),
             });
             return Ok(None);
         }
@@ -209,47 +235,57 @@ impl<S: Source> SegmentReader<S> {
         }))
     }
 
-    /// The end of a segment at whose `offset` there is no valid block.
-    fn end_without_seal(&mut self, offset: u64, what: &'static str) -> Result<End, Error> {
-        let seal = self.find_seal(offset)?;
-        if seal.is_some() || self.committed > offset || offset > self.byte_count {
-            return Ok(End::Damaged { offset, what, seal });
-        }
-        Ok(End::Open { offset })
-    }
-
-    /// Looks for the seal behind damage at `after`: it is the last block, so it ends where the
-    /// committed part or the file ends.
-    fn find_seal(&mut self, after: u64) -> Result<Option<Seal>, Error> {
-        for end in [self.committed, self.byte_count] {
-            // Brings all candidates into the window at once.
-            let first = end
-                .saturating_sub(block_bytes(SEAL_BYTES_MAX) as u64)
-                .max(after);
-            self.view(first, end.saturating_sub(first) as usize)?;
-            for count in 0..=SEAL_CATEGORIES_MAX {
-                let payload_bytes = size_of::<SealCount>()
-                    .saturating_mul(count)
-                    .saturating_add(SEAL_HEADER_BYTES);
-                let offset = end.saturating_sub(block_bytes(payload_bytes) as u64);
-                if offset < after || !offset.is_multiple_of(BLOCK_ALIGN as u64) {
-                    break;
-                }
-                if self.in_window(offset, 4) != Some(&BLOCK_MAGIC.to_le_bytes()) {
-                    continue;
-                }
-                let found = self.read_block_at(offset)?;
-                if let Some(header) = found.valid().filter(|found| found.kind == BLOCK_SEAL) {
-                    let payload = self.payload(offset, header.payload_bytes as usize);
-                    return Ok(parse_seal(payload));
-                }
+    /// The next block, seals included; `None` when the segment ends without one.
+    fn find_block(&mut self) -> Result<Option<(u64, BlockHeader)>, Error> {
+        let offset = self.next_offset;
+        let found = if self.salvage {
+            self.probe(offset)?
+        } else {
+            self.read_block_at(offset)?
+        };
+        let what = match found {
+            Found::Valid(header) if self.next_sequence.is_none_or(|n| n == header.sequence) => {
+                return Ok(Some((offset, header)));
             }
+            Found::Valid(_) => MISSING,
+            Found::Invalid(what) => what,
+        };
+        if self.salvage
+            && let Some((at, header)) = self.resync(offset)?
+        {
+            let next = self.next_sequence;
+            self.skip(Skipped {
+                offset,
+                bytes: at.saturating_sub(offset),
+                blocks: next.map(|next| header.sequence.saturating_sub(next)),
+                what,
+            });
+            return Ok(Some((at, header)));
         }
+        let seal = self.find_seal(offset)?;
+        let known = seal.is_some() || self.committed > offset || offset > self.byte_count;
+        self.end = Some(if known || what == MISSING {
+            self.damaged(offset, what, seal)
+        } else {
+            End::Open { offset }
+        });
         Ok(None)
     }
 
+    /// The end at damage: what stands from there to the end of the committed part is left out.
+    fn damaged(&mut self, offset: u64, what: &'static str, seal: Option<Seal>) -> End {
+        let end = self.committed.clamp(offset, self.byte_count.max(offset));
+        self.skip(Skipped {
+            offset,
+            bytes: end.saturating_sub(offset),
+            blocks: None,
+            what,
+        });
+        End::Damaged { offset, what, seal }
+    }
+
     /// Checks the block at `offset` and leaves it in the window.
-    fn read_block_at(&mut self, offset: u64) -> Result<Found, Error> {
+    pub(super) fn read_block_at(&mut self, offset: u64) -> Result<Found, Error> {
         let Some(bytes) = self.view(offset, BLOCK_HEADER_BYTES)? else {
             return Ok(Found::Invalid("the file ends before the next block"));
         };
@@ -273,7 +309,7 @@ impl<S: Source> SegmentReader<S> {
 
     /// `bytes` bytes at `offset`, `None` where the file is too short. Reads at most the larger of
     /// `bytes` and the window, and never more than the file is long.
-    fn view(&mut self, offset: u64, bytes: usize) -> Result<Option<&[u8]>, Error> {
+    pub(super) fn view(&mut self, offset: u64, bytes: usize) -> Result<Option<&[u8]>, Error> {
         let Some(end) = offset
             .checked_add(bytes as u64)
             .filter(|end| *end <= self.byte_count)
@@ -295,20 +331,29 @@ impl<S: Source> SegmentReader<S> {
         Ok(self.in_window(offset, bytes))
     }
 
-    fn in_window(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
+    /// What is in the window from `offset` on.
+    pub(super) fn window_from(&self, offset: u64) -> &[u8] {
+        let start = offset.checked_sub(self.window_offset);
+        let start = start.and_then(|start| usize::try_from(start).ok());
+        start
+            .and_then(|start| self.window.get(start..))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn in_window(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset.checked_sub(self.window_offset)?).ok()?;
         self.window.get(start..start.checked_add(bytes)?)
     }
 
     /// The payload of the block at `offset`, which is in the window.
-    fn payload(&self, offset: u64, bytes: usize) -> &[u8] {
+    pub(super) fn payload(&self, offset: u64, bytes: usize) -> &[u8] {
         let start = offset.saturating_add(BLOCK_HEADER_BYTES as u64);
         self.in_window(start, bytes).unwrap_or_default()
     }
 }
 
 /// Bounds everything that the block header says about lengths.
-fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
+pub(super) fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
     if header.magic != BLOCK_MAGIC {
         return Err("no block where one should stand");
     }
@@ -321,27 +366,6 @@ fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
         return Err("the length of the block is wrong");
     }
     Ok(())
-}
-
-fn parse_seal(payload: &[u8]) -> Option<Seal> {
-    let (head, rest) = payload.split_at_checked(SEAL_HEADER_BYTES)?;
-    let head = bytemuck::try_pod_read_unaligned::<SealHeader>(head).ok()?;
-    let count = head.categories as usize;
-    let counts = rest.chunks_exact(size_of::<SealCount>());
-    if count > SEAL_CATEGORIES_MAX || counts.len() < count {
-        return None;
-    }
-    let categories = counts
-        .take(count)
-        .filter_map(|bytes| bytemuck::try_pod_read_unaligned::<SealCount>(bytes).ok())
-        .map(|count| (count.category, count.records))
-        .collect();
-    Some(Seal {
-        blocks: head.blocks,
-        records: head.records,
-        last: head.last != 0,
-        categories,
-    })
 }
 
 const _: () = assert!(BLOCKS_OFFSET.is_multiple_of(BLOCK_ALIGN));

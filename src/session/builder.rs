@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Session, start};
-use crate::config::{Conversion, RateLimit, RingStorage, Settings, WriterCore};
+use crate::config::{Conversion, RateLimit, RingStorage, SegmentSink, Settings, WriterCore};
 use crate::error::Error;
 use crate::producer::Log;
 use crate::record::KeepClass;
@@ -96,6 +96,22 @@ impl SessionBuilder {
     #[must_use]
     pub fn ring_storage(mut self, storage: RingStorage) -> Self {
         self.settings.ring_storage = storage;
+        self
+    }
+
+    /// How segments are written, default [`SegmentSink::Auto`].
+    #[must_use]
+    pub fn segment_sink(mut self, sink: SegmentSink) -> Self {
+        self.settings.segment_sink = sink;
+        self
+    }
+
+    /// Survive SIGBUS in a mapped segment (somebody cut the file, the disk failed), default false:
+    /// it installs a handler for the whole process. Its records that are lost are counted as
+    /// `dropped{disk}`; the signal outside of our mappings reaches the handler that was there.
+    #[must_use]
+    pub fn sigbus_guard(mut self, guard: bool) -> Self {
+        self.settings.sigbus_guard = guard;
         self
     }
 

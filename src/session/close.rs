@@ -42,6 +42,7 @@ impl Live {
             ..CloseReport::default()
         };
         self.core.begin_closing();
+        fail_point!("close.begun");
         let pause = || std::thread::sleep(BUSY_PAUSE);
         let busy = self.core.storage.close_producers(BUSY_TRIES, pause);
         if busy > 0 {
@@ -61,6 +62,7 @@ impl Live {
                 .faults
                 .push("a thread did not finish counting a dropped record".to_owned());
         }
+        fail_point!("close.quiet");
         self.control.stop(reason, busy);
         self.core.wake.unpark();
         let failed = |what: &str| Error::WriterFailed {
@@ -90,6 +92,7 @@ impl Live {
                 report.faults.push(fault);
             }
         }
+        fail_point!("close.published");
         // Unsealed, it is a case for recovery, which needs them.
         if end.sealed
             && let Err(error) = self.rings.remove(&self.session_dir)

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
 use crate::segment::figures::RINGS_NAME;
-use crate::segment::prepare::{RESERVE_NAME, is_segment_name};
+use crate::segment::files::REMOVED_EXTENSION;
+use crate::segment::header::is_session_id;
+use crate::segment::ledger_file::LEDGER_NAME;
+use crate::segment::prepare::{RESCUE_NAME, RESERVE_NAME, is_segment_name};
 use crate::segment::shm::REFERENCE_NAME;
-use crate::sys::alive::LOCK_NAME;
+use crate::sys::alive::{LOCK_NAME, Liveness, liveness};
 use crate::sys::clock::utc_ns;
 use crate::sys::dir::Dir;
 
@@ -74,20 +77,77 @@ fn session_id(utc_seconds: u64) -> String {
 
 /// Removes the directory of a session and what we put into it. Anything else in it stays, and so
 /// does the directory then.
+///
+/// It gets another name first: killed at any point, this never leaves a part of the segments that
+/// could be taken for the session.
 pub(super) fn remove(root_dir: &Dir, session_dir: &Dir, id: &str) -> Result<(), Error> {
-    for name in session_dir.names()? {
-        let ours = [
-            LOCK_NAME,
-            RINGS_NAME,
-            REFERENCE_NAME,
-            RESERVE_NAME,
-            crate::segment::ledger_file::LEDGER_NAME,
-        ];
-        if is_segment_name(&name) || ours.contains(&name.as_str()) {
-            session_dir.remove_file(&name)?;
+    let removed = format!("{id}{REMOVED_EXTENSION}");
+    root_dir.rename(id, &removed)?;
+    if let Err(error) = root_dir.sync() {
+        // Its segments stay, and where they are expected.
+        root_dir.rename(&removed, id)?;
+        return Err(error);
+    }
+    fail_point!("remove.renamed");
+    clear(root_dir, session_dir, &removed)
+}
+
+/// Directories of removals that did not end.
+pub(super) fn removals(root_dir: &Dir) -> Vec<String> {
+    let mut names = root_dir.dir_names().unwrap_or_default();
+    let id = |name: &String| {
+        name.strip_suffix(REMOVED_EXTENSION)
+            .is_some_and(is_session_id)
+    };
+    names.retain(id);
+    names
+}
+
+/// Ends removals whose processes were killed.
+pub(super) fn remove_rest(root_dir: &Dir, removals: &[String]) -> Result<(), Error> {
+    for name in removals {
+        let dir = match root_dir.open_dir(name) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        if liveness(&dir) != Liveness::Dead {
+            continue;
+        }
+        match clear(root_dir, &dir, name) {
+            // Somebody else's file is in it, which its own removal has told.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            other => other?,
         }
     }
-    root_dir.remove_dir(id)
+    Ok(())
+}
+
+fn clear(root_dir: &Dir, dir: &Dir, name: &str) -> Result<(), Error> {
+    // Another process may end the same removal.
+    let gone = |removed: Result<(), Error>| match removed {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let ours = [
+        RINGS_NAME,
+        REFERENCE_NAME,
+        RESERVE_NAME,
+        RESCUE_NAME,
+        LEDGER_NAME,
+    ];
+    let names = dir.names()?;
+    for name in &names {
+        if is_segment_name(name) || ours.contains(&name.as_str()) {
+            gone(dir.remove_file(name))?;
+            fail_point!("remove.file");
+        }
+    }
+    // Last: as long as it is locked nobody else removes anything.
+    if names.iter().any(|name| name == LOCK_NAME) {
+        gone(dir.remove_file(LOCK_NAME))?;
+    }
+    fail_point!("remove.lock");
+    gone(root_dir.remove_dir(name))
 }
 
 #[cfg(test)]

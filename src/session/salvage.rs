@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::dirs;
 use crate::recover::{RecoverOptions, State, recover_session, session_ids};
 use crate::segment::figures::RINGS_NAME;
 use crate::segment::files::SESSIONS_DIR;
 use crate::segment::shm::REFERENCE_NAME;
+use crate::sys::dir::Dir;
 use crate::sys::report::say;
 
 /// The time that a start spends on it: what is left over is for the next one, or for
@@ -15,7 +17,7 @@ use crate::sys::report::say;
 const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Begins it; `own` is the session that starts.
-pub(super) fn begin(log_dir: &Path, own: &str) {
+pub(super) fn begin(log_dir: &Path, root_dir: &Dir, own: &str) {
     let mut ids = match session_ids(log_dir) {
         Ok(ids) => ids,
         Err(error) => {
@@ -25,14 +27,21 @@ pub(super) fn begin(log_dir: &Path, own: &str) {
         }
     };
     ids.retain(|id| id != own && has_rings(log_dir, id));
-    if ids.is_empty() {
+    let removals = dirs::removals(root_dir);
+    if ids.is_empty() && removals.is_empty() {
         return;
     }
+    let root_dir = root_dir.try_clone();
     let log_dir: PathBuf = log_dir.to_owned();
     // Nobody waits for it: killed at any point, it is done again by the next start.
     let spawned = std::thread::Builder::new()
         .name("stormlog-recover".to_owned())
-        .spawn(move || salvage(&log_dir, &ids));
+        .spawn(move || {
+            if let Err(error) = root_dir.and_then(|root| dirs::remove_rest(&root, &removals)) {
+                say(&format!("a session was not removed: {error}"));
+            }
+            salvage(&log_dir, &ids);
+        });
     if let Err(error) = spawned {
         say(&format!(
             "cannot start a thread that recovers sessions: {error}"

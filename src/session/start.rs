@@ -11,7 +11,7 @@ use super::dirs;
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
 use super::{Live, Threads, salvage};
-use crate::config::Settings;
+use crate::config::{SegmentSink, Settings};
 use crate::convert::rfc3339;
 use crate::core::Core;
 use crate::error::{Error, IoContext};
@@ -25,6 +25,7 @@ use crate::segment::layout::{
 };
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
+use crate::segment::sink::{SinkKind, SinkPlan};
 use crate::sys::affinity;
 use crate::sys::alive::SessionLock;
 use crate::sys::clock::{Clock, ticks_per_second};
@@ -46,7 +47,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     let session_dir = Arc::clone(&claimed.session_dir);
     match start_in(&claimed, &settings) {
         Ok(started) => {
-            salvage::begin(claimed.log_dir.path(), &id);
+            salvage::begin(claimed.log_dir.path(), root_dir, &id);
             Ok(Live {
                 id,
                 started: Instant::now(),
@@ -90,6 +91,7 @@ struct Base {
 fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Error> {
     let dir = &claimed.session_dir;
     let lock = SessionLock::take(dir)?;
+    fail_point!("start.locked");
     let clock = if settings.without_counter {
         Clock::Monotonic
     } else {
@@ -104,6 +106,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
         point,
     };
     let (storage, rings) = rings::make(dir, settings, &base.header)?;
+    fail_point!("start.rings");
     match start_threads(claimed, settings, &base, storage, &rings.text) {
         Ok((core, control, threads)) => Ok(Started {
             core,
@@ -157,7 +160,9 @@ fn start_threads(
         keep_free_bytes: settings.keep_free_bytes,
         segment_bytes_min: first_bytes,
     };
-    let first = prepare(dir, &header, 1, first_bytes)?;
+    let plan = sink_plan(settings);
+    let first = prepare(dir, plan, &header, 1, first_bytes)?;
+    fail_point!("start.segment");
 
     let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
@@ -172,6 +177,8 @@ fn start_threads(
         reserve: helper_reserve,
         ledger: ledger_file,
         bounds,
+        plan,
+        unsealed: Vec::new(),
         wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
@@ -203,6 +210,17 @@ fn start_threads(
     };
     core.wake.register(writer.thread().clone());
     Ok((core, control, Threads { writer, helper }))
+}
+
+fn sink_plan(settings: &Settings) -> SinkPlan {
+    SinkPlan {
+        kind: match settings.segment_sink {
+            SegmentSink::Auto => SinkKind::Auto,
+            SegmentSink::Mapped => SinkKind::Mapped,
+            SegmentSink::Pwrite => SinkKind::Pwrite,
+        },
+        guard: settings.sigbus_guard,
+    }
 }
 
 fn spawn<T: Send + 'static>(

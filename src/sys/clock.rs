@@ -48,15 +48,11 @@ impl Clock {
         }
     }
 
-    /// The counter now; `None` when this machine has a quick one and this clock is another.
+    /// Whether reading it is for the quick path: not when this machine has a quick counter and this
+    /// clock is another.
     #[inline(always)]
-    pub(crate) fn quick_ticks(self) -> Option<u64> {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Tsc => Some(tsc()),
-            Self::Monotonic if cfg!(target_arch = "x86_64") => None,
-            Self::Monotonic => Some(monotonic_ticks()),
-        }
+    pub(crate) fn is_quick(self) -> bool {
+        !(cfg!(target_arch = "x86_64") && matches!(self, Self::Monotonic))
     }
 
     /// All three clocks at (nearly) one moment: of a few tries the one with the shortest span.

@@ -4,6 +4,8 @@
 //! symbolic link, so no name can lead out of the directory and nobody can redirect a write by
 //! replacing a parent while we run. Files are 0600, directories that we create 0700.
 
+mod owner;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -16,6 +18,8 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 
 use super::fork;
 use crate::error::{Error, IoContext};
+
+pub use owner::Owner;
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIR_MODE: Mode = Mode::RWXU;
@@ -109,37 +113,6 @@ impl Dir {
             path: self.path.clone(),
             locked_by: AtomicU64::new(0),
         })
-    }
-
-    /// Refuses a directory that another user owns or can write to.
-    ///
-    /// # Errors
-    /// [`Error::Insecure`].
-    pub fn check_private(&self) -> Result<(), Error> {
-        self.check_owned_by(rustix::process::geteuid().as_raw())
-    }
-
-    /// Refuses a directory that anybody but `user` owns or can write to.
-    ///
-    /// # Errors
-    /// [`Error::Insecure`].
-    pub fn check_owned_by(&self, user: u32) -> Result<(), Error> {
-        let stat = self.stat()?;
-        let open = Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH);
-        if open || stat.st_uid != user {
-            return Err(Error::Insecure {
-                path: self.path.clone(),
-            });
-        }
-        Ok(())
-    }
-
-    /// The id of the user who owns the directory.
-    ///
-    /// # Errors
-    /// What fstat says.
-    pub fn owner(&self) -> Result<u32, Error> {
-        self.stat().map(|stat| stat.st_uid)
     }
 
     /// The inode: the same wherever the directory is moved to in its file system.
@@ -246,14 +219,6 @@ impl Dir {
             return Err(source).io_context("cannot open file", self.path_of(name));
         }
         Ok(file)
-    }
-
-    /// Opens the regular file `name` for reading and writing.
-    ///
-    /// # Errors
-    /// As [`open_file`](Self::open_file).
-    pub fn open_file_to_change(&self, name: &str) -> Result<File, Error> {
-        self.open_regular(name, OFlags::RDWR)
     }
 
     /// Whether anything of that name exists.

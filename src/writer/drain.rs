@@ -90,6 +90,7 @@ impl Writer {
         self.balance.ring(committed - start, ring.buffer.capacity());
         // After `committed`: what comes before a record up to `end` is among it.
         self.collect_spilled(core);
+        fail_point!("drain.collected");
         // Relaxed: stored before the records that `committed` and `collect` acquired.
         let ring_id = ring
             .header
@@ -109,6 +110,7 @@ impl Writer {
                 run = &run[..bytes];
                 if class == KeepClass::Sampled {
                     self.shed(core, ring_id, run);
+                    fail_point!("drain.shed");
                     self.shed_rings.insert(ring_id);
                     consumer.free(ring, consumer.read_pos() + bytes as u64);
                     continue;
@@ -130,7 +132,9 @@ impl Writer {
             } else {
                 consumer.read_pos() + scan.covered as u64
             };
+            fail_point!("drain.written");
             consumer.free(ring, next);
+            fail_point!("drain.freed");
             if let Some(chunk) = chunk {
                 core.storage.large.give_back(chunk);
             }
@@ -182,6 +186,7 @@ impl Writer {
                 self.stalled = true;
                 break;
             };
+            fail_point!("drain.spilled");
             // A record of no known schema costs itself alone: each slot knows its length.
             let unreadable = usize::from(scan.records == 0);
             if unreadable > 0 {
@@ -189,6 +194,7 @@ impl Writer {
             }
             let records = scan.records as usize + unreadable;
             self.spilled.free(spill, ring, position, records);
+            fail_point!("drain.spill_freed");
             self.no_ring_pos += if ring == NO_RING { records as u64 } else { 0 };
             if let Some(large) = scan.large {
                 core.storage.large.give_back(large.chunk);
@@ -243,22 +249,22 @@ impl Writer {
                 self.scanner.take_unwritten(|_, _| ());
                 return Some(Scan::default());
             }
-            self.write_large(from.ring, from.position, &scan, large, |put| {
+            let put = self.write_large(from.ring, from.position, &scan, large, |put| {
                 core.storage
                     .large
                     .read(large.chunk, large.body_bytes as usize, put);
             });
+            if !put {
+                self.scanner.take_unwritten(|_, _| ());
+                return None;
+            }
+            fail_point!("drain.large");
         }
         if scan.records > 0 {
             let covered = if from.spilled { 0 } else { scan.covered };
-            let flags = if self.shed_rings.remove(&from.ring) {
-                BLOCK_FLAG_SHED
-            } else {
-                0
-            };
             let info = BlockInfo {
                 kind: BLOCK_DATA,
-                flags,
+                flags: self.shed_flag(from.ring),
                 ring: from.ring,
                 records: scan.records,
                 first_pos: from.position,
@@ -266,12 +272,39 @@ impl Writer {
                 min_ticks: scan.min_ticks,
                 max_ticks: scan.max_ticks,
             };
-            self.segments
-                .append(info, scan.payload, |put| put(&run[..scan.payload]));
+            let payload = &run[..scan.payload];
+            if !self
+                .segments
+                .append(info, payload.len(), |put| put(payload))
+            {
+                self.scanner.take_unwritten(|_, _| ());
+                return None;
+            }
+            self.shed_rings.remove(&from.ring);
             self.count_written();
             self.clock.used = true;
         }
         Some(scan)
+    }
+
+    /// The flag of a block before which records of its ring are missing, and are counted.
+    pub(super) fn shed_flag(&mut self, ring: u32) -> u16 {
+        if self.segments.rescues != self.rescues {
+            self.rescues = self.segments.rescues;
+            // Relaxed: rings that the writer has drained before; it saw their ids then.
+            let ids = (0..self.consumers.len()).map(|index| {
+                let ring = self.core.storage.slot(index as u32).ring();
+                ring.header
+                    .ring_id
+                    .load(std::sync::atomic::Ordering::Relaxed)
+            });
+            self.shed_rings.extend(ids.chain([0, NO_RING]));
+        }
+        if self.shed_rings.contains(&ring) {
+            BLOCK_FLAG_SHED
+        } else {
+            0
+        }
     }
 
     pub(super) fn write_large(
@@ -281,7 +314,7 @@ impl Writer {
         scan: &Scan,
         large: LargeReference,
         fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) {
+    ) -> bool {
         let info = BlockInfo {
             kind: BLOCK_LARGE,
             flags: 0,
@@ -293,15 +326,16 @@ impl Writer {
             max_ticks: scan.min_ticks,
         };
         self.segments
-            .append(info, align_record(large.body_bytes as usize), fill);
+            .append(info, align_record(large.body_bytes as usize), fill)
     }
 
     pub(super) fn count_written(&mut self) {
         let (core, segments) = (&self.core, &mut self.segments);
-        self.scanner.take_counts(|category, records| {
+        let written = self.scanner.take_counts(|category, records| {
             core.add_written(category, records);
             segments.count(category, records);
         });
+        segments.count_always(written.always_records);
     }
 
     fn damaged(&mut self, ring: u32, bytes: usize) {

@@ -55,11 +55,11 @@ impl Writer {
     /// does.
     pub(super) fn write_durations(&mut self) {
         let all = self.core.durations();
-        let buckets: Vec<String> = all.iter().map(buckets_json).collect();
+        let buckets: Vec<String> = all.iter().map(OperationEnd::buckets).collect();
         let records = || {
             all.iter()
                 .zip(&buckets)
-                .map(|(one, json)| record(one, json))
+                .map(|(one, json)| OperationEnd::of(one, json))
         };
         let bytes = records().map(|record| OVERHEAD_BYTES + record.body().len());
         let room = bytes.clone().sum::<usize>() + bytes.max().unwrap_or(0);
@@ -75,31 +75,36 @@ impl Writer {
     }
 }
 
-fn record<'a>(durations: &'a Durations, buckets: &'a str) -> OperationEnd<'a> {
-    let histogram = &durations.histogram;
-    let quantile = |q| histogram.quantile(q).unwrap_or_default();
-    OperationEnd {
-        event: "durations",
-        category: durations.category.as_deref(),
-        record: durations.record.as_deref(),
-        operation: durations.operation.as_deref(),
-        other: durations.other,
-        count: histogram.count(),
-        sum_ms: Duration::from_nanos(histogram.sum_ns),
-        max_ms: Duration::from_nanos(histogram.max_ns),
-        p50_ms: quantile(0.5),
-        p90_ms: quantile(0.9),
-        p99_ms: quantile(0.99),
-        buckets: Some(buckets),
+impl<'a> OperationEnd<'a> {
+    /// The record about these durations; `buckets` is what [`buckets`](Self::buckets) says.
+    pub(crate) fn of(durations: &'a Durations, buckets: &'a str) -> Self {
+        let histogram = &durations.histogram;
+        let quantile = |q| histogram.quantile(q).unwrap_or_default();
+        Self {
+            event: "durations",
+            category: durations.category.as_deref(),
+            record: durations.record.as_deref(),
+            operation: durations.operation.as_deref(),
+            other: durations.other,
+            count: histogram.count(),
+            sum_ms: Duration::from_nanos(histogram.sum_ns),
+            max_ms: Duration::from_nanos(histogram.max_ns),
+            p50_ms: quantile(0.5),
+            p90_ms: quantile(0.9),
+            p99_ms: quantile(0.99),
+            buckets: Some(buckets),
+        }
     }
 }
 
-/// The filled buckets, as JSON.
-fn buckets_json(durations: &Durations) -> String {
-    let pairs = durations.histogram.filled().map(|(end, count)| {
-        let end = end.map_or_else(|| "null".to_owned(), |end| end.to_string());
-        format!("[{end},{count}]")
-    });
-    let pairs: Vec<String> = pairs.collect();
-    format!("[{}]", pairs.join(","))
+impl OperationEnd<'_> {
+    /// The filled buckets, as JSON.
+    pub(crate) fn buckets(durations: &Durations) -> String {
+        let pairs = durations.histogram.filled().map(|(end, count)| {
+            let end = end.map_or_else(|| "null".to_owned(), |end| end.to_string());
+            format!("[{end},{count}]")
+        });
+        let pairs: Vec<String> = pairs.collect();
+        format!("[{}]", pairs.join(","))
+    }
 }

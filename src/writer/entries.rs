@@ -15,7 +15,8 @@ impl Segments {
         }
     }
 
-    /// Writes the entries that the current segment does not have yet. False when there is no room.
+    /// Writes the entries that the current segment does not have yet. False when there is no
+    /// room, or they cannot be written.
     pub(super) fn write_registry(&mut self) -> bool {
         while self.registry_in_segment < self.registry.len() {
             let rest = &self.registry[self.registry_in_segment..];
@@ -24,19 +25,22 @@ impl Segments {
                 return false;
             }
             let block = rest[..bytes].to_vec();
-            self.append_registry_block(&block, entries);
+            if !self.append_registry_block(&block, entries) {
+                return false;
+            }
+            fail_point!("roll.registry");
             self.registry_in_segment += bytes;
         }
         true
     }
 
-    pub(super) fn append_registry_block(&mut self, entries: &[u8], count: u32) {
+    pub(super) fn append_registry_block(&mut self, entries: &[u8], count: u32) -> bool {
         let info = BlockInfo {
             kind: BLOCK_REGISTRY,
             records: count,
             ..BlockInfo::default()
         };
-        self.append(info, entries.len(), |put| put(entries));
+        self.append(info, entries.len(), |put| put(entries))
     }
 }
 

@@ -11,9 +11,13 @@ use crate::core::{Core, phase};
 use crate::error::Error;
 use crate::segment::layout::FileHeader;
 use crate::segment::ledger_file::LedgerFile;
-use crate::segment::prepare::{Prepared, RESERVE_NAME, prepare, prepare_reserve, segment_name};
+use crate::segment::prepare::{
+    Prepared, RESERVE_NAME, SEGMENT_ALIGN, prepare, prepare_reserve, segment_name,
+};
+use crate::segment::sink::SinkPlan;
 use crate::segment::writer::Sealed;
 use crate::sys::dir::Dir;
+use crate::sys::reserve::file_bytes_max;
 
 /// How often the ledger is published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +49,9 @@ pub(crate) struct Helper {
     pub(crate) reserve: SyncSender<Prepared>,
     pub(crate) ledger: LedgerFile,
     pub(crate) bounds: SpaceBounds,
+    pub(crate) plan: SinkPlan,
+    /// Segments whose seal could not be written.
+    pub(crate) unsealed: Vec<Sealed>,
     /// Length of the segment that was asked for last.
     pub(crate) wanted: usize,
 }
@@ -64,21 +71,20 @@ impl Helper {
                     self.prepare(number, bytes);
                     self.look_at_space();
                 }
-                Ok(Task::Finish(sealed)) => {
-                    let unused = sealed.unused_bytes();
-                    match sealed.finish(&self.dir) {
-                        Ok(()) => {
-                            self.core.space.segments.fetch_sub(unused, Relaxed);
-                        }
-                        Err(error) => note(&mut faults, error.to_string()),
-                    }
-                }
+                Ok(Task::Finish(sealed)) => self.finish(sealed, &mut faults),
                 Ok(Task::Rings) => self.prefault(&mut prefaulted, &mut faults),
                 Err(RecvTimeoutError::Timeout) => {
                     self.reserve();
                     self.look_at_space();
+                    self.seal_again(&mut faults);
                 }
-                Err(RecvTimeoutError::Disconnected) => return (faults, self.ledger),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.seal_again(&mut faults);
+                    for sealed in &self.unsealed {
+                        note(&mut faults, sealed.unsealed_sentence(&self.dir));
+                    }
+                    return (faults, self.ledger);
+                }
             }
             if let Err(error) = self
                 .ledger
@@ -89,13 +95,31 @@ impl Helper {
         }
     }
 
+    /// Cuts a segment. One whose seal cannot be written is kept for later.
+    fn finish(&mut self, mut sealed: Sealed, faults: &mut Vec<String>) {
+        let unused = sealed.unused_bytes();
+        match sealed.finish(&self.dir) {
+            Ok(()) => {
+                self.core.space.segments.fetch_sub(unused, Relaxed);
+            }
+            Err(_) if !sealed.is_sealed() => self.unsealed.push(sealed),
+            Err(error) => note(faults, error.to_string()),
+        }
+    }
+
+    fn seal_again(&mut self, faults: &mut Vec<String>) {
+        for sealed in std::mem::take(&mut self.unsealed) {
+            self.finish(sealed, faults);
+        }
+    }
+
     fn prepare(&mut self, number: u64, wanted: usize) {
         self.wanted = wanted;
         while self.core.space.held.load(Relaxed) && self.core.phase() == phase::RECORDING {
             std::thread::sleep(HELD_STEP);
         }
         let prepared = self.room_for(wanted).and_then(|bytes| {
-            let prepared = prepare(&self.dir, &self.header, number, bytes)?;
+            let prepared = prepare(&self.dir, self.plan, &self.header, number, bytes)?;
             self.core.space.segments.fetch_add(bytes as u64, Relaxed);
             Ok(prepared)
         });
@@ -104,7 +128,7 @@ impl Helper {
             // The writer has ended meanwhile, or has an unused segment: this one is not needed.
             Err(TrySendError::Full(prepared) | TrySendError::Disconnected(prepared)) => {
                 if let Ok(prepared) = prepared {
-                    let bytes = prepared.region.len() as u64;
+                    let bytes = prepared.bytes as u64;
                     self.core.space.segments.fetch_sub(bytes, Relaxed);
                     // It would stay behind as an empty segment, which readers skip.
                     drop(discard(&self.dir, number));
@@ -116,6 +140,8 @@ impl Helper {
     /// How long a segment of `wanted` bytes may be.
     fn room_for(&self, wanted: usize) -> Result<usize, Error> {
         let space = space(&self.dir, &self.core)?;
+        let most = file_bytes_max().min(wanted as u64) as usize;
+        let wanted = (most / SEGMENT_ALIGN * SEGMENT_ALIGN).max(self.bounds.segment_bytes_min);
         let bytes = self.bounds.segment_bytes(&space, wanted);
         bytes.ok_or_else(|| Error::NoSpace {
             path: self.dir.path().to_owned(),
@@ -143,7 +169,7 @@ impl Helper {
         {
             return;
         }
-        let Ok(prepared) = prepare_reserve(&self.dir, bytes) else {
+        let Ok(prepared) = prepare_reserve(&self.dir, self.plan, bytes) else {
             return;
         };
         // Before it is handed over: the writer takes it back.

@@ -4,7 +4,9 @@ mod balance;
 mod control;
 mod drain;
 mod durations;
+mod ending;
 mod entries;
+mod failed;
 mod helper;
 mod idle;
 mod notice;
@@ -88,6 +90,8 @@ pub(crate) struct Writer {
     damaged: bool,
     /// Ids of rings whose next block comes after records that were shed.
     shed_rings: BTreeSet<u32>,
+    /// Lost segments that `shed_rings` knows of.
+    rescues: u64,
     clock: ClockSchedule,
     balance: Balance,
     pace: Pace,
@@ -146,6 +150,7 @@ impl Writer {
             answered: Seen::default(),
             damaged: false,
             shed_rings: BTreeSet::new(),
+            rescues: 0,
             clock,
             pace: Pace::new(),
             faults: Vec::new(),
@@ -293,6 +298,7 @@ impl Writer {
             return;
         }
         self.clock.checked = Instant::now();
+        self.segments.look_at_file();
         let point = self.core.clock_point();
         if self.clock.used
             || self.segments.is_clock_step(&point)
@@ -332,6 +338,7 @@ impl Writer {
         }
         self.segments.begin_end();
         self.abandon_rest();
+        fail_point!("close.drained");
         self.balance.end();
         self.write_news();
         self.tell_loss();
@@ -341,13 +348,18 @@ impl Writer {
             self.core.count_missing_as(INTERRUPTED);
         }
         self.write_durations();
+        fail_point!("close.durations");
         self.write_clock(self.core.clock_point());
+        self.segments.audit();
         let mut ledger = self.core.ledger();
         let session = category_name(CATEGORY_SESSION).unwrap_or("session");
         let account = ledger.categories.entry(session.to_owned()).or_default();
         account.counters[OFFERED] += 1;
         account.counters[WRITTEN] += 1;
         end(&ledger, &mut |record| self.write_own(record));
+        self.segments.look_at_file();
+        self.segments.rescue_if_lost(true);
+        fail_point!("close.ended");
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();
         let mut faults = self.faults;

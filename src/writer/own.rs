@@ -4,9 +4,12 @@ use super::Writer;
 use super::helper::note;
 use crate::core::Core;
 use crate::ledger::{DropReason, Ledger};
-use crate::record::{Record, SchemaIds, align_record, whole};
+use crate::record::{LargeReference, Record, SchemaIds, align_record, whole};
 use crate::segment::layout::{BLOCK_DATA, block_bytes};
 use crate::segment::writer::BlockInfo;
+
+/// Segments that are tried for one record.
+const TRIES: u32 = 3;
 
 /// Makes the last record of the session from its final ledger.
 pub(crate) type EndRecord<'a> = &'a dyn Fn(&Ledger, &mut dyn FnMut(&dyn OwnRecord));
@@ -47,28 +50,48 @@ impl Writer {
         let (payload, large) = whole::record(ids.schema, ticks, &body);
         let bytes = payload.len();
         let room = block_bytes(bytes) + block_bytes(align_record(body.len()));
-        if !self.segments.ensure(room) {
+        // Again for a segment that cannot be written: there may be another.
+        let written = (0..TRIES)
+            .any(|_| self.segments.ensure(room) && self.put_own(&payload, &body, large, ticks));
+        if !written {
             self.core.add_dropped_disk(ids.category, 1);
             self.core.losses.count_lost(DropReason::Disk, 1);
-            return;
         }
-        let scan = self.scanner.scan(&payload);
+    }
+
+    fn put_own(
+        &mut self,
+        payload: &[u8],
+        body: &[u8],
+        large: Option<LargeReference>,
+        ticks: u64,
+    ) -> bool {
+        let scan = self.scanner.scan(payload);
         debug_assert_eq!(scan.records, 1);
-        if let Some(reference) = large {
-            self.write_large(0, self.own_pos, &scan, reference, |put| put(&body));
+        if let Some(reference) = large
+            && !self.write_large(0, self.own_pos, &scan, reference, |put| put(body))
+        {
+            self.scanner.take_unwritten(|_, _| ());
+            return false;
         }
+        let bytes = payload.len();
         let info = BlockInfo {
             kind: BLOCK_DATA,
+            flags: self.shed_flag(0),
             ring: 0,
             records: 1,
             first_pos: self.own_pos,
             next_pos: self.own_pos + bytes as u64,
             min_ticks: ticks,
             max_ticks: ticks,
-            ..BlockInfo::default()
         };
-        self.segments.append(info, bytes, |put| put(&payload));
+        if !self.segments.append(info, bytes, |put| put(payload)) {
+            self.scanner.take_unwritten(|_, _| ());
+            return false;
+        }
+        self.shed_rings.remove(&0);
         self.own_pos += bytes as u64;
         self.count_written();
+        true
     }
 }

@@ -18,7 +18,7 @@ const LAST_RESERVE: usize = (256 << 10) + DURATIONS_BYTES_MAX;
 /// Normal records are written again when lines are so far below the bound.
 const LINES_SLACK: u64 = 1 << 20;
 /// Standard error hears of the bound at most this often.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+pub(super) const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// What standard error was told about the bound.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub(super) struct Told {
     last: Option<Instant>,
     /// It heard that records are shed, and not yet that they are not.
     shedding: bool,
+    /// When it heard last of a segment that others damaged.
+    pub(super) rescue: Option<Instant>,
 }
 
 impl Segments {
@@ -93,7 +95,7 @@ impl Segments {
         match reserve.activate(&self.dir, &self.header, number) {
             Ok(()) => {
                 self.roll();
-                self.enter_reserve(reserve.region.len());
+                self.enter_reserve(reserve.bytes);
                 self.requested = number + 1;
                 self.use_segment(reserve);
                 true
@@ -122,7 +124,7 @@ impl Segments {
         }
     }
 
-    fn end_shedding(&mut self) {
+    pub(super) fn end_shedding(&mut self) {
         if self.is_shedding() {
             return;
         }

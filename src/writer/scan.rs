@@ -56,6 +56,8 @@ pub(crate) struct Sizes {
     pub(crate) lines: u64,
     pub(crate) always_recorded: u64,
     pub(crate) always_lines: u64,
+    /// Number of them.
+    pub(crate) always_records: u64,
 }
 
 const NONE: u16 = u16::MAX;
@@ -138,6 +140,7 @@ impl Scanner {
             } else {
                 self.scanned.always_recorded += whole;
                 self.scanned.always_lines += line;
+                self.scanned.always_records += 1;
             }
             self.scanned.recorded += whole;
             self.scanned.lines += line;
@@ -187,14 +190,16 @@ impl Scanner {
     }
 
     /// What was scanned since the last call was written: calls `visit` with the records per
-    /// category.
-    pub(crate) fn take_counts(&mut self, visit: impl FnMut(u8, u64)) {
+    /// category. Returns its sizes.
+    pub(crate) fn take_counts(&mut self, visit: impl FnMut(u8, u64)) -> Sizes {
         let scanned = std::mem::take(&mut self.scanned);
         self.written.recorded += scanned.recorded;
         self.written.lines += scanned.lines;
         self.written.always_recorded += scanned.always_recorded;
         self.written.always_lines += scanned.always_lines;
+        self.written.always_records += scanned.always_records;
         self.visit_counts(visit);
+        scanned
     }
 
     /// The same for what was not written and will not become lines.

@@ -1,20 +1,22 @@
 //! The sequence of segments as the writer sees it: room for the next block, rolling, and the
 //! registry in every segment.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::SpaceBounds;
-use super::helper::{HelperHandle, Task, discard, note, space};
+use super::failed::SealedSegment;
+use super::helper::{HelperHandle, Task, note, space};
 use super::reserve::Told;
 use crate::core::Core;
-use crate::error::{Error, IoContext};
+use crate::error::Error;
 use crate::ring::{REGISTRY_BYTES, RegistryCursor};
 use crate::segment::entry::{ClockPoint, Entry};
-use crate::segment::layout::{FileHeader, block_bytes};
-use crate::segment::prepare::{Prepared, SEGMENT_ALIGN, segment_name};
+use crate::segment::layout::{BLOCK_DATA, FileHeader, block_bytes};
+use crate::segment::prepare::{Prepared, SEGMENT_ALIGN};
 use crate::segment::writer::{BlockInfo, SEAL_RESERVE, SegmentWriter};
 use crate::sys::dir::Dir;
 
@@ -27,13 +29,14 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// The segments of one session.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent of each other")]
 pub(crate) struct Segments {
     pub(super) core: Arc<Core>,
     pub(super) dir: Arc<Dir>,
     pub(super) helper: HelperHandle,
     pub(super) header: FileHeader,
     /// `None` after a roll until the next segment is ready.
-    current: Option<SegmentWriter>,
+    pub(super) current: Option<SegmentWriter>,
     opened: Instant,
     /// Bytes of the segments that are prepared now, and the most they may grow to.
     pub(super) bytes: usize,
@@ -43,7 +46,7 @@ pub(crate) struct Segments {
     /// Number of the segment that the helper was asked for last.
     pub(super) requested: u64,
     /// The first segment that no sync has covered to its end.
-    unsynced: u64,
+    pub(super) unsynced: u64,
     /// When a failed preparation may be tried again.
     pub(super) retry_at: Option<Instant>,
     /// Space for `Always` records and the end of the session when there is none for a segment.
@@ -56,14 +59,29 @@ pub(crate) struct Segments {
     pub(super) bounds: SpaceBounds,
     /// The session ends: the last part of the reserve may be used.
     pub(super) ending: bool,
-    sequence: u64,
+    pub(super) sequence: u64,
+    /// Sequence of the first block of the current segment.
+    pub(super) first_sequence: u64,
+    /// The current segment has blocks that are nowhere else.
+    pub(super) begun: bool,
+    /// A block could not be written; not dealt with yet.
+    failed: Option<io::Error>,
+    /// Nothing is written before.
+    pub(super) paused_until: Option<Instant>,
+    /// The file of the current segment is not ours any more, or shorter.
+    pub(super) missing: bool,
+    /// The last segment was lost, and has been sealed as what is left of it.
+    pub(super) ended: bool,
+    /// Segments that were lost, wholly or in part. Reading starts anew behind each.
+    pub(crate) rescues: u64,
+    pub(super) sealed: Vec<SealedSegment>,
     pub(super) cursor: RegistryCursor,
     /// Every registry entry so far, and how many of its bytes are in the current segment.
     pub(super) registry: Vec<u8>,
     pub(super) registry_in_segment: usize,
     last_clock: Option<ClockPoint>,
     /// Bytes of the segments that were sealed.
-    sealed_bytes: u64,
+    pub(super) sealed_bytes: u64,
     /// Preparations that failed since a segment was opened.
     failures: u32,
     /// Why there is no segment, while there is none.
@@ -83,7 +101,7 @@ impl Segments {
         bytes_max: usize,
         bounds: SpaceBounds,
     ) -> Self {
-        let first_bytes = first.region.len();
+        let first_bytes = first.bytes;
         let mut segments = Self {
             core,
             dir,
@@ -104,6 +122,14 @@ impl Segments {
             bounds,
             ending: false,
             sequence: 0,
+            first_sequence: 0,
+            begun: false,
+            failed: None,
+            paused_until: None,
+            missing: false,
+            ended: false,
+            rescues: 0,
+            sealed: Vec::new(),
             cursor: RegistryCursor::default(),
             registry: Vec::new(),
             registry_in_segment: 0,
@@ -138,6 +164,13 @@ impl Segments {
             );
             return false;
         }
+        if let Some(error) = self.failed.take() {
+            self.write_failed(&error);
+        }
+        self.rescue_if_lost(false);
+        if self.is_paused() {
+            return false;
+        }
         self.collect_registry();
         for _ in 0..3 {
             if self.current.is_none() && !self.open_next() {
@@ -145,6 +178,9 @@ impl Segments {
             }
             // At the end only what is in the registry from the start is written still.
             let known = self.write_registry() || (self.in_reserve && self.ending);
+            if self.failed.is_some() {
+                return false;
+            }
             if known && self.room() >= bytes + self.held_back() {
                 return true;
             }
@@ -157,19 +193,39 @@ impl Segments {
         false
     }
 
-    /// Appends a block; [`ensure`](Self::ensure) made room for it.
+    /// Appends a block; [`ensure`](Self::ensure) made room for it. False when it cannot be written:
+    /// nothing of it counts, nor of the large block before it, and `ensure` knows what to do.
+    #[must_use]
     pub(crate) fn append(
         &mut self,
         info: BlockInfo,
         payload_bytes: usize,
         fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) {
+    ) -> bool {
         let Some(current) = &mut self.current else {
             debug_assert!(false, "ensure comes first");
-            return;
+            return false;
         };
-        current.append(self.sequence, info, payload_bytes, fill);
-        self.sequence += 1;
+        let appended = current.append(self.sequence, info, payload_bytes, fill);
+        self.sequence = self.first_sequence + current.blocks();
+        match appended {
+            Ok(()) => {
+                self.begun |= info.kind == BLOCK_DATA;
+                self.end_trouble();
+                true
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                false
+            }
+        }
+    }
+
+    /// Adds to the records of the current segment that must always be kept.
+    pub(crate) fn count_always(&mut self, records: u64) {
+        if let Some(current) = &mut self.current {
+            current.count_always(records);
+        }
     }
 
     /// Adds to the records of a category that the seal of this segment will state.
@@ -187,17 +243,15 @@ impl Segments {
             return false;
         }
         self.last_clock = Some(point);
-        self.append_registry_block(&entry, 1);
-        true
+        self.append_registry_block(&entry, 1)
     }
 
     /// Writes registry entries that are of this moment only. False when there is no segment.
     pub(crate) fn write_entries(&mut self, entries: &[u8], count: usize) -> bool {
-        let fits = self.ensure(block_bytes(entries.len()));
-        if fits {
-            self.append_registry_block(entries, count as u32);
-        }
-        fits
+        let written = self.ensure(block_bytes(entries.len()))
+            && self.append_registry_block(entries, count as u32);
+        self.begun |= written;
+        written
     }
 
     /// Whether UTC has moved against the monotonic clock since the last point.
@@ -220,75 +274,29 @@ impl Segments {
         drop(self.helper.tasks.send(task));
     }
 
-    /// Waits until all blocks so far are on the disk, those of sealed segments too. A segment whose
-    /// sync failed is not synced again: after a failure the kernel may say yes to lost pages.
-    pub(crate) fn sync(&mut self) -> Result<(), Error> {
-        let current = self
-            .current
-            .as_ref()
-            .map_or(u64::MAX, SegmentWriter::number);
-        let sealed_end = current.min(self.requested);
-        let sealed = std::mem::replace(&mut self.unsynced, sealed_end)..sealed_end;
-        let mut result = Ok(());
-        for number in sealed {
-            let name = segment_name(number);
-            let file = self.dir.open_file(&name);
-            let path = self.dir.path_of(&name);
-            let synced =
-                file.and_then(|file| file.sync_data().io_context("cannot sync segment", path));
-            result = result.and(synced);
-        }
-        if let Some(current) = &self.current
-            && let Err(error) = current.sync(&self.dir)
-        {
-            result = result.and(Err(error));
-            self.roll();
-            self.unsynced = self.requested;
-        }
-        result.and(self.dir.sync())
-    }
-
-    /// Bytes of all segments so far.
-    pub(crate) fn total_bytes(&self) -> u64 {
-        self.sealed_bytes + self.current.as_ref().map_or(0, SegmentWriter::bytes)
-    }
-
-    /// Seals the last segment and ends the helper, whose unused segment is removed. Whether there
-    /// was one to seal, and what went wrong.
-    pub(crate) fn finish(mut self) -> (bool, Vec<String>) {
-        let sealed = self.current.is_some();
-        if let Some(current) = self.current.take() {
-            let sealed = current.seal(self.sequence, true);
-            self.tell_helper(Task::Finish(sealed));
-        }
-        drop(self.helper.tasks);
-        // The helper ends now; until then it may still hand over a segment.
-        for prepared in self.helper.ready.into_iter().flatten() {
-            if let Err(error) = discard(&self.dir, prepared.number) {
-                note(&mut self.faults, error.to_string());
-            }
-        }
-        for unused in self.helper.reserve.into_iter().chain(self.reserve) {
-            if let Err(error) = self.dir.remove_file(&unused.name) {
-                note(&mut self.faults, error.to_string());
-            }
-        }
-        (sealed, self.faults)
-    }
-
     pub(super) fn room(&self) -> usize {
         // The room is for a payload; a second block needs its header and padding in it.
         self.current.as_ref().map_or(0, SegmentWriter::payload_room)
     }
 
     pub(super) fn roll(&mut self) {
+        self.rescue_if_lost(false);
         if let Some(current) = self.current.take() {
-            if self.opened.elapsed() < FAST_FILL && !self.is_shedding() {
+            let fast = self.opened.elapsed() < FAST_FILL;
+            if fast && !self.is_shedding() && self.trouble.is_none() {
                 self.bytes = (self.bytes * 2).min(self.bytes_max);
             }
+            let (number, counts) = (current.number(), current.counts().clone());
             let sealed = current.seal(self.sequence, false);
+            fail_point!("roll.sealed");
             self.sequence += 1;
             self.sealed_bytes += sealed.bytes;
+            self.sealed.push(SealedSegment {
+                number,
+                bytes: sealed.bytes,
+                id: sealed.id(),
+                counts,
+            });
             self.tell_helper(Task::Finish(sealed));
         }
     }
@@ -335,6 +343,7 @@ impl Segments {
     pub(super) fn open(&mut self, prepared: Prepared) {
         self.trouble = None;
         self.failures = 0;
+        fail_point!("roll.opened");
         self.leave_reserve();
         self.requested = prepared.number + 1;
         self.tell_helper(Task::Prepare {
@@ -346,12 +355,18 @@ impl Segments {
 
     pub(super) fn use_segment(&mut self, prepared: Prepared) {
         self.opened = Instant::now();
+        self.first_sequence = self.sequence;
+        (self.begun, self.missing) = (false, false);
+        self.paused_until = None;
         self.current = Some(SegmentWriter::new(prepared, self.header.nonce));
+        fail_point!("roll.used");
         self.registry_in_segment = 0;
         if let Some(point) = self.last_clock {
             let mut entry = Vec::new();
             Entry::Clock(point).append(&mut entry);
-            self.append_registry_block(&entry, 1);
+            if !self.append_registry_block(&entry, 1) {
+                // The next `ensure` deals with it.
+            }
         }
     }
 }

@@ -176,6 +176,11 @@ impl SegmentBuilder {
 
     /// The body of the LARGE record at `position`.
     pub fn large(&mut self, ring: u32, position: u64, body: &[u8]) {
+        self.large_at(ring, position, 0, body);
+    }
+
+    /// The same, with the ticks of the record.
+    pub fn large_at(&mut self, ring: u32, position: u64, ticks: u64, body: &[u8]) {
         self.count += 1;
         let mut payload = body.to_vec();
         payload.resize(align_record(body.len()), 0);
@@ -185,6 +190,8 @@ impl SegmentBuilder {
             records: 1,
             first_pos: position,
             next_pos: position,
+            min_ticks: ticks,
+            max_ticks: ticks,
             ..BlockHeader::default()
         };
         self.block(block, &payload);
@@ -399,7 +406,8 @@ pub fn repair(file: &mut [u8]) {
     }
 }
 
-fn repair_entries(payload: &mut [u8]) {
+/// Gives the entries of a registry block their checksums.
+pub fn repair_entries(payload: &mut [u8]) {
     let mut offset = 0;
     while let Some(length) = payload
         .get(offset..)

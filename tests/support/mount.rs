@@ -11,9 +11,11 @@ use std::process::Command;
 pub enum Kind {
     Tmpfs,
     Ext4,
+    /// Copies on write.
+    Btrfs,
 }
 
-/// A mounted file system of 64 MiB; unmounted when it is dropped.
+/// A mounted file system of 64 MiB (btrfs: 128 MiB); unmounted when it is dropped.
 #[derive(Debug)]
 pub struct Mount {
     /// The mount point, and the image of ext4.
@@ -23,7 +25,24 @@ pub struct Mount {
 impl Mount {
     /// Mounts one. `None`, with the reason on standard error, where that is not possible.
     pub fn new(kind: Kind) -> Option<Self> {
+        Self::in_dir(tempfile::tempdir().unwrap(), kind)
+    }
+
+    /// A tmpfs for `files` files, directories included.
+    pub fn with_files(files: u32) -> Option<Self> {
         let temp = tempfile::tempdir().unwrap();
+        let point = temp.path().join("fs");
+        std::fs::create_dir(&point).unwrap();
+        let options = format!("size=64m,mode=700,nr_inodes={files}");
+        let mut mount = Command::new("mount");
+        run(mount
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&point))?;
+        Some(Self { temp })
+    }
+
+    /// Mounts one whose image, if it has one, is in `temp`.
+    pub fn in_dir(temp: tempfile::TempDir, kind: Kind) -> Option<Self> {
         let point = temp.path().join("fs");
         std::fs::create_dir(&point).unwrap();
         let mut mount = Command::new("mount");
@@ -36,6 +55,15 @@ impl Mount {
                 File::create(&image).unwrap().set_len(64 << 20).unwrap();
                 run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
                 mount.args(["-o", "loop,errors=remount-ro"]).arg(&image);
+            }
+            Kind::Btrfs => {
+                let image = temp.path().join("image");
+                File::create(&image).unwrap().set_len(128 << 20).unwrap();
+                let mut make = Command::new("mkfs.btrfs");
+                run(make
+                    .args(["-q", "-d", "single", "-m", "single"])
+                    .arg(&image))?;
+                mount.args(["-o", "loop"]).arg(&image);
             }
         }
         run(mount.arg(&point))?;
@@ -64,13 +92,28 @@ impl Mount {
 
     /// Takes all the space that is left, but for a few bytes.
     pub fn fill(&self) -> Filler {
+        self.fill_but(0)
+    }
+
+    /// Takes all the space that is left, but for about `bytes` bytes.
+    pub fn fill_but(&self, bytes: usize) -> Filler {
+        let spare = self.path().join("spare");
+        std::fs::write(&spare, vec![0x55; bytes]).unwrap();
         let path = self.path().join("filler");
         let options = OpenOptions::new().create(true).append(true).open(&path);
         let mut file = options.unwrap();
         for piece in [1 << 20, 4096, 1] {
             while file.write_all(&vec![0xaa; piece]).is_ok() {}
         }
+        std::fs::remove_file(spare).unwrap();
+        self.settle();
         Filler(path)
+    }
+
+    /// Makes space that was given back free: btrfs does that when it commits.
+    pub fn settle(&self) {
+        let synced = Command::new("sync").arg("-f").arg(self.path()).status();
+        assert!(synced.is_ok());
     }
 }
 

@@ -99,6 +99,7 @@ pub fn record(plan: &Plan) -> Result<Run> {
         Session::builder()
             .dir(&plan.dir)
             .keep_segments(plan.keep_segments)
+            .sigbus_guard(true)
             .sampling(sampling)
             .keep_free_bytes(KEEP_FREE_BYTES)
             .close_deadline(CLOSE_DEADLINE)

@@ -112,6 +112,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
     let session = Session::builder()
         .dir(&args.dir)
         .keep_segments(args.keep_segments)
+        .sigbus_guard(true)
         .close_deadline(CLOSE_DEADLINE)
         // Every object that goes in comes out.
         .sampling(false)

@@ -68,7 +68,7 @@ impl<'a> Summary<'a> {
             "segments": self.closed.segments.as_ref().map(|path| path.display().to_string()),
             "faults": self.closed.faults,
         });
-        writeln!(out, "{summary}")
+        writeln!(out, "{}", human::json_line(&summary))
     }
 
     /// For people.

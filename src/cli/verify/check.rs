@@ -8,6 +8,7 @@ use crate::ledger::{Account, INTERRUPTED, Ledger, OFFERED, SAMPLED_OUT};
 use crate::segment::figures::Figures;
 use crate::segment::survey::Survey;
 
+use super::durations::Found;
 use super::lines::Counted;
 use crate::cli::human;
 use crate::cli::places::Place;
@@ -42,6 +43,8 @@ pub struct Facts {
     pub survey: Option<Survey>,
     /// What its segments give; not for a live session.
     pub recounted: Option<Recounted>,
+    /// The durations of the records in whole segments; not for a live session.
+    pub durations: Option<Found>,
     /// What is in its files with lines, by category.
     pub lines: BTreeMap<String, Counted>,
 }
@@ -83,6 +86,7 @@ impl Facts {
             }
             self.check_ends(&mut findings);
             self.check_lines(&mut findings);
+            self.check_durations(&mut findings);
         }
         self.check_published(&mut findings);
         self.check_losses(&mut findings);
@@ -152,7 +156,7 @@ impl Facts {
         };
         let figures = self.figures.iter().flat_map(|figures| &figures.faults);
         let dir = self.session_dir().display().to_string();
-        let remedy = "take the file from a copy; stormlog convert saves what can be read";
+        let remedy = "take the file from a copy; stormlog convert --salvage saves what can be read";
         let mut seen = BTreeSet::new();
         for fault in segments.iter().chain(figures) {
             if !seen.insert(fault) {
@@ -272,6 +276,27 @@ impl Facts {
                 )),
                 _ => self.check_content(name, findings),
             }
+        }
+    }
+
+    /// The durations that the session tells at its end.
+    fn check_durations(&self, findings: &mut Findings) {
+        let Some((ledger, _)) = self.last_ledger() else {
+            return;
+        };
+        let Some(session) = self.lines.get("session") else {
+            return;
+        };
+        let path = self.place.line_file("session");
+        let registry = self.survey.as_ref().map(|survey| &survey.registry);
+        let found = self.durations.as_ref().zip(registry);
+        let faults = session.durations.check(&ledger, found);
+        for fault in faults {
+            findings.disagreements.push(format!(
+                "{}: {fault}; {}",
+                path.display(),
+                self.lines_remedy()
+            ));
         }
     }
 

@@ -10,6 +10,7 @@ use serde_core::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
+use super::durations::Told;
 use crate::convert::parse_ledger;
 use crate::ledger::Ledger;
 
@@ -29,6 +30,8 @@ pub struct Counted {
     pub bytes: u64,
     /// The ledger of the last `session_end`.
     pub ledger: Option<Ledger>,
+    /// The durations that it tells.
+    pub durations: Told,
     /// What is wrong, as the rest of a sentence that starts with the path.
     pub faults: Vec<String>,
     faults_more: u64,
@@ -89,6 +92,11 @@ impl Counted {
                 self.fault(format_args!("has elapsed_seconds {now}, after {elapsed}"));
             }
             Some(now) => *elapsed = now,
+        }
+        if line.event == Some("\"durations\"")
+            && let Ok(json) = serde_json::from_slice(text)
+        {
+            self.durations.line(&json);
         }
         if line.event == Some("\"session_end\"") {
             let json = line.ledger.and_then(|text| serde_json::from_str(text).ok());

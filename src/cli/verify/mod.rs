@@ -2,6 +2,7 @@
 
 mod check;
 mod content;
+mod durations;
 mod lines;
 mod losses;
 
@@ -16,6 +17,7 @@ use serde_json::{Value as Json, json};
 
 use self::check::{Facts, Findings, Recounted};
 use self::content::Comparison;
+use self::durations::Found;
 use self::lines::Counted;
 use super::convert::progress_bar;
 use super::places::{Place, places};
@@ -38,7 +40,9 @@ Counts the records in the segments and the lines of the JSON Lines files, parses
 compares with the ledger in session_end and with the file ledger: per category
 offered = written + sampled_out + dropped + interrupted, and written = records = lines; lines have
 the right session_id and elapsed_seconds that do not fall; seals and checksums are right; where
-there are segments the lines are theirs, byte for byte. A session without segments is verified
+there are segments the lines are theirs, byte for byte; the durations that the session tells at its
+end fit each other and the offered records, and those in the segments where all of a category were
+written. A session without segments is verified
 from its lines alone, a session that is still being recorded as far as it can be.
 
 JSON, one object per session: session_id, state, agrees, always_lost, records and lines (by
@@ -95,7 +99,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             status = Status::Faults;
         }
         if args.json {
-            writeln!(output, "{}", to_json(&facts, &findings))?;
+            writeln!(output, "{}", human::json_line(&to_json(&facts, &findings)))?;
         } else {
             print(output, &facts, &findings)?;
         }
@@ -171,6 +175,13 @@ fn read_segments(
         return Ok(None);
     }
     facts.survey = Some(Survey::new(&files, false)?);
+    if let Some(survey) = facts
+        .survey
+        .as_ref()
+        .filter(|survey| survey.faults.is_empty())
+    {
+        facts.durations = Some(Found::read(&files, &survey.registry)?);
+    }
     let guard = wait_for_turn(&files, facts);
     let none = BTreeMap::new();
     let mut comparison = Comparison::open(if facts.converting {

@@ -119,6 +119,7 @@ pub fn run(plan: &Plan) -> Result<Run> {
     let session = Session::builder()
         .dir(&plan.dir)
         .keep_segments(plan.keep_segments)
+        .sigbus_guard(true)
         .close_deadline(CLOSE_DEADLINE)
         .segment_bytes(SEGMENT_BYTES)
         .session_bytes_max(plan.session_bytes_max)

@@ -16,8 +16,8 @@ impl Core {
     /// Writer: counts records as dropped that were counted as written, and are lost.
     pub(crate) fn take_back_written(&self, category: u8, records: u64) {
         let written = &self.written[usize::from(category)];
-        // Release: as `add_own`. In this order: a look in between finds them pending, not twice.
-        written.store(written.load(Relaxed).saturating_sub(records), Release);
+        // In this order: a look in between finds them pending, not twice.
+        store_own(written, written.load(Relaxed).saturating_sub(records));
         self.add_dropped_disk(category, records);
     }
 
@@ -78,6 +78,10 @@ impl Core {
 
 /// Adds to a counter that only the calling thread stores.
 fn add_own(counter: &AtomicU64, count: u64) {
+    store_own(counter, counter.load(Relaxed) + count);
+}
+
+fn store_own(counter: &AtomicU64, count: u64) {
     // Release: pairs with the Acquire in `accounts`.
-    counter.store(counter.load(Relaxed) + count, Release);
+    counter.store(count, Release);
 }

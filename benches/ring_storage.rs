@@ -182,7 +182,9 @@ fn full(subjects: &[Subject], time: Duration, tick_ns: f64) -> Vec<Seen> {
             let flush = || subjects[index].session.flush().expect("the writer runs");
             flush();
             if round < warm_up {
-                (0..BATCH).for_each(|number| _ = black_box(push(log, number)));
+                for number in 0..BATCH {
+                    black_box(push(log, number));
+                }
                 continue;
             }
             let begin = counter();
@@ -236,7 +238,9 @@ fn sparse(subjects: &[Subject], time: Duration, threads: usize, rate: u32) -> Ve
     };
     std::thread::scope(|scope| {
         let run = &run;
-        (0..threads).for_each(|thread| drop(scope.spawn(move || run(thread))));
+        for thread in 0..threads {
+            scope.spawn(move || run(thread));
+        }
     });
     tidy_up(subjects);
     all.into_inner().expect("no thread panics")

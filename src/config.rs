@@ -16,9 +16,13 @@ use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
 pub use check::check_settings;
-use parse::{parse_bool, parse_bytes};
 pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
+
+use parse::{
+    parse_bool, parse_bytes, parse_conversion, parse_durability, parse_ring_storage,
+    parse_writer_core,
+};
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +76,19 @@ impl RingStorage {
     }
 }
 
+/// What a session brings to the disk while it records, so that it survives the loss of the machine.
+/// `docs/DURABILITY.md` says what is promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: the kernel writes when it wants to, usually within 35 s.
+    #[default]
+    Off,
+    /// The open segment, sealed ones and their names, each time after this pause (10 ms to 1 h).
+    Interval(Duration),
+    /// Each segment when it is sealed, and its name.
+    Segment,
+}
+
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
@@ -85,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) segment_bytes: usize,
     pub(crate) record_bytes_max: usize,
     pub(crate) ring_storage: RingStorage,
+    pub(crate) durability: Durability,
     pub(crate) writer_core: WriterCore,
     pub(crate) conversion: Conversion,
     pub(crate) close_deadline: Duration,
@@ -115,6 +133,7 @@ impl Default for Settings {
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
             ring_storage: RingStorage::default(),
+            durability: Durability::default(),
             writer_core: WriterCore::default(),
             conversion: Conversion::default(),
             close_deadline: Duration::from_secs(5),
@@ -140,6 +159,10 @@ const SEGMENT_BYTES_MAX: usize = 1 << 30;
 const LARGE_BYTES_MAX: usize = 1 << 30;
 /// Longest wait that can be asked of a caller: far less than what `close()` waits for callers.
 const ALWAYS_WAIT_MAX_MAX: Duration = Duration::from_millis(100);
+
+/// Pauses between two syncs that can be asked for.
+const DURABILITY_INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(3600);
 
 impl Settings {
     /// Defaults, overridden by the environment. Recording is off unless `DEBUG_MODE` says so.
@@ -182,6 +205,7 @@ impl Settings {
             "STORMLOG_SEGMENT_BYTES" => self.segment_bytes = parse_bytes(name, value)?,
             "STORMLOG_RECORD_BYTES_MAX" => self.record_bytes_max = parse_bytes(name, value)?,
             "STORMLOG_RING_STORAGE" => self.ring_storage = parse_ring_storage(name, value)?,
+            "STORMLOG_DURABILITY" => self.durability = parse_durability(name, value)?,
             "STORMLOG_WRITER_CORE" => self.writer_core = parse_writer_core(name, value)?,
             "STORMLOG_CONVERSION" => self.conversion = parse_conversion(name, value)?,
             "STORMLOG_CLOSE_DEADLINE_MS" => {
@@ -262,6 +286,12 @@ impl Settings {
             let remedy = format!("give 0 to {} us", ALWAYS_WAIT_MAX_MAX.as_micros());
             return Err(bad("always_wait_max", &value, &remedy));
         }
+        if let Durability::Interval(pause) = self.durability
+            && !DURABILITY_INTERVALS.contains(&pause)
+        {
+            let value = format!("interval:{}", pause.as_millis());
+            return Err(bad("durability", &value, "give 10 to 3600000 ms"));
+        }
         let least = segment_bytes_min(self.record_bytes_max);
         check_range(
             "segment_bytes",
@@ -299,6 +329,11 @@ impl Settings {
             "segment_bytes": self.segment_bytes,
             "record_bytes_max": self.record_bytes_max,
             "ring_storage": self.ring_storage.name(),
+            "durability": match self.durability {
+                Durability::Off => "off".to_owned(),
+                Durability::Interval(pause) => format!("interval:{}", pause.as_millis()),
+                Durability::Segment => "segment".to_owned(),
+            },
             "conversion": match self.conversion {
                 Conversion::Wait => "wait",
                 Conversion::Background => "background",
@@ -344,37 +379,6 @@ fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<()
         &value.to_string(),
         &format!("give {least} to {most} bytes"),
     ))
-}
-
-fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
-    let all = [
-        RingStorage::Auto,
-        RingStorage::SessionDir,
-        RingStorage::Shm,
-        RingStorage::Anonymous,
-    ];
-    let found = all.into_iter().find(|one| one.name() == value.trim());
-    found.ok_or_else(|| bad(name, value, "give auto, session_dir, shm or anonymous"))
-}
-
-fn parse_writer_core(name: &str, value: &str) -> Result<WriterCore, Error> {
-    match value.trim() {
-        "auto" => Ok(WriterCore::Auto),
-        "off" => Ok(WriterCore::Off),
-        number => number
-            .parse()
-            .map(WriterCore::Core)
-            .map_err(|_| bad(name, value, "give auto, off or the number of a core")),
-    }
-}
-
-fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Error> {
-    match value.trim() {
-        "wait" => Ok(Conversion::Wait),
-        "background" => Ok(Conversion::Background),
-        "later" => Ok(Conversion::Later),
-        _ => Err(bad(name, value, "give wait, background or later")),
-    }
 }
 
 #[cfg(test)]
@@ -435,7 +439,8 @@ mod tests {
             ("STORMLOG_ALWAYS_WAIT_MAX_US", "250"),
             ("STORMLOG_SEGMENT_BYTES", "8MiB"),
             ("STORMLOG_RECORD_BYTES_MAX", "64KiB"),
-            ("STORMLOG_RING_STORAGE", "session_dir"),
+            ("STORMLOG_RING_STORAGE", "shm"),
+            ("STORMLOG_DURABILITY", "interval:500"),
             ("STORMLOG_WRITER_CORE", "1"),
             ("STORMLOG_CONVERSION", "later"),
             ("STORMLOG_CLOSE_DEADLINE_MS", "250"),
@@ -465,7 +470,8 @@ mod tests {
             always_wait_max: Duration::from_micros(250),
             segment_bytes: 8 << 20,
             record_bytes_max: 64 << 10,
-            ring_storage: RingStorage::SessionDir,
+            ring_storage: RingStorage::Shm,
+            durability: Durability::Interval(Duration::from_millis(500)),
             writer_core: WriterCore::Core(1),
             conversion: Conversion::Later,
             close_deadline: Duration::from_millis(250),
@@ -494,6 +500,32 @@ mod tests {
         assert_eq!(settings, expected);
         settings.validate().unwrap();
         assert!(parse(&[("STORMLOG_RING_BYTES", "1")]).is_err());
+    }
+
+    #[test]
+    fn durability_has_bounds() {
+        let parse = |text| parse(&[("STORMLOG_DURABILITY", text)]);
+        let given = |text| parse(text).unwrap().durability;
+        assert_eq!(given("off"), Durability::Off);
+        assert_eq!(given("segment"), Durability::Segment);
+        for wrong in [
+            "",
+            "on",
+            "interval",
+            "interval:",
+            "interval:x",
+            "interval:-1",
+            "1000",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        let valid = |text| parse(text).unwrap().validate().is_ok();
+        for text in ["interval:10", "interval:3600000"] {
+            assert!(valid(text), "{text}");
+        }
+        for text in ["interval:0", "interval:9", "interval:3600001"] {
+            assert!(!valid(text), "{text}");
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub mod cli;
 
 #[doc(hidden)]
 pub use config::check_settings;
-pub use config::{Conversion, RingStorage, SegmentSink, WriterCore};
+pub use config::{Conversion, Durability, RingStorage, SegmentSink, WriterCore};
 pub use error::Error;
 pub use producer::{Log, Outcome};
 pub use session::{CloseReport, ConvertedFile, Session, SessionBuilder};

@@ -248,9 +248,9 @@ fn hostile_strings_stay_text_in_the_engine() {
     let longs: Vec<_> = lines.iter().filter(|(name, _)| name == "errors").collect();
     assert_eq!(longs.len(), all.len());
     for ((_, json), text) in longs.iter().zip(&all) {
-        let long = json["long"].as_str().unwrap();
+        let kept = json["long"].as_str().unwrap();
         // Cut where the record says so.
-        assert!(long == text || json["truncated"] == true && text.starts_with(long));
+        assert!(kept == text || json["truncated"] == true && text.starts_with(kept));
     }
     let outside = files(temp.path())
         .into_iter()

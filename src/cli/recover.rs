@@ -19,8 +19,8 @@ Examples:
   stormlog recover ./debug_logs --dry-run --json | jq .from_rings
 
 What a dead process left in the file rings, in the session directory or in /dev/shm, is written into
-one more segment, with a session_end that says \"recovered\": true and the ledger; then the session is
-converted. Sessions that are alive, or complete, are not touched. It can be interrupted and run
+one more segment, with a session_end that says \"recovered\": true and the ledger; then the session
+is converted. Sessions that are alive, or complete, are not touched. It can be interrupted and run
 again. Rings in memory died with the process: the session is completed with what is known.
 
 Exit code: 0 all sessions are complete, 1 something was lost or damaged or is not known, or another

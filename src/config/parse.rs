@@ -1,6 +1,8 @@
-//! Values of variables that several settings have.
+//! Values of settings as text.
 
-use super::bad;
+use std::time::Duration;
+
+use super::{Conversion, Durability, RingStorage, WriterCore, bad};
 use crate::error::Error;
 
 pub(super) fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
@@ -37,4 +39,50 @@ pub(super) fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
                 "give a number of bytes, such as 1048576 or 16MiB",
             )
         })
+}
+
+pub(super) fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
+    let all = [
+        RingStorage::Auto,
+        RingStorage::SessionDir,
+        RingStorage::Shm,
+        RingStorage::Anonymous,
+    ];
+    let found = all.into_iter().find(|one| one.name() == value.trim());
+    found.ok_or_else(|| bad(name, value, "give auto, session_dir, shm or anonymous"))
+}
+
+pub(super) fn parse_durability(name: &str, value: &str) -> Result<Durability, Error> {
+    let text = value.trim();
+    let ms = text.strip_prefix("interval:").map(|ms| ms.trim().parse());
+    match (text, ms) {
+        ("off", _) => Ok(Durability::Off),
+        ("segment", _) => Ok(Durability::Segment),
+        (_, Some(Ok(ms))) => Ok(Durability::Interval(Duration::from_millis(ms))),
+        _ => Err(bad(
+            name,
+            value,
+            "give off, segment or interval: with milliseconds, such as interval:1000",
+        )),
+    }
+}
+
+pub(super) fn parse_writer_core(name: &str, value: &str) -> Result<WriterCore, Error> {
+    match value.trim() {
+        "auto" => Ok(WriterCore::Auto),
+        "off" => Ok(WriterCore::Off),
+        number => number
+            .parse()
+            .map(WriterCore::Core)
+            .map_err(|_| bad(name, value, "give auto, off or the number of a core")),
+    }
+}
+
+pub(super) fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Error> {
+    match value.trim() {
+        "wait" => Ok(Conversion::Wait),
+        "background" => Ok(Conversion::Background),
+        "later" => Ok(Conversion::Later),
+        _ => Err(bad(name, value, "give wait, background or later")),
+    }
 }

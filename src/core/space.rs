@@ -21,6 +21,8 @@ pub(crate) struct SpaceUse {
     pub(crate) lines_max: AtomicU64,
     /// Pressure that the disk asks for; stored by the helper.
     pub(crate) pressure: AtomicU8,
+    /// The segment whose sync failed last, 0 = none: it is sealed, and not synced again.
+    pub(crate) sync_failed: AtomicU64,
     /// A test holds new segments back.
     pub(crate) held: AtomicBool,
 }
@@ -37,6 +39,7 @@ impl Default for SpaceUse {
             always_lines: zero(),
             lines_max: AtomicU64::new(u64::MAX),
             pressure: AtomicU8::new(0),
+            sync_failed: zero(),
             held: AtomicBool::new(false),
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Session, start};
-use crate::config::{Conversion, RateLimit, RingStorage, SegmentSink, Settings, WriterCore};
+use crate::config::{
+    Conversion, Durability, RateLimit, RingStorage, SegmentSink, Settings, WriterCore,
+};
 use crate::error::Error;
 use crate::producer::Log;
 use crate::record::KeepClass;
@@ -96,6 +98,13 @@ impl SessionBuilder {
     #[must_use]
     pub fn ring_storage(mut self, storage: RingStorage) -> Self {
         self.settings.ring_storage = storage;
+        self
+    }
+
+    /// What is brought to the disk while the session records, default [`Durability::Off`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.settings.durability = durability;
         self
     }
 

@@ -85,6 +85,10 @@ impl Live {
             .join()
             .map_err(|_| failed("its helper panicked"))?;
         report.faults.extend(faults);
+        if let Some(syncer) = threads.syncer {
+            let faults = syncer.join().map_err(|_| failed("its sync panicked"))?;
+            report.faults.extend(faults);
+        }
         if let Err(error) = ledger_file.publish(report.ledger.clone(), CLOSED) {
             // The helper may have met the same one.
             let fault = error.to_string();

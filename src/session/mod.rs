@@ -8,6 +8,7 @@ mod markers;
 mod rings;
 mod salvage;
 mod start;
+mod sync;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -82,6 +83,8 @@ struct Live {
 struct Threads {
     writer: JoinHandle<WriterEnd>,
     helper: JoinHandle<(Vec<String>, LedgerFile)>,
+    /// Unless `durability` is off.
+    syncer: Option<JoinHandle<Vec<String>>>,
 }
 
 /// One JSON Lines file that a conversion wrote.
@@ -226,7 +229,13 @@ impl Session {
     /// # Errors
     /// As [`flush`](Self::flush), and when the disk fails.
     pub fn sync_now(&self) -> Result<(), Error> {
-        self.ask(Request::Sync)
+        self.ask(Request::Sync)?;
+        let Some(live) = &self.live else {
+            return Ok(());
+        };
+        // The name of the session itself.
+        live.root_dir.sync()?;
+        live.log_dir.sync()
     }
 
     /// The session, unless it belongs to the parent of this process: its rings may not be mapped

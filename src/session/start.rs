@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::dirs;
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
+use super::sync::start_syncer;
 use super::{Live, Threads, salvage};
 use crate::config::{SegmentSink, Settings};
 use crate::convert::rfc3339;
@@ -182,6 +183,7 @@ fn start_threads(
         wanted: first_bytes,
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
+    let (syncs, syncer) = start_syncer(claimed, settings, &core)?;
     let helper = spawn("stormlog-helper", path, move || helper.run())?;
     let segments = Segments::new(
         Arc::clone(&core),
@@ -190,6 +192,7 @@ fn start_threads(
             tasks,
             ready,
             reserve,
+            syncs,
         },
         header,
         first,
@@ -205,11 +208,17 @@ fn start_threads(
             // The helper ends when the writer's end of its channel is gone, which it is; it must
             // not make another file while the directory is removed.
             drop(helper.join());
+            drop(syncer.map(std::thread::JoinHandle::join));
             return Err(error);
         }
     };
     core.wake.register(writer.thread().clone());
-    Ok((core, control, Threads { writer, helper }))
+    let threads = Threads {
+        writer,
+        helper,
+        syncer,
+    };
+    Ok((core, control, threads))
 }
 
 fn sink_plan(settings: &Settings) -> SinkPlan {
@@ -223,7 +232,7 @@ fn sink_plan(settings: &Settings) -> SinkPlan {
     }
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     path: &Path,
     run: impl FnOnce() -> T + Send + 'static,

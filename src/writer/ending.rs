@@ -1,6 +1,10 @@
 //! What the disk has of the segments: syncing them, and ending them.
 
-use super::helper::{discard, note};
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::durability::SegmentEvent;
+use super::helper::{discard, note, tell_sync};
 use super::segments::Segments;
 use crate::error::{Error, IoContext};
 use crate::segment::prepare::segment_name;
@@ -17,10 +21,16 @@ impl Segments {
         let sealed_end = current.min(self.requested);
         let sealed = std::mem::replace(&mut self.unsynced, sealed_end)..sealed_end;
         let mut result = Ok(());
+        let failed = self.core.space.sync_failed.load(Relaxed);
         for number in sealed {
             let name = segment_name(number);
-            let file = self.dir.open_file(&name);
             let path = self.dir.path_of(&name);
+            if number == failed {
+                let source = io::Error::other("a sync of it has failed before");
+                result = result.and(Err(source).io_context("cannot sync segment", path));
+                continue;
+            }
+            let file = self.dir.open_file(&name);
             let synced =
                 file.and_then(|file| file.sync_data().io_context("cannot sync segment", path));
             result = result.and(synced);
@@ -29,6 +39,7 @@ impl Segments {
             && let Err(error) = current.sync(&self.dir)
         {
             result = result.and(Err(error));
+            self.core.space.sync_failed.store(current.number(), Relaxed);
             self.roll();
             self.unsynced = self.requested;
         }
@@ -45,6 +56,7 @@ impl Segments {
     /// sealed, and what went wrong.
     pub(crate) fn finish(mut self) -> (bool, Vec<String>) {
         self.rescue_if_lost(true);
+        let syncs = self.helper.syncs;
         drop(self.helper.tasks);
         // The helper ends now; until then it may still hand over a segment.
         for prepared in self.helper.ready.into_iter().flatten() {
@@ -60,13 +72,16 @@ impl Segments {
         fail_point!("close.alone");
         let mut is_sealed = self.ended;
         if let Some(current) = self.current.take() {
+            let number = current.number();
             let mut sealed = current.seal(self.sequence, true);
             fail_point!("close.sealed");
             if let Err(error) = sealed.finish(&self.dir) {
                 note(&mut self.faults, error.to_string());
             }
             is_sealed = sealed.is_sealed();
+            tell_sync(syncs.as_ref(), SegmentEvent::Sealed(number));
         }
+        drop(syncs);
         (is_sealed, self.faults)
     }
 }

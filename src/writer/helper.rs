@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::time::Duration;
 
+use super::durability::SegmentEvent;
 use super::space::{Space, SpaceBounds};
 use crate::core::{Core, phase};
 use crate::error::Error;
@@ -224,4 +225,14 @@ pub(crate) struct HelperHandle {
     pub(crate) tasks: Sender<Task>,
     pub(crate) ready: Receiver<Result<Prepared, Error>>,
     pub(crate) reserve: Receiver<Prepared>,
+    /// To the thread that syncs, if there is one.
+    pub(crate) syncs: Option<Sender<SegmentEvent>>,
+}
+
+/// Tells the thread that syncs, if there is one.
+pub(super) fn tell_sync(syncs: Option<&Sender<SegmentEvent>>, event: SegmentEvent) {
+    if let Some(syncs) = syncs {
+        // Refused when it has ended by a panic, which close reports.
+        syncs.send(event).ok();
+    }
 }

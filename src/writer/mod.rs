@@ -3,6 +3,7 @@
 mod balance;
 mod control;
 mod drain;
+mod durability;
 mod durations;
 mod ending;
 mod entries;
@@ -32,6 +33,7 @@ use crate::sys::report::say;
 use crate::wake::become_writer;
 
 pub(crate) use control::{Control, Request, Seen};
+pub(crate) use durability::{SegmentEvent, SessionDisk, Syncer};
 pub(crate) use durations::OperationEnd;
 pub(crate) use helper::{Helper, HelperHandle, space};
 pub(crate) use own::{EndRecord, OwnRecord};
@@ -170,6 +172,7 @@ impl Writer {
             self.balance();
             self.tell_loss();
             self.clock_due();
+            self.segments.leave_failed();
             self.answer(seen);
             if seen.stop {
                 break;

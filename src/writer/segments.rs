@@ -8,8 +8,9 @@ use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::SpaceBounds;
+use super::durability::SegmentEvent;
 use super::failed::SealedSegment;
-use super::helper::{HelperHandle, Task, note, space};
+use super::helper::{HelperHandle, Task, note, space, tell_sync};
 use super::reserve::Told;
 use crate::core::Core;
 use crate::error::Error;
@@ -298,6 +299,7 @@ impl Segments {
                 counts,
             });
             self.tell_helper(Task::Finish(sealed));
+            tell_sync(self.helper.syncs.as_ref(), SegmentEvent::Sealed(number));
         }
     }
 
@@ -355,6 +357,10 @@ impl Segments {
 
     pub(super) fn use_segment(&mut self, prepared: Prepared) {
         self.opened = Instant::now();
+        tell_sync(
+            self.helper.syncs.as_ref(),
+            SegmentEvent::Opened(prepared.number),
+        );
         self.first_sequence = self.sequence;
         (self.begun, self.missing) = (false, false);
         self.paused_until = None;

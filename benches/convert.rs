@@ -4,6 +4,8 @@
 //! `line/plan` is the whole conversion: both passes, checksums, merge of two producers, decoding.
 //! `line/template` knows the layout at compile time, has the records in one piece and in order,
 //! and writes the same bytes; both are checked to be equal before anything is measured.
+//! `line/plan_no_redact` is `line/plan` without the look for secrets; `redact/*` is that look
+//! alone.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -15,6 +17,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use stormlog::Error;
 use stormlog::convert::{ConvertOptions, LineSink, convert_lines};
 use stormlog::record::{Record, SchemaIds, ShortText, Symbol};
+use stormlog::redact::{Redactor, Rules};
 use stormlog::segment::entry::Entry;
 use stormlog::segment::files::SessionFiles;
 use support::{Head, START_TICKS, START_UTC_NS, SegmentBuilder, record};
@@ -203,6 +206,21 @@ fn lines(criterion: &mut Criterion) {
             sink.0
         });
     });
+    group.bench_function("plan_no_redact", |bencher| {
+        bencher.iter(|| {
+            let mut sink = Count::default();
+            let redact = Some(Rules {
+                on: false,
+                ..Rules::default()
+            });
+            let options = ConvertOptions {
+                redact,
+                ..ConvertOptions::default()
+            };
+            convert_lines(&session, &mut sink, options).unwrap();
+            sink.0
+        });
+    });
     let mut out = Vec::with_capacity(by_hand.len());
     group.bench_function("template", |bencher| {
         bencher.iter(|| {
@@ -216,5 +234,30 @@ fn lines(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lines);
+/// One text against the rules for secrets.
+fn texts(criterion: &mut Criterion) {
+    let redactor = Redactor::built_in();
+    let error = "cannot reach engine acestream-12 at http://10.0.0.7:19000/webui/api/service: \
+                 Connection refused (os error 111), attempt 3 of 5, next try in 2.5 s";
+    let mut group = criterion.benchmark_group("redact");
+    for (name, text) in [
+        (
+            "id",
+            "4f6c0a4f6c0a4f6c0a4f6c0a4f6c0a4f6c0a4f6c0a4f6c0a4f6c0a4f6c0a4f6c",
+        ),
+        ("error", error),
+        (
+            "secret",
+            "GET /ace/getstream?id=4f6c0a4f6c0a&token=hunter2&pid=7 HTTP/1.1",
+        ),
+    ] {
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| redactor.clean(black_box(text)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, lines, texts);
 criterion_main!(benches);

@@ -10,6 +10,7 @@ use stormlog::convert::{ConvertOptions, convert_lines, convert_session, is_escap
 use stormlog::ledger::Account;
 use stormlog::record::{KeepClass, SchemaDef, SchemaIds};
 use stormlog::recover::{RecoverOptions, State, recover_session};
+use stormlog::redact::Rules;
 use stormlog::segment::entry::Entry;
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::layout::{
@@ -353,15 +354,28 @@ fn check_account(account: &Account) {
     assert!(account.pending() <= account.offered());
 }
 
-/// Converts one segment, also behind damage, and checks every line.
+/// Converts one segment, also behind damage, and checks every line, also of those without secrets;
+/// returns the others.
 fn convert(bytes: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
-    let mut lines = BTreeMap::new();
     let Ok(sessions) = SessionFiles::from_memory([(PathBuf::from("fuzz.seg"), bytes)]) else {
-        return lines;
+        return BTreeMap::new();
     };
-    for session in &sessions {
+    convert_with(&sessions, &Rules::default());
+    convert_with(
+        &sessions,
+        &Rules {
+            on: false,
+            ..Rules::default()
+        },
+    )
+}
+
+fn convert_with(sessions: &[SessionFiles], rules: &Rules) -> BTreeMap<String, Vec<u8>> {
+    let mut lines = BTreeMap::new();
+    for session in sessions {
         let salvage = ConvertOptions {
             salvage: true,
+            redact: Some(rules.clone()),
             ..ConvertOptions::default()
         };
         let mut salvaged = BTreeMap::<String, Vec<u8>>::new();
@@ -370,7 +384,11 @@ fn convert(bytes: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
             let text = std::str::from_utf8(text).expect("lines are UTF-8");
             text.lines().for_each(check_line);
         }
-        let report = convert_lines(session, &mut lines, ConvertOptions::default());
+        let options = ConvertOptions {
+            redact: Some(rules.clone()),
+            ..ConvertOptions::default()
+        };
+        let report = convert_lines(session, &mut lines, options);
         let report = report.expect("memory can be read");
         assert!(more.blocks >= report.blocks && more.records >= report.records);
         let survey = Survey::new(session, true).expect("memory can be read");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::record::is_category_name;
+use crate::redact::Rules;
 use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
@@ -20,7 +21,7 @@ pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
 use parse::{
-    parse_bool, parse_bytes, parse_conversion, parse_durability, parse_ring_storage,
+    parse_bool, parse_bytes, parse_conversion, parse_durability, parse_list, parse_ring_storage,
     parse_writer_core,
 };
 
@@ -115,6 +116,8 @@ pub(crate) struct Settings {
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
     pub(crate) keep_free_bytes: Option<u64>,
+    /// What is kept out of the lines.
+    pub(crate) redact: Rules,
     pub(crate) segment_sink: SegmentSink,
     pub(crate) sigbus_guard: bool,
     /// For tests: as if the processor had no invariant counter.
@@ -144,6 +147,7 @@ impl Default for Settings {
             rules: CategoryRules::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
+            redact: Rules::default(),
             segment_sink: SegmentSink::default(),
             sigbus_guard: false,
             without_counter: false,
@@ -214,13 +218,7 @@ impl Settings {
                 self.close_deadline = Duration::from_millis(ms);
             }
             "STORMLOG_KEEP_SEGMENTS" => self.keep_segments = parse_bool(name, value)?,
-            "STORMLOG_CATEGORIES_OFF" => {
-                let names = value
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|name| !name.is_empty());
-                self.categories_off = names.map(str::to_owned).collect();
-            }
+            "STORMLOG_CATEGORIES_OFF" => self.categories_off = parse_list(value),
             "STORMLOG_SAMPLING" => self.sampling = parse_bool(name, value)?,
             "STORMLOG_SAMPLING_SALT" => {
                 let remedy = "give a whole number from 0 to 18446744073709551615";
@@ -229,11 +227,14 @@ impl Settings {
             "STORMLOG_KEEP" => self.rules.parse_keep(name, value)?,
             "STORMLOG_SAMPLE_RATES" => self.rules.parse_sample_rates(name, value)?,
             "STORMLOG_RATE_LIMITS" => self.rules.parse_rate_limits(name, value)?,
-            "STORMLOG_ON_CHANGE" => {
-                let names = value.split(',').map(str::trim);
-                let names = names.filter(|name| !name.is_empty());
-                self.rules.on_change = names.map(str::to_owned).collect();
+            "STORMLOG_ON_CHANGE" => self.rules.on_change = parse_list(value),
+            "STORMLOG_REDACT" => self.redact.on = parse_bool(name, value)?,
+            "STORMLOG_REDACT_NAMES" => self.redact.names = parse_list(value),
+            "STORMLOG_REDACT_PATTERNS" => {
+                let patterns = value.split_ascii_whitespace();
+                self.redact.patterns = patterns.map(str::to_owned).collect();
             }
+            "STORMLOG_REDACT_KEEP" => self.redact.keep = parse_list(value),
             "STORMLOG_SESSION_BYTES_MAX" => {
                 self.session_bytes_max = parse_bytes(name, value)? as u64;
             }
@@ -310,6 +311,10 @@ impl Settings {
             }
         }
         self.rules.validate()?;
+        self.redact.check().map_err(|error| {
+            let value = self.redact.to_json().to_string();
+            bad("redact", &value, &error.to_string())
+        })?;
         let least = 4 * segment_bytes_min(self.record_bytes_max) as u64;
         if self.session_bytes_max > 0 && self.session_bytes_max < least {
             let value = self.session_bytes_max.to_string();
@@ -350,6 +355,10 @@ impl Settings {
             "on_change": self.rules.on_change,
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
+            "redact": self.redact.on,
+            "redact_names": self.redact.names,
+            "redact_patterns": self.redact.patterns,
+            "redact_keep": self.redact.keep,
             "segment_sink": self.segment_sink.name(),
             "sigbus_guard": self.sigbus_guard,
         })
@@ -454,6 +463,10 @@ mod tests {
             ("STORMLOG_ON_CHANGE", "vpn, health"),
             ("STORMLOG_SESSION_BYTES_MAX", "1GiB"),
             ("STORMLOG_KEEP_FREE_BYTES", "2GiB"),
+            ("STORMLOG_REDACT", "off"),
+            ("STORMLOG_REDACT_NAMES", "engine_pin, ace_secret_id"),
+            ("STORMLOG_REDACT_PATTERNS", r"corp-[0-9]{1,4} x\sy"),
+            ("STORMLOG_REDACT_KEEP", "psk,aws"),
             ("STORMLOG_SEGMENT_SINK", "pwrite"),
             ("STORMLOG_SIGBUS_GUARD", "on"),
             ("UNRELATED", "x"),
@@ -493,6 +506,12 @@ mod tests {
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),
+            redact: Rules {
+                on: false,
+                names: vec!["engine_pin".to_owned(), "ace_secret_id".to_owned()],
+                patterns: vec!["corp-[0-9]{1,4}".to_owned(), r"x\sy".to_owned()],
+                keep: vec!["psk".to_owned(), "aws".to_owned()],
+            },
             segment_sink: SegmentSink::Pwrite,
             sigbus_guard: true,
             without_counter: false,

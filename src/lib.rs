@@ -74,6 +74,7 @@ mod policy;
 mod producer;
 pub mod record;
 pub mod recover;
+pub mod redact;
 mod ring;
 pub mod sampling;
 pub mod segment;

@@ -188,6 +188,7 @@ fn every_variable_is_documented_and_no_other() {
         "docs/DEBUG_MODE.md",
         "docs/DURABILITY.md",
         "docs/SAMPLING.md",
+        "docs/SECURITY.md",
         "README.md",
         "docs/VERIFICATION.md",
     ] {
@@ -299,6 +300,7 @@ fn links_lead_to_files() {
         "docs/DURABILITY.md",
         "docs/FORMAT.md",
         "docs/SAMPLING.md",
+        "docs/SECURITY.md",
         "docs/VERIFICATION.md",
     ];
     for page in pages {

@@ -140,7 +140,7 @@ const UNSAFE_FILES: [(&str, &str); 34] = [
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
 /// table is the picture in docs/ARCHITECTURE.md; `error` and `record` are open to all.
-const LAYERS: [(&str, &[&str]); 24] = [
+const LAYERS: [(&str, &[&str]); 25] = [
     ("sync", &[]),
     ("error", &[]),
     ("fail", &[]),
@@ -148,6 +148,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ("durations", &[]),
     ("ledger", &[]),
     ("sampling", &[]),
+    ("redact", &[]),
     // `WriterCore` and `ClockPoint` are plain data.
     (
         "sys",
@@ -165,11 +166,12 @@ const LAYERS: [(&str, &[&str]); 24] = [
             "sys",
         ],
     ),
-    ("segment", &["ledger", "sys"]),
+    ("segment", &["ledger", "redact::Rules", "sys"]),
     // The bounds of settings stand where they are made.
     (
         "config",
         &[
+            "redact::Rules",
             "ring::SPILL_BYTES_",
             "ring::TOTAL_BYTES_",
             "segment::prepare",
@@ -222,6 +224,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
         "convert",
         &[
             "ledger",
+            "redact",
             "segment",
             "session::ConvertedFile",
             "sys::dir",
@@ -251,6 +254,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
             "policy",
             "producer",
             "recover",
+            "redact::Rules",
             "ring",
             "segment",
             "sync",
@@ -267,6 +271,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
             "durations",
             "ledger",
             "recover",
+            "redact::Rules",
             "sampling",
             "segment",
             "signals",

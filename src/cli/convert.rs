@@ -10,9 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::output::{complain, files_json};
+use super::secrets::Redaction;
 use super::{Output, Status, human};
 use crate::convert::{ConvertOptions, ConvertReport, LeftOut, Progress, convert_session};
 use crate::ledger::{Account, Ledger};
+use crate::redact::Rules;
 use crate::segment::files::{ConversionGuard, Liveness, SessionFiles};
 
 const EXAMPLES: &str = "\
@@ -21,6 +23,7 @@ Examples:
   stormlog convert ./debug_logs/.stormlog/20261121_101112
   stormlog convert 000001.seg 000002.seg --out /tmp  what is readable of two segments
   stormlog convert ./debug_logs --json | jq .faults
+  stormlog convert ./debug_logs --redact-name engine_pin --redact-pattern 'corp-[0-9]+'
   stormlog convert ./debug_logs --salvage            also what stands behind damage
 
 Of a damaged segment everything before the first damaged block is converted. With --salvage also
@@ -28,6 +31,9 @@ every whole block behind it, and segments of which both headers are damaged, if 
 their session tells what stood there. A record is never made up: one that needs a damaged part of
 the registry, or a body that is lost, is counted as damaged. The report says what was left out
 (left_out in JSON: bytes, and blocks and records where a seal counts them, else null).
+
+Values of fields with names such as password, and texts that look like tokens, are written as
+[redacted]; docs/SECURITY.md tells which.
 
 A session that is still being recorded is converted as far as it is; its process replaces the
 results with the whole when it ends.
@@ -48,6 +54,9 @@ pub struct Args {
     /// Print the report as JSON, one line per session.
     #[arg(long)]
     json: bool,
+    /// Besides what the session was recorded with.
+    #[command(flatten)]
+    redaction: Redaction,
     /// Go on behind damage: take every whole block of a damaged segment, not only those before the
     /// first that is damaged or missing.
     #[arg(long)]
@@ -59,6 +68,7 @@ pub struct Args {
 /// # Errors
 /// When a path holds no session, or results cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
+    let rules = args.redaction.rules()?;
     let find = if args.salvage {
         SessionFiles::find_headless
     } else {
@@ -94,7 +104,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
                 faults: vec![format!("{why}: not converted")],
                 ..ConvertReport::default()
             },
-            None => convert(session, out, args.salvage)?,
+            None => convert(session, out, args.salvage, rules.clone())?,
         };
         report
             .faults
@@ -190,6 +200,7 @@ pub(super) fn convert(
     session: &SessionFiles,
     out: &Path,
     salvage: bool,
+    redact: Option<Rules>,
 ) -> anyhow::Result<ConvertReport> {
     let bar = progress_bar(&session.session_id);
     let mut progress = |progress: Progress| {
@@ -198,6 +209,7 @@ pub(super) fn convert(
     };
     let options = ConvertOptions {
         progress: Some(&mut progress),
+        redact,
         salvage,
         ..ConvertOptions::default()
     };
@@ -267,6 +279,13 @@ fn print(output: &mut Output, report: &ConvertReport, out: &Path) -> anyhow::Res
     let blocks = human::counted(report.blocks, "block");
     let segments = human::bytes(report.segment_bytes);
     writeln!(output, "{lines} from {blocks}, {segments} of segments")?;
+    if report.redacted > 0 {
+        let secrets = human::counted(report.redacted, "secret");
+        writeln!(
+            output,
+            "{secrets} replaced by [redacted]; --no-redact shows the values"
+        )?;
+    }
     let LeftOut {
         bytes,
         blocks,
@@ -292,6 +311,7 @@ fn to_json(report: &ConvertReport) -> Json {
         "session_id": report.session_id,
         "files": files_json(&report.files),
         "lines": report.lines,
+        "redacted": report.redacted,
         "records": report.records,
         "blocks": report.blocks,
         "segment_bytes": report.segment_bytes,

@@ -8,6 +8,7 @@ mod output;
 mod places;
 mod recover;
 pub mod replay;
+mod secrets;
 mod sessions;
 mod stats;
 mod verify;

@@ -1,10 +1,13 @@
 //! Where the files of sessions are: segments in `.stormlog/{session}`, lines in the log directory.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use rustix::fs::OFlags;
 
 use super::sessions::split_name;
 use crate::segment::files::{SESSIONS_DIR, SessionFiles};
@@ -55,6 +58,22 @@ pub fn places(path: &Path) -> anyhow::Result<Vec<Place>> {
         return session_dir(&path, &path);
     }
     all(&path)
+}
+
+/// Opens a file of lines, which somebody else may have put there: no link is followed, and nothing
+/// but a file is opened.
+pub(super) fn open_lines(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = File::options();
+    let file = options
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
 }
 
 /// Whether the files of a session lie here, as in a copy of its directory.
@@ -113,7 +132,7 @@ fn find(log_dir: &Path, only: Option<&str>) -> anyhow::Result<BTreeMap<String, P
     };
     for (path, name) in entries(log_dir)?.unwrap_or_default() {
         if let Some((id, category)) = split_name(&name).filter(|(id, _)| wanted(id))
-            && path.is_file()
+            && path.symlink_metadata().is_ok_and(|found| found.is_file())
         {
             let place = places.entry(id.to_owned()).or_insert_with(|| new(id));
             place.lines.insert(category.to_owned(), path);

@@ -118,7 +118,7 @@ fn make_lines(args: &Args, report: &mut RecoverReport) -> anyhow::Result<Option<
         report.faults.push(format!("{why}: not converted"));
         return Ok(None);
     }
-    let converted = convert::convert(&session, &session.log_dir, false)?;
+    let converted = convert::convert(&session, &session.log_dir, false, None)?;
     let known = &mut report.faults;
     for fault in &converted.faults {
         if !known.contains(fault) {

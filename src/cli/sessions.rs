@@ -1,13 +1,13 @@
 //! `stormlog sessions`: the sessions in a log directory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::{Value as Json, json};
 
+use super::places::open_lines;
 use super::{Output, Status, human};
 use crate::convert::{parse_ledger, rfc3339};
 use crate::ledger::Ledger;
@@ -127,7 +127,7 @@ pub(super) fn split_name(name: &str) -> Option<(&str, &str)> {
 
 /// Takes start and end from the first and the last lines of a `session` file.
 pub(super) fn read_markers(path: &Path, session: &mut Found) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = open_lines(path)?;
     let mut first = Vec::new();
     BufReader::new(&file)
         .take(LINE_BYTES_MAX)

@@ -41,6 +41,13 @@ pub(super) fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
         })
 }
 
+/// Names with commas.
+pub(super) fn parse_list(value: &str) -> Vec<String> {
+    let names = value.split(',').map(str::trim);
+    let names = names.filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
 pub(super) fn parse_ring_storage(name: &str, value: &str) -> Result<RingStorage, Error> {
     let all = [
         RingStorage::Auto,

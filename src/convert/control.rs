@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::error::Error;
+use crate::redact::Rules;
 
 /// What is named in errors.
 const WHAT: &str = "the conversion";
@@ -31,6 +32,9 @@ pub struct ConvertOptions<'a> {
     /// Wait until the results are on the disk before they get their names. Needed when the
     /// segments are removed afterwards.
     pub sync: bool,
+    /// What is kept out of the lines besides what the session was recorded with, which by default
+    /// are the built-in rules; [`Rules::on`] replaces that of the session.
+    pub redact: Option<Rules>,
     /// Go on behind damage at the next whole block. Without it a segment is read up to the first
     /// block that is damaged or missing.
     pub salvage: bool,

@@ -1,7 +1,6 @@
 //! Values as JSON text. FORMAT.md section 9.3 is normative.
 
 use super::buffer::LineBuffer;
-use super::json_text::{JsonText, is_json_number, json_text};
 
 /// Bytes that a string may need to escape: C0, `"`, `\`, DEL, and the first bytes of characters
 /// of which some are escaped (C1, U+061C, general punctuation, U+FEFF).
@@ -123,18 +122,9 @@ fn put_unicode_escape(out: &mut LineBuffer, c: char) {
     out.put_array(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
 }
 
-/// Appends JSON text of any value as it is, in one line; as a string when it is not JSON or
-/// nested too deep.
-pub fn put_json(out: &mut LineBuffer, text: &[u8]) {
-    match json_text(text) {
-        JsonText::Valid(text) => put_json_str(out, text),
-        JsonText::Invalid => put_string(out, text),
-    }
-}
-
-/// `text` is valid JSON: characters to be escaped stand inside strings, except white space
-/// between tokens, which becomes a space.
-fn put_json_str(out: &mut LineBuffer, text: &str) {
+/// Appends JSON text of any value as it is, in one line. It must be valid: characters to be
+/// escaped stand inside strings, except white space between tokens, which becomes a space.
+pub fn put_json_str(out: &mut LineBuffer, text: &str) {
     let mut rest = text;
     while let Some(index) = rest.find(is_escaped) {
         let (run, special) = rest.split_at(index);
@@ -148,15 +138,6 @@ fn put_json_str(out: &mut LineBuffer, text: &str) {
         rest = chars.as_str();
     }
     out.put(rest.as_bytes());
-}
-
-/// Appends the text of a JSON number; as a string when it is not one.
-pub fn put_number(out: &mut LineBuffer, text: &[u8]) {
-    if is_json_number(text) {
-        out.put(text);
-    } else {
-        put_string(out, text);
-    }
 }
 
 /// Appends an integer.

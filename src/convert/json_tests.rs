@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::super::json_text::{JsonText, is_json_number, json_text};
+use super::super::scrub::Scrub;
 use super::*;
 use proptest::prelude::*;
 
@@ -13,7 +15,7 @@ fn string(text: &[u8]) -> String {
 
 fn json(text: &str) -> String {
     let mut out = LineBuffer::new();
-    put_json(&mut out, text.as_bytes());
+    Scrub::new(None).put_json(&mut out, text.as_bytes(), false, false);
     String::from_utf8(out.content().to_vec()).unwrap()
 }
 

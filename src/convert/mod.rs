@@ -23,6 +23,7 @@ mod plan;
 mod render;
 mod report;
 mod run;
+mod scrub;
 mod time;
 
 pub use control::{ConvertOptions, Progress};

@@ -4,12 +4,13 @@
 //! that rendering a field is one copy and the value. Plans are compiled when the first record of
 //! their schema is met: a file may declare more schemas than it uses.
 
-use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use super::buffer::{Fragment, LineBuffer};
 use super::json::{put_escaped, put_string};
 use crate::record::{CATEGORIES_MAX, FieldType};
+use crate::redact::Redactor;
 use crate::segment::clock::ClockMap;
 use crate::segment::registry::{Registry, Schema};
 
@@ -22,6 +23,8 @@ const RESERVED: [&[u8]; 4] = [
 ];
 /// Reserved in records with the flag CUT.
 const RESERVED_CUT: &[u8] = b"truncated";
+/// The category of the session itself.
+pub(super) const SESSION: &str = "session";
 /// What is put before a name that is taken.
 const PREFIX: &[u8] = b"field_";
 /// How often it is put there at most.
@@ -36,6 +39,8 @@ pub(super) struct Step {
     pub name: Fragment,
     /// `,"name":"`
     pub name_quote: Fragment,
+    /// Whether the name says that the value is a secret.
+    pub secret: bool,
 }
 
 /// How records of one schema become lines.
@@ -48,22 +53,34 @@ pub(super) struct Plan {
     /// Names of the fields as they stand in the line, escaped, without quotes.
     names: Vec<Box<[u8]>>,
     cut: bool,
+    /// Whether records of the session itself have this plan: their JSON holds counts by category.
+    pub counts: bool,
 }
 
 impl Plan {
     /// `None` when the fields cannot be given different names.
-    fn compile(schema: &Schema, category: u16, cut: bool) -> Option<Self> {
+    fn compile(
+        schema: &Schema,
+        category: u16,
+        cut: bool,
+        redactor: Option<&Redactor>,
+    ) -> Option<Self> {
         let mut plan = Self {
             category,
             fixed_bytes: schema.fixed_bytes,
             steps: Vec::with_capacity(schema.fields.len()),
             names: Vec::with_capacity(schema.fields.len()),
             cut,
+            counts: false,
         };
+        let mut cleaned = Vec::new();
         let mut escaped = LineBuffer::new();
         for field in &schema.fields {
             escaped.truncate(0);
-            put_escaped(&mut escaped, field.name.as_bytes());
+            let name = field.name.as_bytes();
+            let found = redactor.map_or(0, |redactor| redactor.text(name, false, &mut cleaned));
+            put_escaped(&mut escaped, if found > 0 { &cleaned } else { name });
+            let secret = redactor.is_some_and(|redactor| redactor.is_secret_name(name));
             let name = free_name(escaped.content(), |name| plan.is_taken(name))?;
             let before = [b",\"", name.as_slice(), b"\":"].concat();
             let quote = [before.as_slice(), b"\""].concat();
@@ -71,6 +88,7 @@ impl Plan {
                 field: field.field_type,
                 name: Fragment::new(&before),
                 name_quote: Fragment::new(&quote),
+                secret,
             });
             plan.names.push(name.into());
         }
@@ -103,18 +121,27 @@ pub(super) struct Context {
     pub session_id: String,
     pub clock: ClockMap,
     pub registry: Registry,
+    /// What keeps secrets out of the lines; `None` when nothing does.
+    pub redactor: Option<Arc<Redactor>>,
     /// Names of the categories, sorted, each once.
     pub categories: Vec<String>,
     /// Index in `categories` by category id.
     category_index: Vec<Option<u16>>,
     /// By schema id: the plan of whole records and of cut ones.
     plans: Vec<[OnceLock<Option<Plan>>; 2]>,
-    /// By symbol id: the JSON string.
+    /// By symbol id: the JSON string, without its secrets.
     symbols: Vec<Option<Fragment>>,
+    /// How many secrets were in a symbol, if any.
+    redacted_symbols: BTreeMap<u32, u64>,
 }
 
 impl Context {
-    pub(super) fn new(session_id: &str, clock: ClockMap, registry: Registry) -> Self {
+    pub(super) fn new(
+        session_id: &str,
+        clock: ClockMap,
+        registry: Registry,
+        redactor: Option<Arc<Redactor>>,
+    ) -> Self {
         let names: BTreeSet<&str> = registry.categories().map(|(_, name)| name).collect();
         let categories: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let mut category_index = vec![None; CATEGORIES_MAX];
@@ -126,10 +153,18 @@ impl Context {
         }
         let schemas_end = registry.schemas().last().map_or(0, |last| last.id + 1);
         let mut symbols = Vec::new();
+        let mut redacted_symbols = BTreeMap::new();
+        let mut cleaned = Vec::new();
         let mut text = LineBuffer::new();
         for (id, symbol) in registry.symbols() {
             text.truncate(0);
-            put_string(&mut text, symbol.as_bytes());
+            let symbol = symbol.as_bytes();
+            let found = redactor.as_ref();
+            let found = found.map_or(0, |redactor| redactor.text(symbol, false, &mut cleaned));
+            if found > 0 {
+                redacted_symbols.insert(id, found);
+            }
+            put_string(&mut text, if found > 0 { &cleaned } else { symbol });
             symbols.resize(id as usize, None);
             symbols.push(Some(Fragment::new(text.content())));
         }
@@ -137,10 +172,12 @@ impl Context {
             session_id: session_id.to_owned(),
             clock,
             registry,
+            redactor,
             categories,
             category_index,
             plans: (0..schemas_end).map(|_| <[_; 2]>::default()).collect(),
             symbols,
+            redacted_symbols,
         }
     }
 
@@ -163,7 +200,11 @@ impl Context {
     ) -> Option<&'a Plan> {
         let plan = || {
             let category = self.category_of(schema)?;
-            Plan::compile(self.registry.schema(schema)?, category, cut)
+            let redactor = self.redactor.as_deref();
+            let schema = self.registry.schema(schema)?;
+            let mut plan = Plan::compile(schema, category, cut, redactor)?;
+            plan.counts = self.categories.get(usize::from(category))? == SESSION;
+            Some(plan)
         };
         slot.get_or_init(plan).as_ref()
     }
@@ -178,5 +219,14 @@ impl Context {
     #[inline]
     pub(super) fn symbol(&self, id: u32) -> Option<&Fragment> {
         self.symbols.get(id as usize)?.as_ref()
+    }
+
+    /// How many secrets were taken out of a symbol.
+    #[inline]
+    pub(super) fn redacted_in_symbol(&self, id: u32) -> u64 {
+        if self.redacted_symbols.is_empty() {
+            return 0;
+        }
+        self.redacted_symbols.get(&id).copied().unwrap_or(0)
     }
 }

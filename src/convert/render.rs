@@ -11,10 +11,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::buffer::LineBuffer;
-use super::json::{
-    put_duration, put_escaped, put_f32, put_f64, put_integer, put_json, put_number, put_string,
-};
+use super::json::{put_duration, put_f32, put_f64, put_integer};
 use super::plan::{Context, Plan, free_name};
+use super::scrub::Scrub;
 use super::time::LineStart;
 use crate::record::{FLAG_CUT, FLAG_EXTRA, FLAG_LARGE};
 use crate::segment::clock::ClockCursor;
@@ -67,6 +66,9 @@ pub(super) struct Renderer<'a> {
     pub damaged_unknown: u64,
     /// Extra fields that were left out because their names were taken too often.
     pub extras_left_out: u64,
+    /// Secrets that were replaced in the lines.
+    pub redacted: u64,
+    scrub: Scrub<'a>,
     /// By the call of [`render`](Self::render) that runs, or ran last.
     rendered_bytes: usize,
     names: Names,
@@ -83,6 +85,8 @@ impl<'a> Renderer<'a> {
             counts: vec![Counts::default(); count],
             damaged_unknown: 0,
             extras_left_out: 0,
+            redacted: 0,
+            scrub: Scrub::new(context.redactor.as_deref()),
             rendered_bytes: 0,
             names: Names::default(),
         }
@@ -133,11 +137,14 @@ impl<'a> Renderer<'a> {
             return self.damaged(header.schema);
         };
         let before = out.len();
+        self.scrub.found = 0;
         self.start.put(out, self.clock.time(ticks));
         let mut line = Line {
             context: self.context,
             plan,
             out,
+            scrub: &mut self.scrub,
+            cut,
             names: &mut self.names,
             left_out: 0,
         };
@@ -146,6 +153,7 @@ impl<'a> Renderer<'a> {
         if done.is_ok() {
             self.rendered_bytes += out.len() - before;
             counts.lines += 1;
+            self.redacted += self.scrub.found;
             if header.weight != 0 {
                 // Known, or the record would be damaged.
                 let weight = self.context.registry.weight(header.weight);
@@ -168,15 +176,18 @@ impl<'a> Renderer<'a> {
 }
 
 /// One line while it is written.
-struct Line<'a> {
+struct Line<'a, 'c> {
     context: &'a Context,
     plan: &'a Plan,
     out: &'a mut LineBuffer,
+    scrub: &'a mut Scrub<'c>,
+    /// Whether texts of the record may have been cut.
+    cut: bool,
     names: &'a mut Names,
     left_out: u64,
 }
 
-impl Line<'_> {
+impl Line<'_, '_> {
     /// Everything behind the time.
     #[inline]
     fn rest(&mut self, record: &RecordRef<'_>, body: &[u8]) -> Result<(), Damaged> {
@@ -188,14 +199,14 @@ impl Line<'_> {
         let plan = self.plan;
         for step in &plan.steps {
             match body.value(step.field)? {
-                ValueRef::Text(text) => {
+                ValueRef::Text(text) if !step.secret => {
                     self.out.put_fragment(&step.name_quote);
-                    put_escaped(self.out, text);
+                    self.scrub.put_text(self.out, text, self.cut);
                     self.out.push(b'"');
                 }
                 value => {
                     self.out.put_fragment(&step.name);
-                    self.value(value)?;
+                    self.value(value, step.secret)?;
                 }
             }
         }
@@ -230,20 +241,26 @@ impl Line<'_> {
     }
 
     #[inline(always)]
-    fn value(&mut self, value: ValueRef<'_>) -> Result<(), Damaged> {
+    fn value(&mut self, value: ValueRef<'_>, secret: bool) -> Result<(), Damaged> {
         let out = &mut *self.out;
         match value {
-            ValueRef::Null => out.put_array(b"null"),
+            ValueRef::Null | ValueRef::Json(b"null") => out.put_array(b"null"),
             ValueRef::Bool(true) => out.put_array(b"true"),
             ValueRef::Bool(false) => out.put_array(b"false"),
+            _ if secret && !is_empty(value) => self.scrub.put_constant(out),
             ValueRef::U64(value) => put_integer(out, value),
             ValueRef::I64(value) => put_integer(out, value),
             ValueRef::F32(value) => put_f32(out, value),
             ValueRef::F64(value) => put_f64(out, value),
-            ValueRef::Text(text) => put_string(out, text),
-            ValueRef::Symbol(id) => out.put_fragment(self.context.symbol(id).ok_or(Damaged)?),
-            ValueRef::Json(text) => put_json(out, text),
-            ValueRef::Number(text) => put_number(out, text),
+            ValueRef::Text(text) => self.scrub.put_string(out, text, self.cut),
+            ValueRef::Symbol(id) => {
+                self.scrub.found += self.context.redacted_in_symbol(id);
+                out.put_fragment(self.context.symbol(id).ok_or(Damaged)?);
+            }
+            ValueRef::Json(text) => {
+                self.scrub.put_json(out, text, self.plan.counts, self.cut);
+            }
+            ValueRef::Number(text) => self.scrub.put_number(out, text, self.cut),
             ValueRef::Duration(ns, decimals) => put_duration(out, ns, decimals),
         }
         Ok(())
@@ -255,14 +272,16 @@ impl Line<'_> {
         let mut extras = Extras::new(area)?;
         self.names.clear();
         while let Some((key, value)) = extras.next_extra()? {
-            self.names.escaped.truncate(0);
-            match key {
-                KeyRef::Text(text) => put_escaped(&mut self.names.escaped, text),
+            let key = match key {
+                KeyRef::Text(text) => text,
                 KeyRef::Symbol(id) => {
                     let text = self.context.registry.symbol(id).ok_or(Damaged)?;
-                    put_escaped(&mut self.names.escaped, text.as_bytes());
+                    text.as_bytes()
                 }
-            }
+            };
+            self.names.escaped.truncate(0);
+            self.scrub.put_text(&mut self.names.escaped, key, self.cut);
+            let secret = self.scrub.is_secret_name(key);
             if !self.names.take(self.plan) {
                 self.left_out += 1;
                 continue;
@@ -270,9 +289,20 @@ impl Line<'_> {
             self.out.put_array(b",\"");
             self.out.put(self.names.escaped.content());
             self.out.put_array(b"\":");
-            self.value(value)?;
+            self.value(value, secret)?;
         }
         Ok(extras.rest())
+    }
+}
+
+/// Whether there is nothing in a value that could be a secret.
+fn is_empty(value: ValueRef<'_>) -> bool {
+    match value {
+        ValueRef::Text(text) => text.is_empty(),
+        ValueRef::Json(text) => matches!(text, b"" | b"true" | b"false" | b"\"\"" | b"{}" | b"[]"),
+        ValueRef::F32(value) => !value.is_finite(),
+        ValueRef::F64(value) => !value.is_finite(),
+        _ => false,
     }
 }
 

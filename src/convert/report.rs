@@ -51,6 +51,8 @@ pub struct ConvertReport {
     pub left_out: LeftOut,
     /// Lines written.
     pub lines: u64,
+    /// Secrets that were replaced in them.
+    pub redacted: u64,
     /// Unreadable records whose category is not known.
     pub damaged_unknown: u64,
     /// Valid blocks without seals.

@@ -1,18 +1,21 @@
 //! A conversion from start to end.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::control::{Control, ConvertOptions};
 use super::index::{Faults, Index};
 use super::merge::Merge;
 use super::output::{LineSink, OutputFiles};
-use super::plan::Context;
+use super::plan::{Context, SESSION};
 use super::render::{Batch, Renderer};
 use super::report::{ConvertReport, ledger_of_line};
 use crate::error::Error;
 use crate::ledger::{Account, DropReason, WRITTEN};
+use crate::redact::{Redactor, Rules};
 use crate::segment::clock::ClockMap;
 use crate::segment::files::SessionFiles;
+use crate::segment::registry::Registry;
 use crate::session::ConvertedFile;
 use crate::sys::dir::Dir;
 
@@ -26,8 +29,6 @@ const KEEP_TIMES: usize = 2;
 const RENDER_BYTES: usize = 4 << 20;
 /// The longest line that is searched for the ledger.
 const LEDGER_LINE_BYTES_MAX: usize = 1 << 20;
-/// The category of `session_end`.
-const SESSION: &str = "session";
 
 /// Converts a session into the directory `out`, which must exist: one file
 /// `{session}_{category}.jsonl` per category with records. Files appear under their names when
@@ -85,13 +86,15 @@ pub fn convert_lines(
 ) -> Result<ConvertReport, Error> {
     let total = files.segments.iter().map(|file| file.header.file_bytes);
     let total = total.fold(0_u64, u64::saturating_add).saturating_mul(2);
+    let rules = options.redact.clone();
     let mut control = Control::new(options, total);
     control.check()?;
     let mut index = Index::build(files, &mut control)?;
     control.set_total(control.done().saturating_add(index.data_bytes));
     let clock = clock_map(files, &index);
     let registry = std::mem::take(&mut index.registry);
-    let context = Context::new(&files.session_id, clock, registry);
+    let redactor = redactor(rules, &registry)?;
+    let context = Context::new(&files.session_id, clock, registry, redactor);
 
     let mut renderer = Renderer::new(&context);
     let mut output = Lines::new(&context, files);
@@ -108,6 +111,29 @@ pub fn convert_lines(
     output.take(&mut renderer, 0, sink)?;
     control.check()?;
     Ok(finish(index, &context, &renderer, output))
+}
+
+/// For what the session says and the options add to it.
+fn redactor(more: Option<Rules>, registry: &Registry) -> Result<Option<Arc<Redactor>>, Error> {
+    let mut rules = registry.redaction.clone().unwrap_or_default();
+    if let Some(more) = more {
+        rules.on = more.on;
+        rules.names.extend(more.names);
+        rules.patterns.extend(more.patterns);
+        rules.keep.extend(more.keep);
+    }
+    if !rules.on {
+        return Ok(None);
+    }
+    if rules == Rules::default() {
+        return Ok(Some(Redactor::built_in()));
+    }
+    let redactor = Redactor::new(&rules).map_err(|error| Error::Setting {
+        name: "redact".to_owned(),
+        value: rules.to_json().to_string(),
+        remedy: error.to_string(),
+    })?;
+    Ok(Some(Arc::new(redactor)))
 }
 
 fn clock_map(files: &SessionFiles, index: &Index) -> ClockMap {
@@ -145,6 +171,7 @@ fn finish(
     }
     let time = |ticks| context.clock.time(ticks);
     report.faults = faults.finish();
+    report.redacted = renderer.redacted;
     report.damaged_unknown = renderer.damaged_unknown + index.damaged;
     report.left_out = index.left_out;
     report.blocks = index.blocks;

@@ -26,6 +26,8 @@ pub const ENTRY_PRODUCER: u8 = 5;
 pub const ENTRY_RATE: u8 = 6;
 /// `kind` of a change of pressure.
 pub const ENTRY_PRESSURE: u8 = 7;
+/// `kind` of the rules for secrets.
+pub const ENTRY_REDACTION: u8 = 8;
 
 /// The largest pressure: a weight id up to it stands for 2^id.
 pub const PRESSURE_MAX: u8 = 15;
@@ -149,6 +151,8 @@ pub enum Entry<'a> {
     Rate(u8, f64),
     /// A category and its pressure from now on.
     Pressure(u8, PressureChange),
+    /// What is kept out of lines, as JSON text.
+    Redaction(&'a str),
 }
 
 impl<'a> Entry<'a> {
@@ -174,6 +178,7 @@ impl<'a> Entry<'a> {
             Self::Producer(ring, ..) => (ENTRY_PRODUCER, 0, ring),
             Self::Rate(id, _) => (ENTRY_RATE, u16::from(id), 0),
             Self::Pressure(category, _) => (ENTRY_PRESSURE, u16::from(category), 0),
+            Self::Redaction(_) => (ENTRY_REDACTION, 0, 0),
         };
         EntryHeader {
             entry_bytes: self.bytes() as u32,
@@ -188,7 +193,9 @@ impl<'a> Entry<'a> {
     /// Writes what follows the header, without padding.
     pub fn payload(&self, out: &mut impl Sink) {
         match *self {
-            Self::Category(_, name) | Self::Symbol(_, name) => put_text(out, name),
+            Self::Category(_, text) | Self::Symbol(_, text) | Self::Redaction(text) => {
+                put_text(out, text);
+            }
             Self::Schema(ids, keep, schema) => put_schema(out, ids, keep, schema),
             Self::Clock(point) => out.put(bytemuck::bytes_of(&point)),
             Self::Producer(_, thread, name) => {
@@ -255,6 +262,7 @@ mod tests {
             Entry::Producer(9, 4711, "main"),
             Entry::Rate(16, 2.5),
             Entry::Pressure(3, PressureChange::default()),
+            Entry::Redaction("{}"),
         ] {
             let mut bytes = Vec::new();
             entry.append(&mut bytes);

@@ -9,10 +9,11 @@ use crate::record::{
     CATEGORIES_MAX, FieldKind, FieldType, KeepClass, SCHEMAS_MAX, SYMBOL_BYTES_MAX, SYMBOLS_MAX,
     is_category_name,
 };
+use crate::redact::Rules;
 use crate::segment::entry::{
     ClockPoint, ENTRY_ALIGN, ENTRY_CATEGORY, ENTRY_CLOCK, ENTRY_HEADER_BYTES, ENTRY_PRESSURE,
-    ENTRY_PRODUCER, ENTRY_RATE, ENTRY_SCHEMA, ENTRY_SYMBOL, EntryHeader, KEY_NONE, PRESSURE_MAX,
-    PressureChange, entry_crc,
+    ENTRY_PRODUCER, ENTRY_RATE, ENTRY_REDACTION, ENTRY_SCHEMA, ENTRY_SYMBOL, EntryHeader, KEY_NONE,
+    PRESSURE_MAX, PressureChange, entry_crc,
 };
 
 /// The longest thread name that is kept, in bytes.
@@ -76,6 +77,8 @@ pub struct Registry {
     pub pressures_left_out: u64,
     /// Readings of the clocks by ticks.
     pub clock_points: BTreeMap<u64, ClockPoint>,
+    /// What is kept out of lines, if the session does not leave it at the built-in rules.
+    pub redaction: Option<Rules>,
     /// Producers by ring id.
     pub producers: BTreeMap<u32, Producer>,
     /// Entries that are inconsistent, or contradict an earlier entry of the same id.
@@ -189,6 +192,11 @@ impl Registry {
                 let valid = (16..=255).contains(&id) && weight.is_finite() && weight >= 1.0;
                 valid.then_some(())?;
                 put(&mut self.rates, id, 256, weight)
+            }
+            ENTRY_REDACTION => {
+                let rules = Rules::from_text(bytes.text16()?.as_bytes())?;
+                let known = self.redaction.get_or_insert_with(|| rules.clone());
+                (*known == rules).then_some(())
             }
             ENTRY_PRESSURE => {
                 let category = u8::try_from(header.id16).ok()?;

@@ -230,6 +230,39 @@ impl SessionBuilder {
         self
     }
 
+    /// Whether secrets are kept out of the lines, default true: values of fields with names such as
+    /// `password`, and texts that look like tokens, become `[redacted]` when segments are
+    /// converted. docs/SECURITY.md tells what is found and what is not.
+    #[must_use]
+    pub fn redact(mut self, on: bool) -> Self {
+        self.settings.redact.on = on;
+        self
+    }
+
+    /// Names of further fields whose values are secrets, with `_` between their words.
+    #[must_use]
+    pub fn redact_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.redact.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Regular expressions for further secrets in texts.
+    #[must_use]
+    pub fn redact_patterns(
+        mut self,
+        patterns: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.settings.redact.patterns = patterns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Built-in names and looks that are no secrets here.
+    #[must_use]
+    pub fn redact_keep(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.redact.keep = names.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// For tests: stamps records with `CLOCK_MONOTONIC`, as on a machine without an invariant
     /// counter.
     #[doc(hidden)]

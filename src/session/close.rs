@@ -202,6 +202,7 @@ impl Live {
     fn converted(&self, converted: ConvertReport, report: &mut CloseReport) {
         let verified = converted.faults.is_empty();
         report.files = converted.files;
+        report.redacted = converted.redacted;
         report.faults.extend(converted.faults);
         if verified && !self.settings.keep_segments {
             match dirs::remove(&self.root_dir, &self.session_dir, &self.id) {

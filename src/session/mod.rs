@@ -123,6 +123,8 @@ pub struct CloseReport {
     pub always_waits: u64,
     /// `Always` records that were lost, for whatever reason; a fault when it is not 0.
     pub always_lost: u64,
+    /// Secrets that were replaced in the lines; 0 when segments were left for later.
+    pub redacted: u64,
     /// Where the rings were, and why when that is not the first choice; as `session_start.rings`.
     pub rings: String,
     /// What is not as it should be, as sentences; empty when all is well.

@@ -19,6 +19,7 @@ use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
 use crate::record::{Category, Record, cut_text};
+use crate::redact::Rules;
 use crate::ring::Storage;
 use crate::segment::entry::{ClockPoint, Entry};
 use crate::segment::layout::{
@@ -333,6 +334,12 @@ fn register_first(core: &Core, settings: &Settings) {
             let registered = core.register_schema(ids, schema);
             debug_assert!(registered, "the registry is empty");
         }
+    }
+    if settings.redact != Rules::default() {
+        // Whoever converts the session, now or after a crash, has the same rules.
+        let rules = settings.redact.to_json().to_string();
+        let appended = core.storage.registry.append(&Entry::Redaction(&rules));
+        debug_assert!(appended.is_ok(), "the registry is nearly empty");
     }
     for (id, weight) in core.policies.rates() {
         let appended = core.storage.registry.append(&Entry::Rate(id, weight));

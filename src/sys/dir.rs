@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 
 use super::fork;
@@ -75,6 +75,7 @@ impl Dir {
     /// is not sticky.
     pub fn open_log_dir(path: &Path) -> Result<Self, Error> {
         use std::os::unix::fs::DirBuilderExt;
+        let missing = path.symlink_metadata().is_err();
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -82,6 +83,9 @@ impl Dir {
             .io_context("cannot create log directory", path)?;
         let dir = Self::open(path)?;
         dir.check_kept_from_others()?;
+        if missing && dir.stat()?.st_uid == rustix::process::geteuid().as_raw() {
+            set_mode(&dir.fd, DIR_MODE, path)?;
+        }
         Ok(dir)
     }
 
@@ -169,7 +173,9 @@ impl Dir {
         let c_name = self.component(name)?;
         rustix::fs::mkdirat(&self.fd, &c_name, DIR_MODE)
             .io_context("cannot create directory", self.path_of(name))?;
-        self.open_dir(name)
+        let dir = self.open_dir(name)?;
+        set_mode(&dir.fd, DIR_MODE, &dir.path)?;
+        Ok(dir)
     }
 
     /// Opens the directory `name` in this one.
@@ -194,6 +200,7 @@ impl Dir {
         let flags = FILE_FLAGS | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let fd = rustix::fs::openat(&self.fd, self.component(name)?, flags, FILE_MODE)
             .io_context("cannot create file", self.path_of(name))?;
+        set_mode(&fd, FILE_MODE, &self.path_of(name))?;
         Ok(File::from(fd))
     }
 
@@ -350,6 +357,11 @@ impl Dir {
     }
 }
 
+/// Sets the mode of what was just made: the umask may have taken rights from the owner.
+fn set_mode(fd: &impl AsFd, mode: Mode, path: &Path) -> Result<(), Error> {
+    rustix::fs::fchmod(fd, mode).io_context("cannot set the mode of", path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,6 +386,26 @@ mod tests {
         assert!(dir.open_file("link").is_err());
         assert!(dir.create_file("link").is_err());
         assert!(dir.open_file("secret").is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_not_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        // The socket stands for all devices; a fifo without a writer would hang.
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path_of("socket")).unwrap();
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(&dir.fd, "fifo", FileType::Fifo, mode, 0).unwrap();
+        for name in ["socket", "fifo", "."] {
+            assert!(dir.open_file(name).is_err(), "{name}");
+            assert!(dir.open_file_to_change(name).is_err(), "{name}");
+            assert!(dir.create_file(name).is_err(), "{name}");
+        }
+        drop(dir.create_file("once").unwrap());
+        assert!(dir.open_file_to_change("once").is_ok());
+        std::fs::hard_link(dir.path_of("once"), dir.path_of("twice")).unwrap();
+        assert!(dir.open_file("once").is_ok());
+        assert!(dir.open_file_to_change("once").is_err());
     }
 
     #[test]

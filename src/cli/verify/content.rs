@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
+use crate::cli::places::open_lines;
 use crate::convert::LineSink;
 use crate::error::Error;
 
@@ -34,7 +35,7 @@ impl Comparison {
     pub fn open(lines: &BTreeMap<String, PathBuf>) -> Result<Self, Error> {
         let mut files = BTreeMap::new();
         for (category, path) in lines {
-            let file = File::open(path).map_err(|source| failed(path, source))?;
+            let file = open_lines(path).map_err(|source| failed(path, source))?;
             let compared = Compared {
                 reader: BufReader::with_capacity(BUFFER_BYTES, file),
                 path: path.clone(),

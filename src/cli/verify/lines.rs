@@ -1,7 +1,6 @@
 //! Counting the lines of a file: each is parsed, whoever wrote it.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::durations::Told;
+use crate::cli::places::open_lines;
 use crate::convert::parse_ledger;
 use crate::ledger::Ledger;
 
@@ -43,7 +43,7 @@ impl Counted {
     /// # Errors
     /// When it cannot be read.
     pub fn read(path: &Path, id: &str, tick: &dyn Fn(u64)) -> io::Result<Self> {
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, open_lines(path)?);
         let mut counted = Self::default();
         let quoted = format!("\"{id}\"");
         let (mut line, mut elapsed) = (Vec::new(), f64::NEG_INFINITY);

@@ -21,10 +21,12 @@ use self::durations::Found;
 use self::lines::Counted;
 use super::convert::progress_bar;
 use super::places::{Place, places};
+use super::secrets::Redaction;
 use super::{Output, Status, human};
 use crate::convert::{ConvertOptions, Progress, convert_lines};
 use crate::error::Error;
 use crate::ledger::{Account, Ledger};
+use crate::redact::Rules;
 use crate::segment::figures::Figures;
 use crate::segment::files::{ConversionGuard, Liveness, SegmentFile, SessionFiles, is_live};
 use crate::segment::survey::Survey;
@@ -67,6 +69,9 @@ pub struct Args {
     /// Print JSON, one line per session.
     #[arg(long)]
     json: bool,
+    /// As the lines were made with.
+    #[command(flatten)]
+    redaction: Redaction,
 }
 
 /// Runs the command.
@@ -74,6 +79,7 @@ pub struct Args {
 /// # Errors
 /// When a path holds no session, or a file cannot be read.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
+    let rules = args.redaction.rules()?;
     let mut sessions: BTreeMap<(PathBuf, String), Place> = BTreeMap::new();
     for path in &args.paths {
         let found = places(path)?;
@@ -93,7 +99,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
     }
     let mut status = Status::Ok;
     for place in sessions.into_values() {
-        let facts = read(place)?;
+        let facts = read(place, rules.as_ref())?;
         let findings = facts.check();
         if !findings.agrees() || findings.always_lost > 0 {
             status = Status::Faults;
@@ -109,10 +115,10 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
 }
 
 /// Reads a session; again when it was removed or closed while it was read.
-fn read(mut place: Place) -> anyhow::Result<Facts> {
+fn read(mut place: Place, rules: Option<&Rules>) -> anyhow::Result<Facts> {
     for _ in 1..TRIES {
         let was_there = place.session_dir.clone();
-        let facts = read_once(place.clone());
+        let facts = read_once(place.clone(), rules);
         let is_gone = was_there.as_ref().is_some_and(|dir| !dir.exists());
         let has_ended = facts.as_ref().is_ok_and(|facts| facts.live)
             && was_there.is_some_and(|dir| !is_live(&dir).may_live());
@@ -125,10 +131,10 @@ fn read(mut place: Place) -> anyhow::Result<Facts> {
             None => return facts,
         }
     }
-    read_once(place)
+    read_once(place, rules)
 }
 
-fn read_once(place: Place) -> anyhow::Result<Facts> {
+fn read_once(place: Place, rules: Option<&Rules>) -> anyhow::Result<Facts> {
     let mut facts = Facts::default();
     let bar = progress_bar(&place.id);
     if let Some(dir) = &place.session_dir {
@@ -136,7 +142,7 @@ fn read_once(place: Place) -> anyhow::Result<Facts> {
         let liveness = is_live(dir);
         facts.live = matches!(liveness, Liveness::Live { .. });
         facts.figures = Some(Figures::read(dir)?);
-        let _turn = read_segments(&place, dir, &mut facts, &bar)?;
+        let _turn = read_segments(&place, dir, rules, &mut facts, &bar)?;
         read_lines(&place, &mut facts, &bar)?;
     } else {
         read_lines(&place, &mut facts, &bar)?;
@@ -150,6 +156,7 @@ fn read_once(place: Place) -> anyhow::Result<Facts> {
 fn read_segments(
     place: &Place,
     dir: &Path,
+    rules: Option<&Rules>,
     facts: &mut Facts,
     bar: &ProgressBar,
 ) -> anyhow::Result<Option<ConversionGuard>> {
@@ -195,6 +202,7 @@ fn read_segments(
     };
     let options = ConvertOptions {
         progress: Some(&mut progress),
+        redact: rules.cloned(),
         ..ConvertOptions::default()
     };
     let report = convert_lines(&files, &mut comparison, options)

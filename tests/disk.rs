@@ -513,6 +513,11 @@ fn a_removed_directory_is_counted() {
     for (category, account) in &report.ledger.categories {
         assert_eq!(account.written(), 0, "{category}: {:?}", report.ledger);
     }
+    // All but the calls must be kept: each that was dropped is said to be lost, once.
+    let kept = report.ledger.categories.iter();
+    let kept = kept.filter(|(category, _)| *category != "calls");
+    let lost: u64 = kept.map(|(_, account)| account.dropped_total()).sum();
+    assert_eq!(report.always_lost, lost, "{:?}", report.ledger);
 }
 
 #[test]

@@ -43,12 +43,6 @@ impl Source {
         found.map_or(usize::MAX, |(number, _)| number)
     }
 
-    /// Nothing but tests or loom models.
-    fn is_test_file(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        name.ends_with("_tests.rs") || name.starts_with("models")
-    }
-
     fn in_src(&self) -> bool {
         self.path.starts_with("src/")
     }
@@ -339,11 +333,10 @@ fn imports_go_down_the_layers() {
             ));
             continue;
         };
-        let tests_from = if source.is_test_file() {
-            0
-        } else {
-            source.tests_from()
-        };
+        if source.path.ends_with("_tests.rs") || rest.contains("/models") {
+            continue;
+        }
+        let tests_from = source.tests_from();
         // A test may reach up: it checks how the layers work together.
         for (number, import) in imports(&source) {
             if number >= tests_from {

@@ -90,7 +90,10 @@ impl Floor {
 
 fn session() -> Session {
     let dir = std::env::temp_dir().join(format!("stormlog-bench-{}", std::process::id()));
-    let builder = Session::builder().dir(dir).conversion(Conversion::Later);
+    let builder = Session::builder()
+        .keep_free_bytes(0)
+        .dir(dir)
+        .conversion(Conversion::Later);
     builder
         .start()
         .expect("the temporary directory can be written")

@@ -86,7 +86,10 @@ fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test");
     let (idle, lone) = if smoke { (1, 5_u64) } else { (20, 200) };
     let dir = std::env::temp_dir().join(format!("stormlog-idle-{}", std::process::id()));
-    let builder = Session::builder().dir(&dir).conversion(Conversion::Later);
+    let builder = Session::builder()
+        .keep_free_bytes(0)
+        .dir(&dir)
+        .conversion(Conversion::Later);
     let session = builder
         .start()
         .expect("the temporary directory can be written");

@@ -43,6 +43,7 @@ fn push(log: &Log, number: u64) -> Outcome {
 fn round(threads: u64, records: u64) -> Duration {
     let dir = std::env::temp_dir().join(format!("stormlog-ring-{}", std::process::id()));
     let builder = Session::builder()
+        .keep_free_bytes(0)
         .dir(&dir)
         .conversion(Conversion::Later)
         .sampling(false);

@@ -132,6 +132,7 @@ struct Subject {
 fn start(dir: &Path) -> Vec<Subject> {
     let start = |(name, storage)| {
         let builder = Session::builder()
+            .keep_free_bytes(0)
             .dir(dir.join(name))
             .conversion(Conversion::Later)
             .segment_bytes(16 << 20)

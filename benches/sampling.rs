@@ -10,6 +10,9 @@
 //! bootstrap gives. First it checks that the subjects do what they are measured for, at last that
 //! the ledger has every push.
 
+#[path = "sampling/reaction.rs"]
+mod reaction;
+
 use std::hint::black_box;
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, compiler_fence};
@@ -165,6 +168,7 @@ fn category(name: &str) -> Category {
 fn start(name: &str, sampling: bool) -> Session {
     let dir = std::env::temp_dir().join(format!("stormlog-{name}-{}", std::process::id()));
     Session::builder()
+        .keep_free_bytes(0)
         .dir(dir)
         .conversion(Conversion::Later)
         .segment_bytes(4 << 20)
@@ -655,74 +659,6 @@ fn instructions(probe: &str) -> f64 {
     found.expect("one of five tries gives the same twice")
 }
 
-/// Time until a record is left out. `push` is called in a loop, at most until `limit` has passed.
-fn until_left_out(from: Instant, mut push: impl FnMut(u64) -> Outcome) -> Duration {
-    for number in 0.. {
-        if push(number) == Outcome::SampledOut {
-            break;
-        }
-        assert!(from.elapsed() < Duration::from_secs(10), "no reaction");
-    }
-    from.elapsed()
-}
-
-fn print_reaction(what: &str, times: &mut [f64]) {
-    let median = median(times);
-    println!(
-        "reaction to {what}: median {median:.2} ms, longest {:.2} ms of {}; bar 5 ms",
-        times[times.len() - 1],
-        times.len()
-    );
-}
-
-/// How soon records are left out when nothing is drained any more, under full load.
-fn reactions(rounds: usize) {
-    let mut still = Vec::new();
-    for _ in 0..rounds {
-        let session = start("sampling-still", true);
-        let log = session.log();
-        push_plain(&log, 0);
-        session.pause_writer();
-        let took = until_left_out(Instant::now(), |number| push_plain(&log, number));
-        still.push(took.as_secs_f64() * 1e3);
-        remove(session);
-    }
-    print_reaction("a writer that stands still", &mut still);
-
-    let mut missing = Vec::new();
-    for _ in 0..rounds {
-        let session = start("sampling-missing", true);
-        let log = session.log();
-        session.hold_segments(true);
-        // Keys do not follow the ring: what leaves them out is the writer. A key of its own for
-        // each record, at two million records per second. The last look that found the drain
-        // going on is the begin.
-        let mut alive = (session.drained_bytes(), Instant::now());
-        let mut next = Instant::now();
-        for number in 0_u64.. {
-            let id = number.to_string();
-            if log.push(&Keyed::new(&id, number)) == Outcome::SampledOut {
-                break;
-            }
-            if number % 16 == 0 {
-                let drained = session.drained_bytes();
-                if drained != alive.0 {
-                    alive = (drained, Instant::now());
-                }
-                assert!(alive.1.elapsed() < Duration::from_secs(10), "no reaction");
-                next += Duration::from_micros(8);
-                while Instant::now() < next {
-                    std::hint::spin_loop();
-                }
-            }
-        }
-        missing.push(alive.1.elapsed().as_secs_f64() * 1e3);
-        session.hold_segments(false);
-        remove(session);
-    }
-    print_reaction("a segment that is not ready", &mut missing);
-}
-
 fn main() {
     if let Ok(count) = std::env::var("BENCH_PUSHES") {
         return probe(count.parse().expect("a number of pushes"));
@@ -736,5 +672,5 @@ fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test") || cfg!(debug_assertions);
     let (pairs, part, rounds) = if smoke { (2, 10, 1) } else { (60, 1, 20) };
     costs(pairs, part);
-    reactions(rounds);
+    reaction::reactions(rounds);
 }

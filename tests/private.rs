@@ -356,7 +356,7 @@ fn root_converts_what_another_user_recorded() {
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
     let metadata = lines.symlink_metadata().unwrap();
     assert!(metadata.is_file());
-    assert_eq!((mode(lines), metadata.uid()), (0o600, 0));
+    assert_eq!((mode(lines), metadata.uid()), (0o600, 12_345));
     let text = std::fs::read_to_string(lines).unwrap();
     assert!(
         text.contains("password=[redacted]") && !text.contains("hunter2"),

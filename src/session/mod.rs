@@ -3,6 +3,7 @@
 mod builder;
 mod close;
 mod dirs;
+mod first;
 mod hooks;
 mod markers;
 mod rings;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::dirs;
+use super::first::register_first;
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
 use super::sync::start_syncer;
@@ -18,10 +19,9 @@ use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
-use crate::record::{Category, Record, cut_text};
-use crate::redact::Rules;
+use crate::record::cut_text;
 use crate::ring::Storage;
-use crate::segment::entry::{ClockPoint, Entry};
+use crate::segment::entry::ClockPoint;
 use crate::segment::layout::{
     FILE_HEADER_BYTES, FILE_MAGIC, FileHeader, VERSION_MAJOR, VERSION_MINOR,
 };
@@ -35,8 +35,7 @@ use crate::sys::dir::Dir;
 use crate::sys::process::{Identity, host_name};
 use crate::sys::report::say;
 use crate::writer::{
-    Control, Helper, HelperHandle, OperationEnd, OwnRecord, Segments, SpaceBounds, Writer,
-    segment_bytes_min,
+    Control, Helper, HelperHandle, OwnRecord, Segments, SpaceBounds, Writer, segment_bytes_min,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -318,37 +317,6 @@ impl WriterRun {
             always_lost: self.core.losses.lost(),
             fault: fault.as_deref(),
         });
-    }
-}
-
-/// What must be in the registry before it can get full, and the categories that start off.
-fn register_first(core: &Core, settings: &Settings) {
-    let first = [
-        Category::custom().schema(),
-        SessionStart::default().schema(),
-        SessionEnd::default().schema(),
-        OperationEnd::default().schema(),
-    ];
-    for schema in first {
-        if let Some(ids) = schema.ids() {
-            let registered = core.register_schema(ids, schema);
-            debug_assert!(registered, "the registry is empty");
-        }
-    }
-    if settings.redact != Rules::default() {
-        // Whoever converts the session, now or after a crash, has the same rules.
-        let rules = settings.redact.to_json().to_string();
-        let appended = core.storage.registry.append(&Entry::Redaction(&rules));
-        debug_assert!(appended.is_ok(), "the registry is nearly empty");
-    }
-    for (id, weight) in core.policies.rates() {
-        let appended = core.storage.registry.append(&Entry::Rate(id, weight));
-        debug_assert!(appended.is_ok(), "the registry is nearly empty");
-    }
-    for name in &settings.categories_off {
-        if let Some(ids) = Category::named(name).and_then(|category| category.schema().ids()) {
-            core.set_category_on(ids.category, false);
-        }
     }
 }
 

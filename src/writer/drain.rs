@@ -8,13 +8,11 @@ use std::time::Instant;
 use super::helper::{Task, note};
 use super::scan::Scan;
 use super::{Consumer, Core, Writer};
-use crate::ledger::DropReason;
-use crate::record::{KeepClass, LargeReference, SchemaDef, align_record, schema};
+use crate::record::{KeepClass, LargeReference, align_record};
 use crate::ring::NO_RING;
 use crate::segment::layout::{
     BLOCK_DATA, BLOCK_FLAG_SHED, BLOCK_LARGE, DATA_BYTES_MAX, PAYLOAD_BYTES_MAX, block_bytes,
 };
-use crate::segment::records::Records;
 use crate::segment::writer::BlockInfo;
 
 /// What is taken from one ring before the next one has its turn: a block.
@@ -151,7 +149,7 @@ impl Writer {
     }
 
     /// Takes over what was spilled up to now.
-    fn collect_spilled(&mut self, core: &Core) {
+    pub(super) fn collect_spilled(&mut self, core: &Core) {
         let damaged = self.spilled.collect(&core.storage.spill);
         if damaged > 0 {
             self.damaged = true;
@@ -342,64 +340,5 @@ impl Writer {
         self.damaged = true;
         let what = format!("{bytes} bytes in ring {ring} are no records: memory was overwritten");
         note(&mut self.faults, what);
-    }
-
-    /// Counts what is still in the rings and the spill because there is no segment for it.
-    pub(super) fn abandon_rest(&mut self) {
-        let core = std::sync::Arc::clone(&self.core);
-        let mut always = 0;
-        for index in 0..self.consumers.len() as u32 {
-            let ring = core.storage.slot(index).ring();
-            let mut consumer =
-                std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
-            let end = consumer.committed(ring);
-            while consumer.read_pos() < end {
-                let run = consumer.run(ring, end);
-                let (covered, kept) = self.abandon(run);
-                always += kept;
-                consumer.free(ring, consumer.read_pos() + covered as u64);
-            }
-            self.consumers[index as usize] = consumer;
-        }
-        self.collect_spilled(&core);
-        let spill = &core.storage.spill;
-        for ring in self.spilled.rings() {
-            while self.spilled.next(ring).is_some() {
-                let mut record = Vec::new();
-                self.spilled.copy(spill, ring, u64::MAX, 0, &mut record);
-                always += self.abandon(&record).1;
-                self.spilled.free(spill, ring, u64::MAX, 1);
-            }
-        }
-        let mut lost = 0;
-        self.scanner.take_unwritten(|category, records| {
-            core.add_dropped_disk(category, records);
-            lost += records;
-        });
-        core.losses.count_lost(DropReason::Disk, always);
-        if lost > 0 {
-            let reason = DropReason::Disk.name();
-            note(
-                &mut self.faults,
-                format!("{lost} records were dropped ({reason})"),
-            );
-        }
-    }
-
-    /// Counts the records at the start of a run. Returns their bytes, all if there are none, and
-    /// how many of them must always be kept.
-    fn abandon(&mut self, run: &[u8]) -> (usize, u64) {
-        let scan = self.scanner.scan(run);
-        if scan.covered == 0 {
-            return (run.len(), 0);
-        }
-        let core = &self.core;
-        let keep = |id| {
-            let def: &SchemaDef = schema(id)?;
-            Some(core.keep_class(def.ids()?.category, def.keep))
-        };
-        let records = Records::new(&run[..scan.covered]);
-        let always = records.filter(|record| keep(record.header.schema) == Some(KeepClass::Always));
-        (scan.covered, always.count() as u64)
     }
 }

@@ -1,5 +1,6 @@
 //! The writer thread: drains all rings into segments.
 
+mod abandon;
 mod balance;
 mod control;
 mod drain;

@@ -13,14 +13,18 @@ use super::*;
 use crate::config::CategoryRules;
 use crate::ledger::OFFERED;
 use crate::policy::Policies;
-use crate::record::{CATEGORY_CUSTOM, KeepClass, SchemaDef, Symbol};
+use crate::record::{CATEGORY_CUSTOM, KeepClass, SchemaDef, SchemaIds, Symbol};
 use crate::ring::{Backend, RegistryCursor, Storage, StorageSizes};
-use crate::segment::entry::{ENTRY_CATEGORY, ENTRY_SCHEMA, ENTRY_SYMBOL};
+use crate::segment::entry::{
+    ENTRY_CATEGORY, ENTRY_HEADER_BYTES, ENTRY_SCHEMA, ENTRY_SYMBOL, EntryHeader,
+};
 use crate::segment::layout::FileHeader;
 use crate::sys::clock::Clock;
 
-/// Few under miri, which takes seconds for each and has many seeds.
-const ROUNDS: usize = if cfg!(miri) { 2 } else { 50 };
+/// Rounds with a session of its own, which miri takes seconds to make.
+const SESSIONS: usize = if cfg!(miri) { 2 } else { 50 };
+/// Rounds within one.
+const ROUNDS: usize = if cfg!(miri) { 8 } else { 50 };
 
 static FIRST: SchemaDef = SchemaDef::new("OrderFirst", "docker", KeepClass::Sampled, &[], 0, None);
 static SECOND: SchemaDef =
@@ -47,8 +51,13 @@ fn core() -> Arc<Core> {
 }
 
 /// A producer that goes on when it sees something, and a writer that is told by the commit of the
-/// record: what the producer relied on is in the registry.
-fn assert_registered(core: &Core, kind: u8, teach: impl Fn() + Sync, learn: impl Fn() + Sync) {
+/// record: what the producer relied on, an entry of this kind and id, is in the registry.
+fn assert_registered(
+    core: &Core,
+    (kind, id): (u8, u32),
+    teach: impl Fn() + Sync,
+    learn: impl Fn() + Sync,
+) {
     let committed = AtomicU32::new(0);
     std::thread::scope(|scope| {
         scope.spawn(&teach);
@@ -62,53 +71,62 @@ fn assert_registered(core: &Core, kind: u8, teach: impl Fn() + Sync, learn: impl
         let mut found = false;
         let registry = &core.storage.registry;
         RegistryCursor::default().advance(registry, |entry| {
-            found |= entry[8] == kind;
+            let header: EntryHeader = bytemuck::pod_read_unaligned(&entry[..ENTRY_HEADER_BYTES]);
+            found |= (header.kind, u32::from(header.id16) + header.id32) == (kind, id);
         });
-        assert!(found, "an entry of kind {kind} is missing");
+        assert!(found, "the entry of kind {kind} is missing");
     });
+}
+
+/// A schema that no session knows yet, in a category of its own.
+fn new_schema(test: &str, round: usize) -> (&'static SchemaDef, SchemaIds) {
+    let category = Category::named(&format!("order_{test}_{round}")).unwrap();
+    let schema = category.schema();
+    (schema, schema.ids().unwrap())
 }
 
 #[test]
 fn a_symbol_that_is_known_is_in_the_registry() {
-    let symbol = Symbol::intern("order_tests").unwrap();
-    for _ in 0..ROUNDS {
-        let core = core();
+    let core = core();
+    for round in 0..ROUNDS {
+        let symbol = Symbol::intern(&format!("order_known_{round}")).unwrap();
         let teach = || assert!(core.register_symbol(symbol));
         let learn = || {
             while !core.knows_symbol(symbol) {
                 yield_now();
             }
         };
-        assert_registered(&core, ENTRY_SYMBOL, teach, learn);
+        assert_registered(&core, (ENTRY_SYMBOL, symbol.id()), teach, learn);
     }
 }
 
 #[test]
 fn a_symbol_that_two_threads_meet_is_in_the_registry() {
-    let symbol = Symbol::intern("order_tests").unwrap();
-    for _ in 0..ROUNDS {
-        let core = core();
+    let core = core();
+    for round in 0..ROUNDS {
+        let symbol = Symbol::intern(&format!("order_met_{round}")).unwrap();
         let register = || assert!(core.register_symbol(symbol));
-        assert_registered(&core, ENTRY_SYMBOL, register, register);
+        assert_registered(&core, (ENTRY_SYMBOL, symbol.id()), register, register);
     }
 }
 
 #[test]
 fn a_schema_whose_gate_is_open_is_in_the_registry() {
-    let ids = FIRST.ids().unwrap();
+    let core = core();
+    let log = Log::new(Arc::clone(&core));
     for round in 0..2 * ROUNDS {
-        let core = core();
-        let log = Log::new(Arc::clone(&core));
-        let teach = || assert!(core.register_schema(ids, &FIRST));
+        let (schema, ids) = new_schema("gate", round);
+        let teach = || assert!(core.register_schema(ids, schema));
         // As a switch of the session does, which is seen by others before the registering thread
         // has opened the gate itself.
         let refresh = || {
             while core.gates.gate(ids.schema).load(Relaxed) & GATE_ON == 0 {
                 core.refresh_gate(ids);
+                yield_now();
             }
         };
         let learn = || {
-            while log.gate(FIRST.packed_ids()) & GATE_ON == 0 {
+            while log.gate(schema.packed_ids()) & GATE_ON == 0 {
                 yield_now();
             }
         };
@@ -116,20 +134,25 @@ fn a_schema_whose_gate_is_open_is_in_the_registry() {
             if round % 2 == 0 {
                 scope.spawn(refresh);
             }
-            assert_registered(&core, ENTRY_SCHEMA, teach, learn);
+            assert_registered(&core, (ENTRY_SCHEMA, ids.schema.into()), teach, learn);
         });
     }
 }
 
 #[test]
-fn the_schema_and_the_category_that_two_threads_meet_are_in_the_registry() {
-    let (first, second) = (FIRST.ids().unwrap(), SECOND.ids().unwrap());
-    for _ in 0..ROUNDS {
-        let core = core();
-        let register = || assert!(core.register_schema(first, &FIRST));
-        assert_registered(&core, ENTRY_SCHEMA, register, register);
+fn a_schema_that_two_threads_meet_is_in_the_registry() {
+    let core = core();
+    for round in 0..ROUNDS {
+        let (schema, ids) = new_schema("met", round);
+        let register = || assert!(core.register_schema(ids, schema));
+        assert_registered(&core, (ENTRY_SCHEMA, ids.schema.into()), register, register);
     }
-    for _ in 0..ROUNDS {
+}
+
+#[test]
+fn a_category_that_is_known_is_in_the_registry() {
+    let (first, second) = (FIRST.ids().unwrap(), SECOND.ids().unwrap());
+    for _ in 0..SESSIONS {
         let core = core();
         let done = AtomicU32::new(0);
         let teach = || {
@@ -142,14 +165,15 @@ fn the_schema_and_the_category_that_two_threads_meet_are_in_the_registry() {
             }
             assert!(core.register_schema(second, &SECOND));
         };
-        assert_registered(&core, ENTRY_CATEGORY, teach, learn);
+        let entry = (ENTRY_CATEGORY, first.category.into());
+        assert_registered(&core, entry, teach, learn);
     }
 }
 
 /// A ledger that is looked at never has more written than was offered.
 #[test]
 fn what_is_counted_as_written_was_counted_as_offered() {
-    for _ in 0..ROUNDS {
+    for _ in 0..SESSIONS {
         let core = core();
         let committed = AtomicU32::new(0);
         std::thread::scope(|scope| {

@@ -63,6 +63,12 @@ mod tests {
     use super::*;
 
     proptest! {
+        // Miri has no directory for failures, and takes seconds for each case.
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 256 })
+        })]
+
         #[test]
         fn any_bytes_are_an_answer(
             words in prop::collection::vec((0..PAGES * PAGE_BYTES / 8, any::<u64>()), 0..200),

@@ -20,12 +20,13 @@ mod tokens;
 mod value;
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use aho_corasick::automaton::Automaton;
 use aho_corasick::{MatchKind, dfa};
 use regex_lite::Regex;
 
+use crate::record::StaticSlot;
 use find::Finder;
 use names::Names;
 pub use rules::{RuleError, Rules};
@@ -114,9 +115,12 @@ impl Redactor {
     /// # Panics
     /// If these were not valid, which a test excludes.
     pub fn built_in() -> Arc<Self> {
-        static BUILT_IN: OnceLock<Arc<Redactor>> = OnceLock::new();
+        // Nothing that locks: a child that was forked while a thread of its parent made it would
+        // wait for ever. Threads that race make one each, of which one stays.
+        static BUILT_IN: StaticSlot<Arc<Redactor>> = StaticSlot::new();
         let make = || Arc::new(Self::new(&Rules::default()).expect("the built-in rules are valid"));
-        Arc::clone(BUILT_IN.get_or_init(make))
+        let built = BUILT_IN.get();
+        Arc::clone(built.unwrap_or_else(|| BUILT_IN.set(Box::leak(Box::new(make())))))
     }
 
     /// `text` without secrets: for callers who want none in the segments either, and redact what

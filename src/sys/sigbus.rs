@@ -23,7 +23,6 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, PoisonError};
 
 /// Ranges that can be guarded at one time, in all sessions of the process: a session has three.
 const PLACES: usize = 64;
@@ -98,9 +97,10 @@ impl Drop for RangeGuard {
 /// Installs the handler, if it is not there. One that the program has put over ours later stays:
 /// that is the program's decision, and it may pass signals on to us.
 fn install() -> io::Result<()> {
-    static INSTALLED: Mutex<bool> = Mutex::new(false);
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *installed {
+    // No lock: a child that was forked while a thread of its parent held it would wait for ever.
+    // Threads that race install the same handler over it.
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if INSTALLED.load(Acquire) {
         return Ok(());
     }
     PAGE_BYTES.store(rustix::param::page_size(), Relaxed);
@@ -111,8 +111,18 @@ fn install() -> io::Result<()> {
     if asked != 0 {
         return Err(io::Error::last_os_error());
     }
-    // Before the handler, which reads it. Release: pairs with the Acquire in `chain`.
-    PREVIOUS.store(Box::into_raw(Box::new(previous)), Release);
+    // Before the handler, which reads it. Release: pairs with the Acquire in `chain`. Not ours, if
+    // another thread was faster, and not what that thread has found, if it was much faster.
+    if previous.sa_sigaction != handle as *const () as usize {
+        let found = Box::into_raw(Box::new(previous));
+        if PREVIOUS
+            .compare_exchange(ptr::null_mut(), found, Release, Relaxed)
+            .is_err()
+        {
+            // SAFETY: made above, and nobody else has seen it.
+            drop(unsafe { Box::from_raw(found) });
+        }
+    }
     // SAFETY: as above.
     let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
     ours.sa_sigaction = handle as *const () as usize;
@@ -123,7 +133,7 @@ fn install() -> io::Result<()> {
     if set != 0 {
         return Err(io::Error::last_os_error());
     }
-    *installed = true;
+    INSTALLED.store(true, Release);
     Ok(())
 }
 

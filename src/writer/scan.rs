@@ -383,6 +383,15 @@ mod tests {
         let written = scanner.written();
         assert_eq!((written.recorded, written.always_recorded), (20, 0));
         assert!(written.lines > 100, "{}", written.lines);
+        assert_eq!((written.always_lines, written.always_records), (0, 0));
+
+        let mut always = Scanner::new(Box::new(|_, _| KeepClass::Always), std::iter::empty());
+        always.scan(&record(20, 0, 1));
+        always.take_counts(|_, count| assert_eq!(count, 1));
+        let kept = always.written();
+        assert_eq!((kept.recorded, kept.lines), (20, written.lines));
+        assert_eq!((kept.always_recorded, kept.always_lines), (20, kept.lines));
+        assert_eq!(kept.always_records, 1);
     }
 
     #[test]

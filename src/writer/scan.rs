@@ -383,6 +383,13 @@ mod tests {
         let written = scanner.written();
         assert_eq!((written.recorded, written.always_recorded), (20, 0));
         assert!(written.lines > 100, "{}", written.lines);
+        let keep = Box::new(|_, _: &SchemaDef| KeepClass::Always);
+        let mut scanner = Scanner::new(keep, std::iter::empty());
+        scanner.scan(&record(20, 0, 1));
+        scanner.take_counts(|_, _| ());
+        let kept = scanner.written();
+        assert_eq!((kept.recorded, kept.always_recorded), (20, 20));
+        assert_eq!((kept.lines, kept.always_lines), (written.lines, kept.lines));
     }
 
     #[test]

@@ -5,9 +5,13 @@
 //! `cargo bench --bench hot_path`. The writer runs and keeps up: each batch is pushed into a ring
 //! that was drained before, so no record is dropped, which is checked at the end.
 
+#[path = "support/counter.rs"]
+mod counter;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use counter::counter;
 use criterion::{Criterion, criterion_group};
 use stormlog::record::{Category, DurationMs, Extra, ShortText, Symbol};
 use stormlog::{Conversion, Log, Outcome, Session};
@@ -48,22 +52,6 @@ stormlog::record! {
 const RING_BYTES: usize = 512 << 10;
 /// Records per batch: well below what a ring takes without its headroom.
 const BATCH: u64 = 4000;
-
-#[inline(always)]
-fn counter() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        // SAFETY: every x86-64 processor has the instruction.
-        #[expect(unsafe_code, reason = "the floor is a raw counter read")]
-        unsafe {
-            std::arch::x86_64::_rdtsc()
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        0
-    }
-}
 
 /// The floor: 64 bytes with the counter in front into the next slot.
 struct Floor {

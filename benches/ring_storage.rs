@@ -14,6 +14,9 @@
 //! `BENCH_DIR` is the directory (default: that of temporary files), `BENCH_SECONDS` the time of
 //! each scenario (default 60), `BENCH_ONLY` a part of the names of those that are to run.
 
+#[path = "support/counter.rs"]
+mod counter;
+
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
@@ -22,6 +25,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use counter::counter;
 use hdrhistogram::Histogram;
 use stormlog::record::{ShortText, Symbol};
 use stormlog::{Conversion, Log, Outcome, RingStorage, Session};
@@ -48,24 +52,6 @@ const STORAGES: [(&str, RingStorage); 3] = [
     ("session_dir", RingStorage::SessionDir),
     ("shm", RingStorage::Shm),
 ];
-
-#[inline(always)]
-fn counter() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        // SAFETY: every x86-64 processor has the instruction.
-        #[expect(unsafe_code, reason = "a reading that costs less than the push")]
-        unsafe {
-            std::arch::x86_64::_rdtsc()
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        use std::sync::OnceLock;
-        static START: OnceLock<Instant> = OnceLock::new();
-        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
-    }
-}
 
 /// Nanoseconds per tick of [`counter`].
 fn tick_ns() -> f64 {
@@ -302,12 +288,12 @@ impl Drop for Foreign {
 
 /// Bytes that the machine has written back so far.
 fn written_back() -> u64 {
-    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let text = std::fs::read_to_string("/proc/vmstat").expect("Linux has it");
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("nr_written "));
     line.and_then(|pages| pages.trim().parse::<u64>().ok())
-        .unwrap_or(0)
+        .expect("a number of pages")
         * 4096
 }
 

@@ -1,29 +1,17 @@
 //! A session that another process records while commands look at it.
 #![cfg(feature = "cli")]
 
+#[path = "support/tool.rs"]
+mod tool;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use stormlog::segment::files::{Liveness, SessionFiles, is_live};
-
-fn stormlog(dir: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stormlog"));
-    command.env_remove("DEBUG_LOG_DIR").env_remove("DEBUG_MODE");
-    command.current_dir(dir).args(words);
-    command
-}
-
-fn run(dir: &Path, words: &[&str]) -> Output {
-    stormlog(dir, words).output().unwrap()
-}
-
-fn json(output: &Output) -> Json {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {errors}"))
-}
+use tool::{json, run, stormlog};
 
 /// A replay that goes on as long as its standard input is open.
 struct Recording {

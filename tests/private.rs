@@ -226,18 +226,20 @@ fn a_directory_under_our_name_is_a_fault() {
     );
 }
 
+/// The file of the category `vpn`.
+fn vpn_lines(report: &CloseReport) -> &Path {
+    let mut files = report.files.iter();
+    let vpn = files.find(|file| file.category == "vpn");
+    &vpn.unwrap().path
+}
+
 /// The reading commands follow no link and do not wait for the other end of a fifo.
 #[test]
 fn reading_commands_do_not_follow_what_was_planted() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("logs");
     let report = record(session(&dir), "some text");
-    let lines = &report
-        .files
-        .iter()
-        .find(|file| file.category == "vpn")
-        .unwrap()
-        .path;
+    let lines = vpn_lines(&report);
     std::fs::remove_file(lines).unwrap();
     let victim = temp.path().join("victim");
     std::fs::write(&victim, "precious word\n").unwrap();
@@ -335,12 +337,7 @@ fn root_converts_what_another_user_recorded() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("logs");
     let report = record(session(&dir), "password=hunter2");
-    let lines = &report
-        .files
-        .iter()
-        .find(|file| file.category == "vpn")
-        .unwrap()
-        .path;
+    let lines = vpn_lines(&report);
     for path in tree(&dir).into_iter().chain([dir.clone()]) {
         if std::os::unix::fs::chown(&path, Some(12_345), Some(12_345)).is_err() {
             return eprintln!("skipped: only root can give files away");

@@ -4,10 +4,12 @@
 
 #[path = "support/recording.rs"]
 mod recording;
+#[path = "support/tool.rs"]
+mod tool;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -18,22 +20,7 @@ use stormlog::recover::{RecoverOptions, State, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::header::is_session_id;
 use stormlog::{Outcome, RingStorage};
-
-fn stormlog(dir: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stormlog"));
-    command.env_remove("DEBUG_LOG_DIR").env_remove("DEBUG_MODE");
-    command.current_dir(dir).args(words);
-    command
-}
-
-fn run(dir: &Path, words: &[&str]) -> Output {
-    stormlog(dir, words).output().unwrap()
-}
-
-fn json(output: &Output) -> Json {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {errors}"))
-}
+use tool::{json, run};
 
 stormlog::record! {
     struct Counted in "requests" keep Sampled {

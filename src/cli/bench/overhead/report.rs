@@ -1,0 +1,462 @@
+//! What a comparison prints.
+
+use std::io::{self, Write};
+
+use serde_json::{Value as Json, json};
+
+use super::data::{Data, Kind, Sample};
+use super::judge::{Judgement, Question, Verdict};
+use super::stats::{self, Interval};
+use crate::cli::human::{self, Table};
+
+/// The result with everything that is known about it.
+pub struct Report<'a> {
+    pub data: &'a Data,
+    pub question: Question,
+    pub judgement: &'a Judgement,
+    /// Loggers that were measured elsewhere: name, and ns of a record.
+    pub rivals: &'a [(String, f64)],
+}
+
+/// What a record costs a logger, and how many of them make up the limit.
+pub struct Rate {
+    pub name: String,
+    pub cost_ns: Interval,
+    /// Records per second of processor time that the program takes for its own work. A bound that
+    /// is not known, because the cost may be nothing, is infinite.
+    pub records: Interval,
+    pub given: bool,
+}
+
+impl Report<'_> {
+    /// The rate at which recording takes just the limit, by logger.
+    pub fn rates(&self) -> Vec<Rate> {
+        let measured = self.judgement.comparisons.iter().filter_map(|comparison| {
+            let name = self.data.sides[comparison.side].clone();
+            Some((name, comparison.cost_ns?, false))
+        });
+        let given = self.rivals.iter().map(|(name, cost)| {
+            let (low, mean, high) = (*cost, *cost, *cost);
+            (name.clone(), Interval { low, mean, high }, true)
+        });
+        // The less a record costs, the more of them there may be.
+        let rate = |cost: f64| {
+            if cost > 0.0 {
+                self.question.limit * 1e9 / cost
+            } else {
+                f64::INFINITY
+            }
+        };
+        let all = measured.chain(given).map(|(name, cost_ns, given)| Rate {
+            name,
+            cost_ns,
+            records: Interval {
+                low: rate(cost_ns.high),
+                mean: rate(cost_ns.mean),
+                high: rate(cost_ns.low),
+            },
+            given,
+        });
+        all.collect()
+    }
+
+    /// How many cores the program keeps busy without recording.
+    fn busy(&self) -> f64 {
+        let off = self.samples(0);
+        let times = off.map(|sample| sample.said.window.unwrap_or(sample.process));
+        let (cpu, wall) = times.fold((0.0, 0.0), |(cpu, wall), times| {
+            (cpu + times.cpu_ns as f64, wall + times.wall_ns as f64)
+        });
+        if wall > 0.0 { cpu / wall } else { 0.0 }
+    }
+
+    fn samples(&self, side: usize) -> impl Iterator<Item = &Sample> {
+        let all = self.data.blocks.iter().flatten();
+        all.filter(move |sample| sample.side == side)
+    }
+
+    /// One JSON object with all pairs in it.
+    pub fn json(&self) -> Json {
+        let judgement = self.judgement;
+        let comparisons: Vec<_> = judgement
+            .comparisons
+            .iter()
+            .map(|comparison| {
+                let effects: serde_json::Map<_, _> = comparison
+                    .effects
+                    .iter()
+                    .map(|effect| {
+                        let mut json = interval_json(effect.interval);
+                        json["lag_correlation"] = finite(stats::lag_correlation(&effect.blocks));
+                        (effect.metric.key().to_owned(), json)
+                    })
+                    .collect();
+                json!({
+                    "side": self.data.sides[comparison.side],
+                    "overhead": effects,
+                    "cpu_ns_per_record": interval_json(comparison.cost_ns),
+                })
+            })
+            .collect();
+        let rates = self.rates().into_iter().map(|rate| {
+            json!({
+                "name": rate.name,
+                "given": rate.given,
+                "cpu_ns_per_record": interval_json(Some(rate.cost_ns)),
+                "records_per_cpu_second": interval_json(Some(rate.records)),
+            })
+        });
+        let sides = (0..self.data.sides.len()).map(|side| {
+            let said = |of: fn(&Sample) -> u64| self.samples(side).map(of).sum::<u64>();
+            json!({
+                "name": self.data.sides[side],
+                "units": said(|sample| sample.said.units),
+                "records": said(|sample| sample.said.records),
+                "written": said(|sample| sample.said.written),
+                "latency_ns": self.latency(side),
+            })
+        });
+        json!({
+            "verdict": self.verdict_key(),
+            "holds": match judgement.verdict {
+                Verdict::Holds => Json::Bool(true),
+                Verdict::Fails => Json::Bool(false),
+                Verdict::Undecided => Json::Null,
+            },
+            "metric": self.question.metric.key(),
+            "limit": self.question.limit,
+            "half_width_wanted": self.question.half_width,
+            "pairs": self.data.pairs(),
+            "pairs_missing": judgement.missing,
+            "pairs_missing_for_half_width": judgement.missing_for_width,
+            "look": judgement.look,
+            "confidence": 1.0 - judgement.error,
+            "resamples": stats::RESAMPLES,
+            "seed": self.question.seed,
+            "cores_busy": self.busy(),
+            "sides": sides.collect::<Vec<_>>(),
+            "comparisons": comparisons,
+            "rates": rates.collect::<Vec<_>>(),
+            "data": self.data.to_json(),
+        })
+    }
+
+    /// The median over all runs of each percentile.
+    fn latency(&self, side: usize) -> Json {
+        let all: Vec<_> = self
+            .samples(side)
+            .filter_map(|run| run.said.latency)
+            .collect();
+        let median = |index: usize| {
+            let mut values: Vec<_> = all.iter().map(|times| times[index] as f64).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            stats::quantile(&values, 0.5) as u64
+        };
+        if all.is_empty() {
+            return Json::Null;
+        }
+        json!({ "p50": median(0), "p99": median(1), "p999": median(2) })
+    }
+
+    fn verdict_key(&self) -> &'static str {
+        match (self.judgement.verdict, self.data.kind) {
+            (Verdict::Undecided, _) => "undecided",
+            (Verdict::Holds, Kind::Same) => "no effect",
+            (Verdict::Fails, Kind::Same) => "effect",
+            (Verdict::Holds, _) => "under",
+            (Verdict::Fails, _) => "over",
+        }
+    }
+
+    /// For people.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let (data, judgement) = (self.data, self.judgement);
+        writeln!(
+            out,
+            "{}: {}\n{} pairs in {} blocks, look {}: intervals of {:.2} %, bootstrap of the \
+             blocks, seed {}\n",
+            self.heading(),
+            human::plain(&data.workload),
+            data.pairs(),
+            data.blocks.len(),
+            judgement.look,
+            (1.0 - judgement.error) * 100.0,
+            self.question.seed,
+        )?;
+        self.write_effects(out)?;
+        self.write_sides(out)?;
+        if data.kind == Kind::Recording {
+            self.write_rates(out)?;
+        }
+        self.write_verdict(out)
+    }
+
+    pub fn heading(&self) -> &'static str {
+        match self.data.kind {
+            Kind::Recording => "Overhead of recording",
+            Kind::Same => "Nothing against nothing (A/A)",
+            Kind::Burn(_) => "Overhead of a known burn",
+        }
+    }
+
+    fn write_effects(&self, out: &mut impl Write) -> io::Result<()> {
+        let heads = [
+            "side",
+            "what",
+            ">more than off",
+            ">interval",
+            ">+-",
+            ">follows itself",
+        ];
+        let mut table = Table::new(&heads);
+        for comparison in &self.judgement.comparisons {
+            for effect in &comparison.effects {
+                let mean = stats::mean(&effect.blocks).exp_m1();
+                let shown = if effect.blocks.is_empty() {
+                    "-".to_owned()
+                } else {
+                    percent(mean)
+                };
+                let (interval, width) = match effect.interval {
+                    Some(found) => (
+                        format!("{} .. {}", percent(found.low), percent(found.high)),
+                        percent(found.half_width()),
+                    ),
+                    None => ("-".to_owned(), "-".to_owned()),
+                };
+                table.row([
+                    self.data.sides[comparison.side].clone(),
+                    effect.metric.name().to_owned(),
+                    shown,
+                    interval,
+                    width.trim_start_matches('+').to_owned(),
+                    match effect.blocks.len() {
+                        0..stats::VALUES_MIN => "-".to_owned(),
+                        _ => format!("{:+.2}", stats::lag_correlation(&effect.blocks)),
+                    },
+                ]);
+            }
+        }
+        writeln!(out, "{table}\n")
+    }
+
+    fn write_sides(&self, out: &mut impl Write) -> io::Result<()> {
+        for side in 0..self.data.sides.len() {
+            let sum = |of: fn(&Sample) -> u64| self.samples(side).map(of).sum::<u64>();
+            let (records, written) = (sum(|s| s.said.records), sum(|s| s.said.written));
+            let name = human::plain(&self.data.sides[side]);
+            if records > 0 {
+                let (records, written) = (human::count(records), human::count(written));
+                writeln!(out, "  {name}: {written} of {records} records were written")?;
+            }
+            if let (Some(p50), Some(p99), Some(p999)) = {
+                let latency = self.latency(side);
+                let time = |name: &str| latency[name].as_u64().map(human::nanos);
+                (time("p50"), time("p99"), time("p999"))
+            } {
+                writeln!(
+                    out,
+                    "  {name}: a unit takes p50 {p50}, p99 {p99}, p99.9 {p999}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_rates(&self, out: &mut impl Write) -> io::Result<()> {
+        let rates = self.rates();
+        if rates.is_empty() {
+            return Ok(());
+        }
+        let limit = percent(self.question.limit);
+        let limit = limit.trim_start_matches('+');
+        let heads = [
+            "logger",
+            ">CPU of a record, ns",
+            ">interval",
+            ">records/s",
+            ">interval",
+        ];
+        let mut table = Table::new(&heads);
+        for Rate {
+            name,
+            cost_ns,
+            records,
+            given,
+        } in rates
+        {
+            let both = |low: String, high: String| {
+                if given {
+                    "given".to_owned()
+                } else {
+                    format!("{low} .. {high}")
+                }
+            };
+            table.row([
+                name,
+                format!("{:.1}", cost_ns.mean),
+                both(
+                    format!("{:.1}", cost_ns.low),
+                    format!("{:.1}", cost_ns.high),
+                ),
+                rate_text(records.mean),
+                both(rate_text(records.low), rate_text(records.high)),
+            ]);
+        }
+        writeln!(
+            out,
+            "\nHighest rate at which recording takes {limit} of the processor time, for each core \
+             that the program\nkeeps busy (this one: {:.2}); the cost of a record is that at the \
+             rate of this run:\n\n{table}",
+            self.busy()
+        )
+    }
+
+    fn write_verdict(&self, out: &mut impl Write) -> io::Result<()> {
+        let metric = self.question.metric.name();
+        let limit = percent(self.question.limit);
+        let limit = limit.trim_start_matches('+');
+        let text = match self.verdict_key() {
+            "no effect" => "no effect, as it must be".to_owned(),
+            "effect" => {
+                "an effect where there is none: harness or machine favour a side".to_owned()
+            }
+            "under" => format!("under {limit}"),
+            "over" => format!("over {limit}"),
+            _ => match self.judgement.missing {
+                Some(missing) => format!("undecided: about {} more pairs", human::count(missing)),
+                None => "undecided: too close to the limit for any number of pairs".to_owned(),
+            },
+        };
+        writeln!(out, "\nVerdict ({metric}): {text}.")?;
+        match self.judgement.missing_for_width {
+            Some(0) | None => Ok(()),
+            Some(missing) => {
+                let width = percent(self.question.half_width);
+                let (width, missing) = (width.trim_start_matches('+'), human::count(missing));
+                writeln!(
+                    out,
+                    "An interval of +-{width} takes about {missing} more pairs."
+                )
+            }
+        }
+    }
+}
+
+/// `0.0123` as `+1.23 %`.
+pub fn percent(part: f64) -> String {
+    format!("{:+.2} %", part * 100.0)
+}
+
+fn rate_text(rate: f64) -> String {
+    if rate.is_finite() {
+        human::count(rate as u64)
+    } else {
+        "no bound".to_owned()
+    }
+}
+
+/// JSON knows no infinity.
+fn finite(value: f64) -> Json {
+    if value.is_finite() {
+        value.into()
+    } else {
+        Json::Null
+    }
+}
+
+fn interval_json(interval: Option<Interval>) -> Json {
+    match interval {
+        Some(Interval { low, mean, high }) => {
+            json!({ "low": finite(low), "mean": finite(mean), "high": finite(high) })
+        }
+        None => json!({}),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::data::tests::synthetic;
+    use super::super::judge::{self, Metric};
+    use super::*;
+
+    pub const QUESTION: Question = Question {
+        metric: Metric::Cpu,
+        limit: 0.01,
+        half_width: 0.0025,
+        seed: 1,
+    };
+
+    pub fn example(kind: Kind, effect: f64) -> (Data, Judgement) {
+        let blocks = (0..20).map(|index| {
+            let noise = if index % 2 == 0 { 0.999 } else { 1.001 };
+            [1.0, (1.0 + effect) * noise]
+        });
+        let data = synthetic(kind, &blocks.collect::<Vec<_>>());
+        let judgement = judge::judge(&data, &QUESTION);
+        (data, judgement)
+    }
+
+    fn text(kind: Kind, effect: f64) -> String {
+        let (data, judgement) = example(kind, effect);
+        let report = Report {
+            data: &data,
+            question: QUESTION,
+            judgement: &judgement,
+            rivals: &[("other".to_owned(), 1_000.0)],
+        };
+        let mut out = Vec::new();
+        report.write_text(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_text_has_verdict_rates_and_records() {
+        let over = text(Kind::Recording, 0.05);
+        assert!(
+            over.contains("Verdict (CPU, whole process): over 1.00 %."),
+            "{over}"
+        );
+        assert!(
+            over.contains("40,000,000 of 40,000,000 records were written"),
+            "{over}"
+        );
+        // 5 % of 0.8 s for a million records is 40 ns: 250,000 of them in a second are 1 %.
+        assert!(
+            over.contains(" 40.0 ") && over.contains(" 250,000 "),
+            "{over}"
+        );
+        assert!(
+            over.contains("other") && over.contains(" 10,000 "),
+            "{over}"
+        );
+        assert!(text(Kind::Recording, 0.005).contains(": under 1.00 %."));
+        assert!(text(Kind::Same, 0.0).contains(": no effect"));
+        assert!(text(Kind::Same, 0.05).contains("an effect where there is none"));
+        let undecided = text(Kind::Recording, 0.0102);
+        assert!(undecided.contains("undecided: about "), "{undecided}");
+    }
+
+    #[test]
+    fn a_cost_that_may_be_nothing_bounds_nothing() {
+        let (data, judgement) = example(Kind::Recording, 0.0);
+        let report = Report {
+            data: &data,
+            question: QUESTION,
+            judgement: &judgement,
+            rivals: &[],
+        };
+        let rates = report.rates();
+        assert!(rates[0].records.high.is_infinite() && rates[0].records.low > 0.0);
+        let json = report.json();
+        assert_eq!(
+            json["rates"][0]["records_per_cpu_second"]["high"],
+            Json::Null
+        );
+        assert_eq!(json["verdict"], "under");
+        assert_eq!(Data::from_json(&json["data"]).unwrap(), data);
+    }
+}

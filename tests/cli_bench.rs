@@ -111,10 +111,10 @@ fn report_and_picture_are_files() {
     assert_eq!(report["pairs"], 80);
     assert_eq!(report["confidence"], 0.975);
     let overhead = &report["comparisons"][0]["overhead"]["cpu"];
-    let mean = overhead["mean"].as_f64().unwrap();
+    let mean = overhead["centre"].as_f64().unwrap();
     assert!((mean - 0.02).abs() < 1e-4, "{overhead}");
     assert_eq!(report["rates"][1]["name"], "other");
-    let rate = report["rates"][1]["records_per_cpu_second"]["mean"]
+    let rate = report["rates"][1]["records_per_cpu_second"]["centre"]
         .as_f64()
         .unwrap();
     assert!((rate - 10_000.0).abs() < 1e-6, "{rate}");

@@ -150,6 +150,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
         )?;
         return Ok(Status::Ok);
     }
+    ensure!(!data.blocks.is_empty(), "there are no pairs to judge");
     let question = Question {
         metric: args.metric,
         limit: args.limit,
@@ -159,7 +160,7 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
     let judgement = judge::judge(&data, &question);
     let known = judgement.comparisons.first();
     ensure!(
-        data.blocks.is_empty() || known.is_some_and(|first| first.effect(args.metric).is_some()),
+        known.is_some_and(|first| first.effect(args.metric).is_some()),
         "the command does not tell the steady part of its run, so there is no {}",
         args.metric.name()
     );

@@ -93,7 +93,11 @@ fn blocks(svg: &mut Svg, report: &Report<'_>) {
 /// A bar for each logger, over a logarithmic axis.
 fn rates(svg: &mut Svg, rates: &[Rate]) {
     let rates = &rates[..rates.len().min(RATES_MAX)];
-    let Some(most) = rates.iter().map(|rate| rate.records.mean).reduce(f64::max) else {
+    let Some(most) = rates
+        .iter()
+        .map(|rate| rate.records.centre)
+        .reduce(f64::max)
+    else {
         return;
     };
     svg.text(
@@ -115,15 +119,15 @@ fn rates(svg: &mut Svg, rates: &[Rate]) {
         svg.text(BARS - 8.0, y + 13.0, "end", &rate.name);
         svg.element(format_args!(
             "<rect x=\"{BARS}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"16\" fill=\"{colour}\"/>",
-            width(rate.records.mean)
+            width(rate.records.centre)
         ));
-        let shown = if rate.records.mean.is_finite() {
-            let count = crate::cli::human::count(rate.records.mean as u64);
-            format!("{count} ({:.1} ns)", rate.cost_ns.mean)
+        let shown = if rate.records.centre.is_finite() {
+            let count = crate::cli::human::count(rate.records.centre as u64);
+            format!("{count} ({:.1} ns)", rate.cost_ns.centre)
         } else {
             "no bound".to_owned()
         };
-        let at = BARS + width(rate.records.mean) + 8.0;
+        let at = BARS + width(rate.records.centre) + 8.0;
         svg.text(at, y + 13.0, "start", &shown);
     }
 }

@@ -36,8 +36,8 @@ impl Report<'_> {
             Some((name, comparison.cost_ns?, false))
         });
         let given = self.rivals.iter().map(|(name, cost)| {
-            let (low, mean, high) = (*cost, *cost, *cost);
-            (name.clone(), Interval { low, mean, high }, true)
+            let (low, centre, high) = (*cost, *cost, *cost);
+            (name.clone(), Interval { low, centre, high }, true)
         });
         // The less a record costs, the more of them there may be.
         let rate = |cost: f64| {
@@ -52,7 +52,7 @@ impl Report<'_> {
             cost_ns,
             records: Interval {
                 low: rate(cost_ns.high),
-                mean: rate(cost_ns.mean),
+                centre: rate(cost_ns.centre),
                 high: rate(cost_ns.low),
             },
             given,
@@ -87,6 +87,7 @@ impl Report<'_> {
                     .iter()
                     .map(|effect| {
                         let mut json = interval_json(effect.interval);
+                        json["mean_of_all"] = finite(stats::mean(&effect.blocks).exp_m1());
                         json["lag_correlation"] = finite(stats::lag_correlation(&effect.blocks));
                         (effect.metric.key().to_owned(), json)
                     })
@@ -176,12 +177,12 @@ impl Report<'_> {
         let (data, judgement) = (self.data, self.judgement);
         writeln!(
             out,
-            "{}: {}\n{} pairs in {} blocks, look {}: intervals of {:.2} %, bootstrap of the \
+            "{}: {}\n{} in {}, look {}: intervals of {:.2} %, bootstrap of the \
              blocks, seed {}\n",
             self.heading(),
             human::plain(&data.workload),
-            data.pairs(),
-            data.blocks.len(),
+            human::counted(data.pairs(), "pair"),
+            human::counted(data.blocks.len() as u64, "block"),
             judgement.look,
             (1.0 - judgement.error) * 100.0,
             self.question.seed,
@@ -209,16 +210,15 @@ impl Report<'_> {
             ">more than off",
             ">interval",
             ">+-",
+            ">mean of all",
             ">follows itself",
         ];
         let mut table = Table::new(&heads);
         for comparison in &self.judgement.comparisons {
             for effect in &comparison.effects {
-                let mean = stats::mean(&effect.blocks).exp_m1();
-                let shown = if effect.blocks.is_empty() {
-                    "-".to_owned()
-                } else {
-                    percent(mean)
+                let of = |statistic: fn(&[f64]) -> f64| match effect.blocks.len() {
+                    0 => "-".to_owned(),
+                    _ => percent(statistic(&effect.blocks).exp_m1()),
                 };
                 let (interval, width) = match effect.interval {
                     Some(found) => (
@@ -230,9 +230,10 @@ impl Report<'_> {
                 table.row([
                     self.data.sides[comparison.side].clone(),
                     effect.metric.name().to_owned(),
-                    shown,
+                    of(stats::trimmed_mean),
                     interval,
                     width.trim_start_matches('+').to_owned(),
+                    of(stats::mean),
                     match effect.blocks.len() {
                         0..stats::VALUES_MIN => "-".to_owned(),
                         _ => format!("{:+.2}", stats::lag_correlation(&effect.blocks)),
@@ -249,8 +250,17 @@ impl Report<'_> {
             let (records, written) = (sum(|s| s.said.records), sum(|s| s.said.written));
             let name = human::plain(&self.data.sides[side]);
             if records > 0 {
-                let (records, written) = (human::count(records), human::count(written));
-                writeln!(out, "  {name}: {written} of {records} records were written")?;
+                let less = if written == records {
+                    ""
+                } else {
+                    "; the others cost less"
+                };
+                writeln!(
+                    out,
+                    "  {name}: {} of {} records were written{less}",
+                    human::count(written),
+                    human::count(records)
+                )?;
             }
             if let (Some(p50), Some(p99), Some(p999)) = {
                 let latency = self.latency(side);
@@ -297,12 +307,12 @@ impl Report<'_> {
             };
             table.row([
                 name,
-                format!("{:.1}", cost_ns.mean),
+                format!("{:.1}", cost_ns.centre),
                 both(
                     format!("{:.1}", cost_ns.low),
                     format!("{:.1}", cost_ns.high),
                 ),
-                rate_text(records.mean),
+                rate_text(records.centre),
                 both(rate_text(records.low), rate_text(records.high)),
             ]);
         }
@@ -370,8 +380,8 @@ fn finite(value: f64) -> Json {
 
 fn interval_json(interval: Option<Interval>) -> Json {
     match interval {
-        Some(Interval { low, mean, high }) => {
-            json!({ "low": finite(low), "mean": finite(mean), "high": finite(high) })
+        Some(Interval { low, centre, high }) => {
+            json!({ "low": finite(low), "centre": finite(centre), "high": finite(high) })
         }
         None => json!({}),
     }

@@ -1,7 +1,7 @@
 //! `stormlog bench overhead`: what recording costs a program, with an interval and a verdict.
 //!
 //! `plan` says what each side runs, `child` runs it, `data` keeps what was measured, `stats` and
-//! `judge` say what it means, `report` and `plot` show it. docs/BENCHMARKS.md has the method.
+//! `judge` say what it means, `report`, `text` and `plot` show it. docs/BENCHMARKS.md has the method.
 
 mod child;
 mod data;
@@ -10,6 +10,7 @@ mod plan;
 mod plot;
 mod report;
 mod stats;
+mod text;
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::PathBuf;

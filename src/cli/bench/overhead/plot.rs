@@ -1,7 +1,8 @@
 //! A comparison as a picture: every block with the interval, and the rate at the limit.
 
 use super::judge::Metric;
-use super::report::{Rate, Report, percent};
+use super::report::{Rate, Report};
+use super::text::percent;
 use crate::cli::svg::{COLOURS, LEFT, Panel, RIGHT, Svg};
 
 const HEIGHT: f64 = 520.0;

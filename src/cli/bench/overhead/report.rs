@@ -1,13 +1,10 @@
-//! What a comparison prints.
-
-use std::io::{self, Write};
+//! What a comparison says, as figures and as JSON; `text` has the same for people.
 
 use serde_json::{Value as Json, json};
 
 use super::data::{Data, Kind, Sample};
 use super::judge::{Judgement, Question, Verdict};
 use super::stats::{self, Interval};
-use crate::cli::human::{self, Table};
 
 /// The result with everything that is known about it.
 pub struct Report<'a> {
@@ -61,7 +58,7 @@ impl Report<'_> {
     }
 
     /// How many cores the program keeps busy without recording.
-    fn busy(&self) -> f64 {
+    pub fn busy(&self) -> f64 {
         let off = self.samples(0);
         let times = off.map(|sample| sample.said.window.unwrap_or(sample.process));
         let (cpu, wall) = times.fold((0.0, 0.0), |(cpu, wall), times| {
@@ -70,7 +67,7 @@ impl Report<'_> {
         if wall > 0.0 { cpu / wall } else { 0.0 }
     }
 
-    fn samples(&self, side: usize) -> impl Iterator<Item = &Sample> {
+    pub fn samples(&self, side: usize) -> impl Iterator<Item = &Sample> {
         let all = self.data.blocks.iter().flatten();
         all.filter(move |sample| sample.side == side)
     }
@@ -143,7 +140,7 @@ impl Report<'_> {
     }
 
     /// The median over all runs of each percentile.
-    fn latency(&self, side: usize) -> Json {
+    pub fn latency(&self, side: usize) -> Json {
         let all: Vec<_> = self
             .samples(side)
             .filter_map(|run| run.said.latency)
@@ -159,7 +156,7 @@ impl Report<'_> {
         json!({ "p50": median(0), "p99": median(1), "p999": median(2) })
     }
 
-    fn verdict_key(&self) -> &'static str {
+    pub fn verdict_key(&self) -> &'static str {
         match (self.judgement.verdict, self.data.kind) {
             (Verdict::Undecided, _) => "undecided",
             (Verdict::Holds, Kind::Same) => "no effect",
@@ -169,203 +166,12 @@ impl Report<'_> {
         }
     }
 
-    /// For people.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
-        let (data, judgement) = (self.data, self.judgement);
-        writeln!(
-            out,
-            "{}: {}\n{} in {}, look {}: intervals of {:.2} %, bootstrap of the \
-             blocks, seed {}\n",
-            self.heading(),
-            human::plain(&data.workload),
-            human::counted(data.pairs(), "pair"),
-            human::counted(data.blocks.len() as u64, "block"),
-            judgement.look,
-            (1.0 - judgement.error) * 100.0,
-            self.question.seed,
-        )?;
-        self.write_effects(out)?;
-        self.write_sides(out)?;
-        if data.kind == Kind::Recording {
-            self.write_rates(out)?;
-        }
-        self.write_verdict(out)
-    }
-
     pub fn heading(&self) -> &'static str {
         match self.data.kind {
             Kind::Recording => "Overhead of recording",
             Kind::Same => "Nothing against nothing (A/A)",
             Kind::Burn(_) => "Overhead of a known burn",
         }
-    }
-
-    fn write_effects(&self, out: &mut impl Write) -> io::Result<()> {
-        let heads = [
-            "side",
-            "what",
-            ">more than off",
-            ">interval",
-            ">+-",
-            ">mean of all",
-            ">follows itself",
-        ];
-        let mut table = Table::new(&heads);
-        for comparison in &self.judgement.comparisons {
-            for effect in &comparison.effects {
-                let of = |statistic: fn(&[f64]) -> f64| match effect.blocks.len() {
-                    0 => "-".to_owned(),
-                    _ => percent(statistic(&effect.blocks).exp_m1()),
-                };
-                let (interval, width) = match effect.interval {
-                    Some(found) => (
-                        format!("{} .. {}", percent(found.low), percent(found.high)),
-                        percent(found.half_width()),
-                    ),
-                    None => ("-".to_owned(), "-".to_owned()),
-                };
-                table.row([
-                    self.data.sides[comparison.side].clone(),
-                    effect.metric.name().to_owned(),
-                    of(stats::trimmed_mean),
-                    interval,
-                    width.trim_start_matches('+').to_owned(),
-                    of(stats::mean),
-                    match effect.blocks.len() {
-                        0..stats::VALUES_MIN => "-".to_owned(),
-                        _ => format!("{:+.2}", stats::lag_correlation(&effect.blocks)),
-                    },
-                ]);
-            }
-        }
-        writeln!(out, "{table}\n")
-    }
-
-    fn write_sides(&self, out: &mut impl Write) -> io::Result<()> {
-        for side in 0..self.data.sides.len() {
-            let sum = |of: fn(&Sample) -> u64| self.samples(side).map(of).sum::<u64>();
-            let (records, written) = (sum(|s| s.said.records), sum(|s| s.said.written));
-            let name = human::plain(&self.data.sides[side]);
-            if records > 0 {
-                let less = if written == records {
-                    ""
-                } else {
-                    "; the others cost less"
-                };
-                writeln!(
-                    out,
-                    "  {name}: {} of {} records were written{less}",
-                    human::count(written),
-                    human::count(records)
-                )?;
-            }
-            if let (Some(p50), Some(p99), Some(p999)) = {
-                let latency = self.latency(side);
-                let time = |name: &str| latency[name].as_u64().map(human::nanos);
-                (time("p50"), time("p99"), time("p999"))
-            } {
-                writeln!(
-                    out,
-                    "  {name}: a unit takes p50 {p50}, p99 {p99}, p99.9 {p999}"
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_rates(&self, out: &mut impl Write) -> io::Result<()> {
-        let rates = self.rates();
-        if rates.is_empty() {
-            return Ok(());
-        }
-        let limit = percent(self.question.limit);
-        let limit = limit.trim_start_matches('+');
-        let heads = [
-            "logger",
-            ">CPU of a record, ns",
-            ">interval",
-            ">records/s",
-            ">interval",
-        ];
-        let mut table = Table::new(&heads);
-        for Rate {
-            name,
-            cost_ns,
-            records,
-            given,
-        } in rates
-        {
-            let both = |low: String, high: String| {
-                if given {
-                    "given".to_owned()
-                } else {
-                    format!("{low} .. {high}")
-                }
-            };
-            table.row([
-                name,
-                format!("{:.1}", cost_ns.centre),
-                both(
-                    format!("{:.1}", cost_ns.low),
-                    format!("{:.1}", cost_ns.high),
-                ),
-                rate_text(records.centre),
-                both(rate_text(records.low), rate_text(records.high)),
-            ]);
-        }
-        writeln!(
-            out,
-            "\nHighest rate at which recording takes {limit} of the processor time, for each core \
-             that the program\nkeeps busy (this one: {:.2}); the cost of a record is that at the \
-             rate of this run:\n\n{table}",
-            self.busy()
-        )
-    }
-
-    fn write_verdict(&self, out: &mut impl Write) -> io::Result<()> {
-        let metric = self.question.metric.name();
-        let limit = percent(self.question.limit);
-        let limit = limit.trim_start_matches('+');
-        let text = match self.verdict_key() {
-            "no effect" => "no effect, as it must be".to_owned(),
-            "effect" => {
-                "an effect where there is none: harness or machine favour a side".to_owned()
-            }
-            "under" => format!("under {limit}"),
-            "over" => format!("over {limit}"),
-            _ => match self.judgement.missing {
-                Some(missing) => format!("undecided: about {} more pairs", human::count(missing)),
-                None => "undecided: too close to the limit for any number of pairs".to_owned(),
-            },
-        };
-        writeln!(out, "\nVerdict ({metric}): {text}.")?;
-        match self.judgement.missing_for_width {
-            Some(0) | None => Ok(()),
-            Some(missing) => {
-                let width = percent(self.question.half_width);
-                let (width, missing) = (width.trim_start_matches('+'), human::count(missing));
-                writeln!(
-                    out,
-                    "An interval of +-{width} takes about {missing} more pairs."
-                )
-            }
-        }
-    }
-}
-
-/// `0.0123` as `+1.23 %`.
-pub fn percent(part: f64) -> String {
-    format!("{:+.2} %", part * 100.0)
-}
-
-fn rate_text(rate: f64) -> String {
-    if rate.is_finite() {
-        human::count(rate as u64)
-    } else {
-        "no bound".to_owned()
     }
 }
 
@@ -408,46 +214,6 @@ pub mod tests {
         let data = synthetic(kind, &blocks.collect::<Vec<_>>());
         let judgement = judge::judge(&data, &QUESTION);
         (data, judgement)
-    }
-
-    fn text(kind: Kind, effect: f64) -> String {
-        let (data, judgement) = example(kind, effect);
-        let report = Report {
-            data: &data,
-            question: QUESTION,
-            judgement: &judgement,
-            rivals: &[("other".to_owned(), 1_000.0)],
-        };
-        let mut out = Vec::new();
-        report.write_text(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn the_text_has_verdict_rates_and_records() {
-        let over = text(Kind::Recording, 0.05);
-        assert!(
-            over.contains("Verdict (CPU, whole process): over 1.00 %."),
-            "{over}"
-        );
-        assert!(
-            over.contains("40,000,000 of 40,000,000 records were written"),
-            "{over}"
-        );
-        // 5 % of 0.8 s for a million records is 40 ns: 250,000 of them in a second are 1 %.
-        assert!(
-            over.contains(" 40.0 ") && over.contains(" 250,000 "),
-            "{over}"
-        );
-        assert!(
-            over.contains("other") && over.contains(" 10,000 "),
-            "{over}"
-        );
-        assert!(text(Kind::Recording, 0.005).contains(": under 1.00 %."));
-        assert!(text(Kind::Same, 0.0).contains(": no effect"));
-        assert!(text(Kind::Same, 0.05).contains("an effect where there is none"));
-        let undecided = text(Kind::Recording, 0.0102);
-        assert!(undecided.contains("undecided: about "), "{undecided}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the tools take of memory on files that want much of it: at most 64 MiB and twice the
 //! files. Measured from outside, as the largest resident set of a child. `STORMLOG_MEMORY_MIB=64`
-//! makes each of the files so long.
+//! makes each of the files so long. `whole_sessions` is the long form for sessions of gigabytes.
 #![cfg(feature = "cli")]
 
 mod support;
@@ -8,8 +8,20 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use stormlog::record::{LongText, Record, SchemaIds};
+use stormlog::segment::entry::Entry;
 use stormlog::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BlockHeader};
-use support::{Head, SESSION, SegmentBuilder, raw_entry, raw_record};
+use support::{
+    Head, SESSION, START_TICKS, SegmentBuilder, body, large_record, raw_entry, raw_record, record,
+};
+
+stormlog::record! {
+    /// A number and a text.
+    struct Whole in "whole" keep Sampled {
+        number: u64,
+        text: LongText,
+    }
+}
 
 /// MiB of each input, about.
 const INPUT_MIB: usize = 4;
@@ -176,4 +188,99 @@ fn long_lines_of_short_records() {
         segment.data(1, &vec![(20, short.clone()); 100]);
     }
     check("long lines", &segment.seal(true));
+}
+
+/// One text of 16 MiB of control characters: each becomes six bytes of the line.
+#[test]
+fn one_long_text() {
+    let mut segment = SegmentBuilder::new(1, 0);
+    let ids = SchemaIds {
+        schema: 1,
+        category: 20,
+    };
+    segment.registry(&[
+        Entry::Category(20, "whole"),
+        Entry::schema(ids, Whole::default().schema()),
+    ]);
+    let text = "\u{1}".repeat(16 << 20);
+    let whole = Whole {
+        number: 1,
+        text: &text,
+    };
+    let body = body(&whole, &[]);
+    segment.large(1, 0, &body);
+    let head = Head {
+        schema: 1,
+        ..Head::default()
+    };
+    segment.data(1, &[(20, large_record(body.len(), head))]);
+    check("one long text", &segment.seal(true));
+}
+
+/// A session of `STORMLOG_MEMORY_GIB` of segments (1 unless set) and 600 producers, whose records
+/// take turns, and its conversion with 1 and with 2 threads. Needs about three times as much of
+/// the disk, in the directory for temporary files.
+#[test]
+#[ignore = "writes gigabytes"]
+fn whole_sessions() {
+    const RINGS: u64 = 600;
+    let gib = std::env::var("STORMLOG_MEMORY_GIB").ok();
+    let gib: u64 = gib.and_then(|gib| gib.parse().ok()).unwrap_or(1);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join(".stormlog").join(SESSION);
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut segment = SegmentBuilder::new(1, 0);
+    segment.registry(&[
+        Entry::Category(20, "whole"),
+        Entry::schema(
+            SchemaIds {
+                schema: 1,
+                category: 20,
+            },
+            Whole::default().schema(),
+        ),
+    ]);
+    let text = "a-text-as-long-as-a-message-of-a-service-often-is/".repeat(5);
+    let (mut written, mut count, mut number) = (0, 0_u64, 1);
+    while written < gib << 30 {
+        let mut rings = vec![Vec::new(); RINGS as usize];
+        // 30 records of each ring, about 8 KiB: what the small rings hold.
+        for _ in 0..30 * RINGS {
+            let whole = Whole {
+                number: count,
+                text: &text,
+            };
+            let head = Head {
+                schema: 1,
+                ticks: START_TICKS + count * 100,
+                ..Head::default()
+            };
+            rings[(count % RINGS) as usize].push((20, record(&whole, head)));
+            count += 1;
+        }
+        for (ring, records) in (1..).zip(&rings) {
+            segment.data(ring, records);
+        }
+        if segment.offset() > 64 << 20 {
+            let bytes = segment.seal(written + segment.offset() as u64 >= gib << 30);
+            written += bytes.len() as u64;
+            std::fs::write(dir.join(format!("{number:06}.seg")), bytes).unwrap();
+            number += 1;
+            segment = SegmentBuilder::after(&segment);
+        }
+    }
+    for threads in ["1", "2"] {
+        let start = std::time::Instant::now();
+        let peak = peak(&["convert", ".", "--threads", threads], temp.path());
+        let seconds = start.elapsed().as_secs_f64();
+        let path = temp.path().join(format!("{SESSION}_whole.jsonl"));
+        let lines = std::fs::metadata(&path).unwrap().len();
+        println!(
+            "{written} bytes of segments, {count} records, {lines} bytes of lines, {threads} \
+             threads: peak {:.1} MiB, {seconds:.1} s",
+            peak as f64 / f64::from(1 << 20)
+        );
+        assert!(peak <= MEMORY_BYTES, "{threads} threads took {peak}");
+        std::fs::remove_file(path).unwrap();
+    }
 }

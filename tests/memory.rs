@@ -28,8 +28,34 @@ const INPUT_MIB: usize = 4;
 /// What a tool may take beside twice its input.
 const MEMORY_BYTES: u64 = 64 << 20;
 
-/// Runs the tool; returns the bytes of its largest resident set.
+/// Where [`measure`] finds what it is to run.
+const WORDS: &str = "STORMLOG_MEMORY_WORDS";
+
+/// Runs the tool; returns the bytes of its largest resident set. A process is told to have been as
+/// large as the one that started it, which is why the tests do not start it themselves.
 fn peak(words: &[&str], dir: &Path) -> u64 {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["measure", "--exact", "--ignored", "--nocapture"]);
+    command.env(WORDS, words.join("\n")).current_dir(dir);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{words:?}: {text}");
+    let peak = text.lines().find_map(|line| line.split_once("peak "));
+    peak.unwrap().1.parse().unwrap()
+}
+
+/// Run by [`peak`], in a small process of its own.
+#[test]
+#[ignore = "run by the other tests"]
+fn measure() {
+    let Ok(words) = std::env::var(WORDS) else {
+        return;
+    };
+    let words: Vec<&str> = words.lines().collect();
+    println!("\npeak {}", child_peak(&words, Path::new(".")));
+}
+
+fn child_peak(words: &[&str], dir: &Path) -> u64 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stormlog"));
     command.args(words).current_dir(dir);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -65,6 +91,12 @@ fn check(what: &str, segment: &[u8]) {
         &["verify", "."],
         &["recover", "."],
     ] {
+        let lines = std::fs::read_dir(temp.path()).unwrap();
+        let lines: u64 = lines
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum();
+        // The lines are read too, one at a time.
+        let input = input + if words[0] == "verify" { lines } else { 0 };
         let (peak, bound) = (peak(words, temp.path()), MEMORY_BYTES + 2 * input);
         println!("{what}: {words:?}: {} of {} MiB", peak >> 20, bound >> 20);
         assert!(

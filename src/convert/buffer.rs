@@ -56,7 +56,6 @@ impl LineBuffer {
     }
 
     /// Whether there is no content.
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

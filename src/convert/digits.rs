@@ -146,6 +146,9 @@ mod tests {
 
     #[track_caller]
     fn check_float(value: f64) {
+        if value.is_infinite() {
+            return;
+        }
         let expected = zmij::Buffer::new().format(value).to_owned();
         assert_eq!(written(|pen| pen.float(value)), expected, "{value:e}");
     }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use super::control::Control;
 use super::large::{LargeBlocks, LargeRef};
-use super::report::LeftOut;
+use super::report::{Faults, LeftOut};
 use super::scan::{Content, Data, Found, Note, Part, Scan, Walk, note};
 use super::turns::Turns;
 use crate::error::Error;
@@ -21,8 +21,6 @@ use crate::segment::layout::{BLOCK_FLAG_SHED, BLOCK_LARGE, BLOCKS_OFFSET};
 use crate::segment::reader::End;
 use crate::segment::registry::Registry;
 
-/// Faults of one kind that are named one by one; the rest is counted.
-const FAULTS_MAX: usize = 100;
 /// The longest padding of a ring.
 const PADDING_BYTES_MAX: u64 = INLINE_BYTES_MAX as u64;
 
@@ -78,31 +76,6 @@ pub(super) struct Index {
     next_sequence: Option<u64>,
     /// Number that the next segment has when none is missing.
     next_number: u64,
-}
-
-/// Sentences, not without bound.
-#[derive(Debug, Default)]
-pub(super) struct Faults {
-    pub sentences: Vec<String>,
-    more: u64,
-}
-
-impl Faults {
-    pub(super) fn add(&mut self, sentence: String) {
-        if self.sentences.len() < FAULTS_MAX {
-            self.sentences.push(sentence);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    pub(super) fn finish(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.sentences
-                .push(format!("and {} more faults", self.more));
-        }
-        self.sentences
-    }
 }
 
 /// Counts of one segment, to be compared with its seal.
@@ -166,7 +139,7 @@ impl Index {
                 };
                 let (index, current) = &mut *turn;
                 let progress = |bytes| turns.source(|(_, control)| control.advance(bytes));
-                index.part(files, current, &part, found, salvage, progress)?;
+                index.part(files, current, &part, &found, salvage, progress)?;
                 turn.pass();
             }
             Ok(())
@@ -182,7 +155,7 @@ impl Index {
         files: &SessionFiles,
         current: &mut Option<Current>,
         part: &Part,
-        found: Found,
+        found: &Found,
         salvage: bool,
         mut progress: impl FnMut(u64) -> Result<(), Error>,
     ) -> Result<(), Error> {

@@ -1,10 +1,10 @@
 //! From rendered lines to the sink.
 
+use super::batch::Totals;
 use super::buffer::LineBuffer;
 use super::json::write_long;
 use super::output::{LinePlace, LineSink};
 use super::plan::{Context, SESSION};
-use super::render::Totals;
 use super::report::{ConvertReport, ledger_of_line};
 use crate::error::Error;
 use crate::segment::files::SessionFiles;
@@ -74,7 +74,7 @@ impl<'a, S: LineSink> Lines<'a, S> {
     ) -> Result<Vec<(usize, LinePlace)>, Error> {
         let mut later = Vec::new();
         for (category, lines) in rendered.iter_mut().enumerate() {
-            if lines.len() == 0 {
+            if lines.is_empty() {
                 continue;
             }
             let long = !lines.long_texts().is_empty();

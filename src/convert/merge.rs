@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::batch::{Batch, Run};
 use super::control::Control;
 use super::index::{BlockRef, Index};
-use super::render::{Batch, Run};
 use crate::error::{Error, IoContext};
 use crate::record::FLAG_LARGE;
 use crate::segment::files::SessionFiles;
@@ -335,9 +335,10 @@ impl Store<'_> {
             }
             self.open.push((segment, source));
         }
-        let mut block = match bytes as usize <= DATA_BYTES_MAX {
-            true => self.free.pop().unwrap_or_default(),
-            false => Vec::new(),
+        let mut block = if bytes as usize <= DATA_BYTES_MAX {
+            self.free.pop().unwrap_or_default()
+        } else {
+            Vec::new()
         };
         // Bounded by the first pass, which has seen as many bytes in the file.
         block.resize(BLOCK_HEADER_BYTES + bytes as usize, 0);

@@ -11,6 +11,7 @@
 //! one block per producer, 32 bytes per block, the registry, and some MiB of lines. Damage is not an error: what is valid is converted, what is not is
 //! counted and named in [`ConvertReport::faults`]. FORMAT.md section 9 is normative.
 
+mod batch;
 mod buffer;
 mod control;
 mod digits;

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::batch::{Batch, Totals};
 use super::control::{Control, ConvertOptions};
-use super::index::{Faults, Index};
+use super::index::Index;
 use super::lines::Lines;
 use super::merge::Merge;
 use super::output::{LineSink, OutputFiles};
 use super::plan::Context;
-use super::render::{Batch, Renderer, Totals};
-use super::report::ConvertReport;
+use super::render::Renderer;
+use super::report::{ConvertReport, Faults};
 use super::turns::Turns;
 use crate::error::Error;
 use crate::ledger::{Account, DropReason, WRITTEN};
@@ -103,7 +104,7 @@ pub fn convert_lines(
     drop(merge);
     let (report, totals) = lines.finish()?;
     control.check()?;
-    Ok(finish(index, &context, totals, report))
+    Ok(finish(index, &context, &totals, report))
 }
 
 /// What one thread does in the second pass.
@@ -184,7 +185,7 @@ fn clock_map(files: &SessionFiles, index: &Index) -> ClockMap {
 fn finish(
     index: Index,
     context: &Context,
-    totals: Totals,
+    totals: &Totals,
     mut report: ConvertReport,
 ) -> ConvertReport {
     let mut faults: Faults = index.faults;

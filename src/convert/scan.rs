@@ -96,15 +96,14 @@ impl<'a> Walk<'a> {
             let head = window.get(place..)?.first_chunk::<BLOCK_HEADER_BYTES>()?;
             Some(bytemuck::pod_read_unaligned::<BlockHeader>(head))
         };
-        let header = match place.and_then(|place| in_window(&self.window, place)) {
-            Some(header) => header,
-            None => {
-                self.window.resize(HEADERS_BYTES, 0);
-                self.window_at = self.at;
-                let count = source.read_at(self.at, &mut self.window).ok()?;
-                self.window.truncate(count);
-                in_window(&self.window, 0)?
-            }
+        let header = if let Some(header) = place.and_then(|place| in_window(&self.window, place)) {
+            header
+        } else {
+            self.window.resize(HEADERS_BYTES, 0);
+            self.window_at = self.at;
+            let count = source.read_at(self.at, &mut self.window).ok()?;
+            self.window.truncate(count);
+            in_window(&self.window, 0)?
         };
         if check_block_header(&header).is_err() || header.kind == BLOCK_SEAL {
             return None;

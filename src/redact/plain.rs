@@ -53,10 +53,10 @@ const fn other_mask(word: u64) -> u64 {
         word.wrapping_add(ONES * (0x80 - low as u64))
     }
     let low = word & !HIGH;
-    let small = low | ONES * 0x20;
+    let small = low | (ONES * 0x20);
     let letter = at_least(small, b'a') & !at_least(small, b'z' + 1);
     let number = at_least(low, b'-') & !at_least(low, b'9' + 1);
-    let not_joint = at_least(low ^ ONES * b'_' as u64, 1);
+    let not_joint = at_least(low ^ (ONES * b'_' as u64), 1);
     (word | (!letter & !number & not_joint)) & HIGH
 }
 
@@ -71,10 +71,10 @@ const fn kind(byte: u8) -> u8 {
     let small = byte.wrapping_sub(b'a') <= 25;
     let letter = (byte | 0x20).wrapping_sub(b'a') <= 25;
     let number = byte.wrapping_sub(b'.') <= b'9' - b'.';
-    let joint = (byte == b'-') | (byte == b'_');
+    let joint = matches!(byte, b'-' | b'_');
     let odd = !(small | number) as u8;
     let other = !(letter | number | joint) as u8;
-    odd * ODD | other * OTHER
+    (odd * ODD) | (other * OTHER)
 }
 
 /// By first byte: one bit for each second byte, modulo 32, that tokens start with.

@@ -196,8 +196,13 @@ impl ProducerSide {
         self.write_pos.set(next);
         // Release: pairs with the Acquire in `Consumer::committed`; publishes the record.
         ring.header.write_pos.store(next, order::store_write_pos());
+        // The writer has read these lines: they are in its cache until we ask for them back.
+        ring.buffer.expect_write(next + AHEAD_BYTES);
     }
 }
+
+/// How far ahead of its position the producer asks for cache lines.
+const AHEAD_BYTES: u64 = 512;
 
 /// Fills the rest of the lap, 4 bytes at least.
 fn pad(ring: Ring<'_>, position: u64, bytes: usize) {

@@ -7,6 +7,7 @@ pub(crate) mod dir;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod map;
+pub(crate) mod prefetch;
 pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod reserve;

@@ -70,6 +70,7 @@ impl Writer {
             self.collect_spilled(&core);
             drained += self.write_spilled(&core, NO_RING, u64::MAX);
         }
+        self.segments.publish();
         self.balance.pass(start.elapsed());
         drained
     }
@@ -247,15 +248,11 @@ impl Writer {
                 self.scanner.take_unwritten(|_, _| ());
                 return Some(Scan::default());
             }
-            let put = self.write_large(from.ring, from.position, &scan, large, |put| {
+            self.write_large(from.ring, from.position, &scan, large, |put| {
                 core.storage
                     .large
                     .read(large.chunk, large.body_bytes as usize, put);
             });
-            if !put {
-                self.scanner.take_unwritten(|_, _| ());
-                return None;
-            }
             fail_point!("drain.large");
         }
         if scan.records > 0 {
@@ -271,10 +268,7 @@ impl Writer {
                 max_ticks: scan.max_ticks,
             };
             let payload = &run[..scan.payload];
-            if !self
-                .segments
-                .append(info, payload.len(), |put| put(payload))
-            {
+            if !self.segments.append(info, payload) {
                 self.scanner.take_unwritten(|_, _| ());
                 return None;
             }
@@ -312,7 +306,7 @@ impl Writer {
         scan: &Scan,
         large: LargeReference,
         fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) -> bool {
+    ) {
         let info = BlockInfo {
             kind: BLOCK_LARGE,
             flags: 0,
@@ -323,8 +317,8 @@ impl Writer {
             min_ticks: scan.min_ticks,
             max_ticks: scan.min_ticks,
         };
-        self.segments
-            .append(info, align_record(large.body_bytes as usize), fill)
+        let bytes = align_record(large.body_bytes as usize);
+        self.segments.append_large(info, bytes, fill);
     }
 
     pub(super) fn count_written(&mut self) {

@@ -1,6 +1,7 @@
 //! The writer thread: drains all rings into segments.
 
 mod abandon;
+mod append;
 mod balance;
 mod control;
 mod drain;
@@ -30,6 +31,7 @@ use crate::ledger::{DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{CATEGORY_SESSION, SchemaDef, SchemaIds, category_name};
 use crate::ring::{Consumer, SpillReader};
 use crate::segment::entry::ClockPoint;
+use crate::sys::process::precise_timers;
 use crate::sys::report::say;
 use crate::wake::become_writer;
 
@@ -163,6 +165,7 @@ impl Writer {
     /// Drains until it is told to stop, then writes what is left and the last record.
     pub(crate) fn run(mut self, start: &dyn OwnRecord, end: EndRecord<'_>) -> WriterEnd {
         become_writer();
+        precise_timers();
         self.write_own(start);
         let mut idle = Idle::new();
         loop {

@@ -3,8 +3,8 @@
 //! ```sh
 //! cargo bench --bench convert                 # the table, and texts against the rules for secrets
 //! cargo bench --bench convert -- table        # the table only
-//! STORMLOG_BENCH_DISK=/data cargo bench --bench convert -- table   # "disk" is there
-//! STORMLOG_BENCH_ONE=A,1,memory,1,10 target/release/deps/convert-*  # one row, 10 times, for tools
+//! BENCH_DISK=/data cargo bench --bench convert -- table   # "disk" is there
+//! BENCH_ONE=A,1,memory,1,10 target/release/deps/convert-*  # one row, 10 times, for tools
 //! ```
 //!
 //! The conversion goes through both passes: checksums, merge of two producers in turns of 16
@@ -330,8 +330,7 @@ impl Case {
     /// `None` for a place that is not there.
     fn new(b: bool, categories: usize, place: &str, count: u64) -> Option<Self> {
         let input = Input::new(b, categories, count);
-        let disk =
-            std::env::var_os("STORMLOG_BENCH_DISK").map_or_else(std::env::temp_dir, PathBuf::from);
+        let disk = std::env::var_os("BENCH_DISK").map_or_else(std::env::temp_dir, PathBuf::from);
         let place_name = place;
         let (place, session) = match place {
             "memory" => (Place::Memory, input.in_memory()),
@@ -546,7 +545,7 @@ fn texts(criterion: &mut Criterion) {
 }
 
 fn main() {
-    if let Ok(row) = std::env::var("STORMLOG_BENCH_ONE") {
+    if let Ok(row) = std::env::var("BENCH_ONE") {
         return one_row(&row);
     }
     let smoke = std::env::args().any(|arg| arg == "--test") || cfg!(debug_assertions);

@@ -7,9 +7,10 @@
 //!
 //! The first pass checks every block and learns all clock points; the second merges the records
 //! of all producers and renders them. Both run on any number of threads, which hand in what they
-//! have made in order ([`turns`]): the lines do not depend on their number. Memory is bounded by
-//! one block per producer, 32 bytes per block, the registry, and some MiB of lines. Damage is not an error: what is valid is converted, what is not is
-//! counted and named in [`ConvertReport::faults`]. FORMAT.md section 9 is normative.
+//! have made in order: the lines do not depend on their number. Memory is bounded by one block per
+//! producer, 32 bytes per block, the registry, and some MiB of lines. Damage is not an error: what
+//! is valid is converted, what is not is counted and named in [`ConvertReport::faults`]. FORMAT.md
+//! section 9 is normative.
 
 mod batch;
 mod buffer;

@@ -256,8 +256,7 @@ impl<S: Source> SegmentReader<S> {
         }))
     }
 
-    /// Lets [`next_block`](Self::next_block) go on at `offset`, where a block with this sequence,
-    /// if it is known, should stand.
+    /// Lets [`next_block`](Self::next_block) go on at `offset`, with this sequence if it is known.
     pub fn go_on_at(&mut self, offset: u64, sequence: Option<u64>) {
         self.next_offset = offset;
         self.next_sequence = sequence;

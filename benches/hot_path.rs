@@ -456,6 +456,11 @@ fn probe_timed(log: &Log, number: u64) -> Outcome {
 }
 
 #[inline(never)]
+fn probe_b(log: &Log, number: u64) -> Outcome {
+    push_b(log, number)
+}
+
+#[inline(never)]
 fn probe_open(log: &Log, open: Category, number: u64) -> Outcome {
     push_open(log, open, number)
 }
@@ -470,18 +475,15 @@ fn probe(count: u64) {
             probe_a(&log, number),
             probe_fixed(&log, number),
             probe_timed(&log, number),
+            probe_b(&log, number),
             probe_open(&log, open, number),
         ];
-        assert_eq!(outcomes, [Outcome::Kept; 4], "the writer keeps up");
+        assert_eq!(outcomes, [Outcome::Kept; 5], "the writer keeps up");
         if number % 400 == 0 {
             session.flush().expect("the writer runs");
         }
     }
-    let dir = session.dir().map(std::path::Path::to_owned);
-    session.close().expect("the writer ran");
-    if let Some(dir) = dir {
-        std::fs::remove_dir_all(dir).expect("the bench's own directory");
-    }
+    finish(session);
 }
 
 fn main() {

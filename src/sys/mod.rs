@@ -13,3 +13,4 @@ pub(crate) mod report;
 pub(crate) mod reserve;
 pub(crate) mod sigbus;
 pub(crate) mod signal;
+mod stand_in;

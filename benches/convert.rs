@@ -332,18 +332,14 @@ impl Case {
         let input = Input::new(b, categories, count);
         let disk = std::env::var_os("BENCH_DISK").map_or_else(std::env::temp_dir, PathBuf::from);
         let place_name = place;
-        let (place, session) = match place {
-            "memory" => (Place::Memory, input.in_memory()),
-            _ => {
-                let dir = if place == "shm" {
-                    Path::new("/dev/shm")
-                } else {
-                    &disk
-                };
-                let dir = tempfile::tempdir_in(dir).ok()?;
-                let session = input.write(dir.path());
-                (Place::Dir(dir), session)
-            }
+        let (place, session) = if place == "memory" {
+            (Place::Memory, input.in_memory())
+        } else {
+            let shm = Path::new("/dev/shm");
+            let dir = if place == "shm" { shm } else { &disk };
+            let dir = tempfile::tempdir_in(dir).ok()?;
+            let session = input.write(dir.path());
+            (Place::Dir(dir), session)
         };
         let record = if b { "B" } else { "A" };
         Some(Self {

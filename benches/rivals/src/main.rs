@@ -6,6 +6,7 @@
 //! that trouble of the machine meets all of them. What arrived is counted in the files by another
 //! process. The method is described in docs/BENCHMARKS.md, section "Rivals".
 
+mod cpp;
 mod loggers;
 mod measure;
 mod os;
@@ -137,7 +138,7 @@ fn main() -> Result<()> {
     let results = run::run(&plan, &entries);
     // Not there when nothing could be measured.
     if plan.task.dir.exists() {
-        std::fs::remove_dir(&plan.task.dir)?;
+        std::fs::remove_dir_all(&plan.task.dir)?;
     }
     let results = results?;
     if args.json {
@@ -152,7 +153,9 @@ fn main() -> Result<()> {
 fn child(logger: &str, task: &[String]) -> Result<()> {
     let entries = loggers::all();
     let entry = entries.iter().find(|entry| entry.name == logger);
-    let Program::Own(measure) = entry.context("no such logger")?.program;
+    let Program::Own(measure) = entry.context("no such logger")?.program else {
+        bail!("{logger} is measured by another program");
+    };
     let figures = measure(&Task::from_args(task)?)?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", serde_json::to_string(&figures)?)?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use crate::cpp;
 use crate::loggers::{Entry, Program};
 use crate::os;
 use crate::stats::Spread;
@@ -128,6 +129,7 @@ fn child(plan: &Plan, entry: &Entry, kind: Kind) -> Result<Figures> {
             command.args(["child", entry.name]);
             command
         }
+        Program::Cpp => Command::new(cpp::built(&plan.task.dir)?),
     };
     let output = output(command.args(task.to_args()))?;
     let line = output.lines().last().context("the child printed nothing")?;

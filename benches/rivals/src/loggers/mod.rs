@@ -2,6 +2,14 @@
 //! called as its own documents show it, with the settings that lose nothing where it has them.
 
 mod baseline;
+mod deferred;
+mod dial9;
+mod emit;
+mod facade;
+mod fastrace;
+mod kvlog;
+mod slog;
+mod spdlog;
 mod stormlog;
 mod tracing;
 
@@ -44,6 +52,8 @@ pub struct Entry {
 pub enum Program {
     /// In this program, started anew.
     Own(fn(&Task) -> Result<Figures>),
+    /// In the C++ program, `crate::cpp`.
+    Cpp,
 }
 
 impl Entry {
@@ -80,7 +90,19 @@ impl Entry {
 
 /// All loggers, Stormlog and the baseline first.
 pub fn all() -> Vec<Entry> {
-    let families = [stormlog::entries(), baseline::entries(), tracing::entries()];
+    let families = [
+        stormlog::entries(),
+        baseline::entries(),
+        dial9::entries(),
+        kvlog::entries(),
+        deferred::entries(),
+        spdlog::entries(),
+        tracing::entries(),
+        slog::entries(),
+        emit::entries(),
+        fastrace::entries(),
+        facade::entries(),
+    ];
     families.into_iter().flatten().collect()
 }
 

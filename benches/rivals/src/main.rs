@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use crate::loggers::{BASELINE, Entry, Program, STORMLOG};
-use crate::run::Plan;
+use crate::run::{Plan, Results};
 use crate::task::{Kind, Task};
 
 /// Measures Stormlog and other loggers and prints tables in Markdown.
@@ -41,8 +41,8 @@ struct Args {
     /// Rounds; figures are medians over them
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Records into the file; binary loggers get 10 times as many
-    #[arg(long, default_value_t = 500_000)]
+    /// Records into the file; binary loggers get more
+    #[arg(long, default_value_t = 300_000)]
     records: usize,
     /// Seconds of the idle measurement
     #[arg(long, default_value_t = 3.0)]
@@ -53,6 +53,9 @@ struct Args {
     /// Prints all figures of all rounds as JSON instead of tables
     #[arg(long)]
     json: bool,
+    /// Prints the tables of earlier runs, all their rounds together, and ends: files of --json
+    #[arg(long, value_delimiter = ',')]
+    tables: Vec<PathBuf>,
     /// Lists the loggers and ends
     #[arg(long)]
     list: bool,
@@ -134,17 +137,25 @@ fn main() -> Result<()> {
         print!("{}", table::loggers(&entries));
         return Ok(());
     }
+    if !args.tables.is_empty() {
+        let mut all = Results::default();
+        for path in &args.tables {
+            let text = std::fs::read_to_string(path)?;
+            all.merge(serde_json::from_str(&text).context("not written by --json")?)?;
+        }
+        print!("{}", table::tables(&entries, &all));
+        return Ok(());
+    }
     let plan = args.plan();
     let results = run::run(&plan, &entries);
     // Not there when nothing could be measured.
     if plan.task.dir.exists() {
         std::fs::remove_dir_all(&plan.task.dir)?;
     }
-    let results = results?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&results)?);
     } else {
-        print!("{}", table::tables(&plan, &entries, &results));
+        print!("{}", table::tables(&entries, &results));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cpp;
 use crate::loggers::{Entry, Program};
@@ -30,68 +30,98 @@ pub struct Plan {
     pub task: Task,
 }
 
+/// What was seen in one round: figures by logger and kind.
+pub type Round = BTreeMap<String, BTreeMap<Kind, Figures>>;
+
 /// Everything that was seen.
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Results {
-    /// Figures of one logger and one kind, by round.
-    pub rounds: BTreeMap<String, BTreeMap<Kind, Vec<Figures>>>,
+    /// Records into the file, where a logger does not get more.
+    pub records: usize,
+    /// Calls in a burst.
+    pub burst: usize,
+    /// All rounds; a round of a slice has some kinds or loggers only.
+    pub rounds: Vec<Round>,
     /// Loggers that were left out, and why.
     pub skipped: BTreeMap<String, String>,
 }
 
 impl Results {
+    /// Adds the rounds of another run.
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        if self.rounds.is_empty() {
+            *self = other;
+            return Ok(());
+        }
+        let sizes = |results: &Self| (results.records, results.burst);
+        ensure!(sizes(self) == sizes(&other), "runs of different sizes");
+        self.rounds.extend(other.rounds);
+        self.skipped.extend(other.skipped);
+        Ok(())
+    }
+
+    /// Rounds in which a kind was measured.
+    pub fn rounds_of(&self, kind: Kind) -> usize {
+        let has = |round: &&Round| round.values().any(|kinds| kinds.contains_key(&kind));
+        self.rounds.iter().filter(has).count()
+    }
+
     /// One figure over all rounds.
     pub fn spread(&self, logger: &str, kind: Kind, name: &str) -> Option<Spread> {
-        let rounds = self.rounds.get(logger)?.get(&kind)?;
-        Spread::of(
-            rounds
-                .iter()
-                .filter_map(|round| round.get(name).copied())
-                .collect(),
-        )
+        let figure = |round| value(round, logger, kind, name);
+        Spread::of(self.rounds.iter().filter_map(figure).collect())
     }
 
     /// One figure as a multiple of the same of another logger, taken in each round by itself.
-    pub fn ratio(&self, logger: &str, to: (&str, &str), kind: Kind, name: &str) -> Option<Spread> {
-        let of = |logger: &str| self.rounds.get(logger)?.get(&kind);
-        let rounds = of(logger)?.iter().zip(of(to.0)?);
-        let ratios = rounds.filter_map(|(own, other)| Some(own.get(name)? / other.get(to.1)?));
-        Spread::of(ratios.filter(|ratio| ratio.is_finite()).collect())
+    pub fn ratio(&self, logger: &str, to: &str, kind: Kind, name: &str) -> Option<Spread> {
+        let ratio = |round| {
+            let ratio = value(round, logger, kind, name)? / value(round, to, kind, name)?;
+            ratio.is_finite().then_some(ratio)
+        };
+        Spread::of(self.rounds.iter().filter_map(ratio).collect())
     }
 }
 
+fn value(round: &Round, logger: &str, kind: Kind, name: &str) -> Option<f64> {
+    round.get(logger)?.get(&kind)?.get(name).copied()
+}
+
 /// Measures all loggers. A logger that fails is left out from then on.
-pub fn run(plan: &Plan, entries: &[Entry]) -> Result<Results> {
-    let mut results = Results::default();
-    for round in 0..plan.rounds {
+pub fn run(plan: &Plan, entries: &[Entry]) -> Results {
+    let mut results = Results {
+        records: plan.task.records,
+        burst: plan.task.burst,
+        ..Results::default()
+    };
+    for number in 1..=plan.rounds {
+        let mut round = Round::new();
         for &kind in &plan.kinds {
             for entry in entries.iter().filter(|entry| entry.kinds.contains(&kind)) {
                 if results.skipped.contains_key(entry.name) {
                     continue;
                 }
                 eprintln!(
-                    "round {} of {}: {} {}",
-                    round + 1,
+                    "round {number} of {}: {} {}",
                     plan.rounds,
                     kind.name(),
                     entry.name
                 );
                 match child(plan, entry, kind) {
                     Ok(figures) => {
-                        let kinds = results.rounds.entry(entry.name.to_owned()).or_default();
-                        kinds.entry(kind).or_default().push(figures);
+                        let kinds = round.entry(entry.name.to_owned()).or_default();
+                        kinds.insert(kind, figures);
                     }
                     Err(error) => {
-                        eprintln!("skipped: {error:#}");
-                        results.rounds.remove(entry.name);
                         let reason = format!("{}: {error:#}", kind.name());
+                        eprintln!("skipped: {reason}");
                         results.skipped.insert(entry.name.to_owned(), reason);
                     }
                 }
             }
         }
+        results.rounds.push(round);
     }
-    Ok(results)
+    results
 }
 
 /// A directory that is gone when it is dropped.
@@ -249,15 +279,32 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_a_round() {
-        let round = |value: f64| Figures::from([("x".to_owned(), value)]);
-        let mut results = Results::default();
-        for (logger, values) in [("a", [1.0, 10.0, 4.0]), ("b", [2.0, 30.0, 16.0])] {
-            let rounds = values.map(round).to_vec();
-            let kinds = BTreeMap::from([(Kind::Idle, rounds)]);
-            results.rounds.insert(logger.to_owned(), kinds);
-        }
-        let ratio = results.ratio("b", ("a", "x"), Kind::Idle, "x").unwrap();
+        let one = |values: &[(&str, f64)]| -> Round {
+            let kinds = |value| BTreeMap::from([(Kind::Idle, [("x".to_owned(), value)].into())]);
+            values
+                .iter()
+                .map(|(logger, value)| ((*logger).to_owned(), kinds(*value)))
+                .collect()
+        };
+        let rounds = |rounds: &[&[(&str, f64)]]| Results {
+            rounds: rounds.iter().map(|round| one(round)).collect(),
+            ..Results::default()
+        };
+        let mut results = rounds(&[&[("a", 1.0), ("b", 2.0)], &[("b", 7.0)]]);
+        let more = rounds(&[&[("a", 10.0), ("b", 30.0)], &[("a", 4.0), ("b", 16.0)]]);
+        results.merge(more).unwrap();
+        let ratio = results.ratio("b", "a", Kind::Idle, "x").unwrap();
         assert_eq!((ratio.min, ratio.median, ratio.max), (2.0, 3.0, 4.0));
-        assert!(results.ratio("b", ("c", "x"), Kind::Idle, "x").is_none());
+        assert!(results.ratio("b", "c", Kind::Idle, "x").is_none());
+        assert_eq!(results.rounds_of(Kind::Idle), 4);
+        assert_eq!(results.rounds_of(Kind::Cold), 0);
+        assert!(
+            results
+                .merge(Results {
+                    records: 1,
+                    ..rounds(&[&[]])
+                })
+                .is_err()
+        );
     }
 }

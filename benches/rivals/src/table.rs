@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::loggers::{BASELINE, Entry, STORMLOG};
-use crate::run::{Plan, Results};
+use crate::loggers::{BASELINE, Entry, LEFT_OUT, STORMLOG};
+use crate::run::Results;
 use crate::task::{Kind, figure};
 
 /// Versions of the packages.
@@ -62,7 +62,7 @@ impl Column {
             }
             Median(_, kind, name) => Some(number(results.spread(logger, kind, name)?.median)),
             Ratio(_, kind, name, to) => {
-                let ratio = results.ratio(logger, (to, name), kind, name)?;
+                let ratio = results.ratio(logger, to, kind, name)?;
                 Some(number(ratio.median))
             }
         }
@@ -132,11 +132,11 @@ pub fn loggers(entries: &[Entry]) -> String {
     out
 }
 
-/// One table; columns whose kind was not measured are left out.
-fn table(out: &mut String, plan: &Plan, entries: &[Entry], results: &Results, all: &[Column]) {
+/// One table; columns whose kind was not measured are left out, and loggers without figures.
+fn table(out: &mut String, entries: &[Entry], results: &Results, all: &[Column]) {
     let columns: Vec<_> = all
         .iter()
-        .filter(|c| plan.kinds.contains(&c.kind()))
+        .filter(|column| results.rounds_of(column.kind()) > 0)
         .collect();
     if columns.is_empty() {
         return;
@@ -164,10 +164,10 @@ fn table(out: &mut String, plan: &Plan, entries: &[Entry], results: &Results, al
 }
 
 /// Stormlog with its conversion beside those that write lines at once.
-fn lines(out: &mut String, plan: &Plan, entries: &[Entry], results: &Results) {
+fn lines(out: &mut String, entries: &[Entry], results: &Results) {
     let total = figure::TOTAL_CPU_PER_M;
     for (kind, title) in [(Kind::File1, "1 producer"), (Kind::File2, "2 producers")] {
-        if !plan.kinds.contains(&kind) {
+        if results.rounds_of(kind) == 0 {
             continue;
         }
         let _ = writeln!(
@@ -175,16 +175,18 @@ fn lines(out: &mut String, plan: &Plan, entries: &[Entry], results: &Results) {
             "| {title} | CPU s per M, until there are lines | Stormlog's part of it |"
         );
         out.push_str("|---|---:|---:|\n");
-        for Entry { name, .. } in entries {
+        for Entry { name, format, .. } in entries {
             let Some(spread) = results.spread(name, kind, total) else {
                 continue;
             };
-            let part = results.ratio(STORMLOG, (name, total), kind, total);
+            let part = results.ratio(STORMLOG, name, kind, total);
             let part = part.map_or(String::new(), |part| number(part.median));
             let converted = results.spread(name, kind, figure::AFTER_BYTES_EACH);
-            let note = converted.map_or(String::new(), |bytes| {
-                format!(" + conversion to lines of {:.0} bytes", bytes.median)
-            });
+            let note = match converted {
+                Some(bytes) => format!(" + conversion to lines of {:.0} bytes", bytes.median),
+                None if format.starts_with("binary") => ", not converted".to_owned(),
+                None => String::new(),
+            };
             let [median, min, max] = [spread.median, spread.min, spread.max].map(number);
             let _ = writeln!(
                 out,
@@ -196,11 +198,12 @@ fn lines(out: &mut String, plan: &Plan, entries: &[Entry], results: &Results) {
 }
 
 /// Everything.
-pub fn tables(plan: &Plan, entries: &[Entry], results: &Results) -> String {
+pub fn tables(entries: &[Entry], results: &Results) -> String {
+    let rounds = Kind::ALL.map(|kind| format!("{} {}", kind.name(), results.rounds_of(kind)));
     let mut out = format!(
-        "Medians of {} rounds, in brackets the smallest and the largest; ratios are medians of the \
-         ratios within a round.\n\n",
-        plan.rounds
+        "Medians of all rounds ({}), in brackets the smallest and the largest; ratios are medians \
+         of the ratios within a round.\n\n",
+        rounds.join(", ")
     );
     if let Some(clock) = results.spread(STORMLOG, Kind::Calls, figure::CLOCK_NS) {
         let _ = writeln!(
@@ -208,22 +211,28 @@ pub fn tables(plan: &Plan, entries: &[Entry], results: &Results) -> String {
             "Cost of a call, ns. Two readings of the counter cost {} ns, which are subtracted once \
              from each burst of {} calls and once from each single call.\n",
             number(clock.median),
-            plan.task.burst
+            results.burst
         );
     }
-    table(&mut out, plan, entries, results, &CALLS);
+    table(&mut out, entries, results, &CALLS);
+    let more = entries.iter().filter(|entry| entry.factor != 1);
+    let more: String = more
+        .map(|entry| format!(", {} times as many of `{}`", entry.factor, entry.name))
+        .collect();
     let _ = writeln!(
         out,
-        "Into the file, millions of records per second until all has arrived; {} records, binary \
-         loggers ten times as many.\n",
-        plan.task.records
+        "Into the file, millions of records per second until all has arrived; {} records{more}.\n",
+        results.records,
     );
-    table(&mut out, plan, entries, results, &FILES);
+    table(&mut out, entries, results, &FILES);
     out.push_str("Processor time of all threads per million records that arrived, and more.\n\n");
-    table(&mut out, plan, entries, results, &COSTS);
-    lines(&mut out, plan, entries, results);
+    table(&mut out, entries, results, &COSTS);
+    lines(&mut out, entries, results);
     for (name, reason) in &results.skipped {
-        let _ = writeln!(out, "`{name}` skipped: {reason}");
+        let _ = writeln!(out, "`{name}` skipped: {reason}.");
+    }
+    for (name, reason) in LEFT_OUT {
+        let _ = writeln!(out, "{name} left out: {reason}.");
     }
     out
 }

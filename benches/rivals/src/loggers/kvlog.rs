@@ -19,7 +19,7 @@ pub fn entries() -> Vec<Entry> {
         "binary",
         "init_file_logger; a buffer without bound",
     );
-    vec![entry.factor(10).arrived(arrived)]
+    vec![entry.factor(4).arrived(arrived)]
 }
 
 struct Kvlog(LoggerGuard);

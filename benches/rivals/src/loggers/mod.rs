@@ -88,6 +88,13 @@ impl Entry {
     }
 }
 
+/// Loggers that were tried and cannot be compared, and why.
+pub const LEFT_OUT: [(&str, &str); 1] = [(
+    "quicklog 0.1.18",
+    "no thread of its own: the program has to drain its queue by `flush!`, and the last release \
+     documents one thread only",
+)];
+
 /// All loggers, Stormlog and the baseline first.
 pub fn all() -> Vec<Entry> {
     let families = [

@@ -93,14 +93,19 @@ static double cpu_seconds() {
 
 static long thread_waits() { return usage(RUSAGE_THREAD).ru_nvcsw; }
 
+// A number of a line of `status` in a directory of /proc; 0 when it is gone.
+static long status_of(const std::filesystem::path &dir, const std::string &name) {
+    std::ifstream status(dir / "status");
+    std::string line;
+    while (std::getline(status, line))
+        if (line.rfind(name + ":", 0) == 0) return std::stol(line.substr(name.size() + 1));
+    return 0;
+}
+
 static long process_waits() {
     long waits = 0;
-    for (auto &task : std::filesystem::directory_iterator("/proc/self/task")) {
-        std::ifstream status(task.path() / "status");
-        std::string line;
-        while (std::getline(status, line))
-            if (line.rfind("voluntary_ctxt_switches:", 0) == 0) waits += std::stol(line.substr(24));
-    }
+    for (auto &task : std::filesystem::directory_iterator("/proc/self/task"))
+        waits += status_of(task.path(), "voluntary_ctxt_switches");
     return waits;
 }
 
@@ -246,7 +251,7 @@ static Figures file(size_t producers) {
             {"cpu_seconds", cpu},
             {"bytes", static_cast<double>(bytes)},
             {"waits", static_cast<double>(waits.load())},
-            {"peak_mib", static_cast<double>(usage(RUSAGE_SELF).ru_maxrss) / 1024.0}};
+            {"peak_mib", static_cast<double>(status_of("/proc/self", "VmHWM")) / 1024.0}};
 }
 
 static Figures idle() {

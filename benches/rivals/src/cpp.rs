@@ -8,10 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 const HEADER: &str = "/usr/include/spdlog/spdlog.h";
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cpp/spdlog_mark.cpp");
 
-/// Builds the program into `dir`, unless it is there.
-pub fn built(dir: &Path) -> Result<PathBuf> {
-    let program = dir.join("spdlog-mark");
-    if program.exists() {
+/// The program, which lies beside this one. It is built when it is not there, or older than this
+/// one, which knows the same arguments and figures.
+pub fn built() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let program = own.with_file_name("spdlog-mark");
+    let time = |path: &Path| path.metadata().and_then(|data| data.modified());
+    if time(&program).is_ok_and(|built| time(&own).is_ok_and(|own| own < built)) {
         return Ok(program);
     }
     ensure!(

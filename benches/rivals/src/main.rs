@@ -32,7 +32,7 @@ use crate::task::{Kind, Task};
     after_help = "Progress goes to standard error. Stop everything else on the machine first."
 )]
 struct Args {
-    /// Loggers to measure, with commas; Stormlog and the baseline are always among them [default: all]
+    /// Loggers to measure, with commas, beside Stormlog and the baseline [default: all]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// What to measure, with commas [default: all]
@@ -47,7 +47,7 @@ struct Args {
     /// Seconds of the idle measurement
     #[arg(long, default_value_t = 3.0)]
     idle: f64,
-    /// Where the loggers write; should be a disk, and not a busy one [default: the temporary directory]
+    /// Where the loggers write; a disk that is not busy [default: the temporary directory]
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Prints all figures of all rounds as JSON instead of tables

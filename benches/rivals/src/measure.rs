@@ -216,7 +216,7 @@ fn file<L: Logger>(task: &Task, records: &Records, producers: usize) -> Result<F
         (figure::CPU_SECONDS, cpu_seconds),
         (figure::BYTES, os::dir_bytes(&task.dir)? as f64),
         (figure::WAITS, waits as f64),
-        (figure::PEAK_MIB, os::peak_mib()),
+        (figure::PEAK_MIB, os::peak_mib()?),
     ]);
     let cpu = os::cpu_seconds();
     if let Some(bytes) = L::after(&task.dir)? {

@@ -26,9 +26,21 @@ pub fn cpu_seconds() -> f64 {
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
-/// The most memory that was resident so far, in MiB.
-pub fn peak_mib() -> f64 {
-    usage(UsageWho::RUSAGE_SELF).max_rss() as f64 / 1024.0
+/// A number of a line of `status` in a directory of `/proc`.
+fn status(dir: &Path, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(dir.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.strip_prefix(':')?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+/// The most memory that was resident so far, in MiB. (`getrusage` counts the parent's too.)
+pub fn peak_mib() -> Result<f64> {
+    let kib = status(Path::new("/proc/self"), "VmHWM").context("no VmHWM")?;
+    Ok(kib as f64 / 1024.0)
 }
 
 /// How often this thread has waited so far.
@@ -38,16 +50,10 @@ pub fn thread_waits() -> u64 {
 
 /// How often all threads that live now have waited so far.
 pub fn process_waits() -> Result<u64> {
-    let mut waits = 0;
-    for task in fs::read_dir("/proc/self/task")? {
-        // A thread may end meanwhile.
-        let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        waits += line.map_or(Ok(0), |count| count.trim().parse::<u64>())?;
-    }
-    Ok(waits)
+    let tasks = fs::read_dir("/proc/self/task")?;
+    // A thread may end meanwhile.
+    let waits = |dir: &Path| status(dir, "voluntary_ctxt_switches").unwrap_or(0);
+    Ok(tasks.flatten().map(|task| waits(&task.path())).sum())
 }
 
 /// Keeps this thread on the first core that the process may use, so that a reading of the counter

@@ -159,7 +159,7 @@ fn child(plan: &Plan, entry: &Entry, kind: Kind) -> Result<Figures> {
             command.args(["child", entry.name]);
             command
         }
-        Program::Cpp => Command::new(cpp::built(&plan.task.dir)?),
+        Program::Cpp => Command::new(cpp::built()?),
     };
     let output = output(command.args(task.to_args()))?;
     let line = output.lines().last().context("the child printed nothing")?;

@@ -1,18 +1,22 @@
-//! What a push costs: record A (operation symbol, 12-byte id, u16, f64, bool) against the floor
-//! (one raw counter read and one 64-byte store into successive slots of a ring of the same
-//! capacity), in the same run.
+//! What a push costs: records against the floor (one raw counter read and one 64-byte store into
+//! successive slots of a ring of the same capacity), in the same run.
 //!
-//! `cargo bench --bench hot_path`. The writer runs and keeps up: each batch is pushed into a ring
-//! that was drained before, so no record is dropped, which is checked at the end.
+//! `cargo bench --bench hot_path`. All subjects take turns, round after round; ratios are of one
+//! round, with an interval that a bootstrap gives. The writer runs and drains between the parts of
+//! a round, outside of the time: no record may be dropped. Per subject: the mean of bursts of 50
+//! calls and their quantiles, single calls, and single calls after a walk over 4 MiB of other
+//! memory; the two looks at the counter around a single call are taken off.
 
 #[path = "support/counter.rs"]
 mod counter;
+#[path = "support/stats.rs"]
+mod stats;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use counter::counter;
-use criterion::{Criterion, criterion_group};
+use counter::{counter, fenced_counter};
+use stats::{bootstrap, median, quantile};
 use stormlog::record::{Category, DurationMs, Extra, ShortText, Symbol};
 use stormlog::{Conversion, Log, Outcome, Session};
 
@@ -24,6 +28,14 @@ stormlog::record! {
         port: u16,
         value: f64,
         ok: bool,
+    }
+}
+
+stormlog::record! {
+    /// Record A in a category that is switched off.
+    struct RecordOff in "bench_off" keep Sampled {
+        operation: Symbol,
+        port: u16,
     }
 }
 
@@ -48,10 +60,34 @@ stormlog::record! {
     }
 }
 
-/// Bytes of the first ring of a session with the default settings.
-const RING_BYTES: usize = 512 << 10;
-/// Records per batch: well below what a ring takes without its headroom.
-const BATCH: u64 = 4000;
+stormlog::record! {
+    /// Record A, a name of 12 bytes, the text of the operation and of the session.
+    struct RecordB in "bench" keep Sampled {
+        operation: Symbol,
+        id: ShortText<12>,
+        port: u16,
+        value: f64,
+        ok: bool,
+        name: ShortText<12>,
+        operation_text: ShortText<24>,
+        session: ShortText<16>,
+    }
+}
+
+/// Memory of the rings of a session, of which the first ring has a 32nd part: by default 512 KiB,
+/// which L2 caches hold, and in the wide session 4 MiB, which they do not.
+const HOT_TOTAL_BYTES: usize = 16 << 20;
+const WIDE_TOTAL_BYTES: usize = 128 << 20;
+/// Pushes between two looks of the clock where the mean of a burst is asked for.
+const BURST: u64 = 50;
+/// Bursts of a round.
+const BURSTS: u64 = 60;
+/// Calls of a round that are timed one by one.
+const SINGLES: u64 = 3000;
+/// Calls of a round before which the caches hold something else.
+const COLD: u64 = 25;
+/// What is walked over before a cold call: four times the L2 cache of the machines this ran on.
+const WALK_BYTES: usize = 4 << 20;
 
 /// The floor: 64 bytes with the counter in front into the next slot.
 struct Floor {
@@ -60,50 +96,35 @@ struct Floor {
 }
 
 impl Floor {
-    fn new() -> Self {
+    fn new(ring_bytes: usize) -> Self {
         Self {
-            slots: vec![[0; 8]; RING_BYTES / 64],
+            slots: vec![[0; 8]; ring_bytes / 64],
             next: 0,
         }
     }
 
     #[inline(always)]
     fn push(&mut self, value: u64) {
-        let index = self.next % (RING_BYTES / 64);
+        let index = self.next & (self.slots.len() - 1);
         self.slots[index] = [counter(), value, value, value, value, value, value, value];
         self.next += 1;
         black_box(&self.slots[index]);
     }
 }
 
-fn session() -> Session {
-    let dir = std::env::temp_dir().join(format!("stormlog-bench-{}", std::process::id()));
-    let builder = Session::builder()
+fn start(name: &str, ring_total_bytes: usize) -> Session {
+    let dir = format!("stormlog-{name}-{}", std::process::id());
+    Session::builder()
         .keep_free_bytes(0)
-        .dir(dir)
-        .conversion(Conversion::Later);
-    builder
+        .dir(std::env::temp_dir().join(dir))
+        .conversion(Conversion::Later)
+        .sampling(false)
+        .ring_total_bytes(ring_total_bytes)
         .start()
         .expect("the temporary directory can be written")
 }
 
-/// Time of `iterations` calls in batches; the writer drains between batches, outside of the time.
-fn timed(session: &Session, iterations: u64, mut push: impl FnMut(u64)) -> Duration {
-    let mut total = Duration::ZERO;
-    let mut done = 0;
-    while done < iterations {
-        let batch = BATCH.min(iterations - done);
-        session.flush().expect("the writer runs");
-        let start = Instant::now();
-        for number in 0..batch {
-            push(number);
-        }
-        total += start.elapsed();
-        done += batch;
-    }
-    total
-}
-
+#[inline(always)]
 fn push_a(log: &Log, number: u64) -> Outcome {
     log.push(&RecordA {
         operation: stormlog::symbol!("bench_operation"),
@@ -114,6 +135,21 @@ fn push_a(log: &Log, number: u64) -> Outcome {
     })
 }
 
+#[inline(always)]
+fn push_b(log: &Log, number: u64) -> Outcome {
+    log.push(&RecordB {
+        operation: stormlog::symbol!("bench_operation"),
+        id: black_box("0123456789ab"),
+        port: number as u16,
+        value: number as f64,
+        ok: true,
+        name: black_box("engine-00042"),
+        operation_text: black_box("start_acestream_engine"),
+        session: black_box("20251018_144523"),
+    })
+}
+
+#[inline(always)]
 fn push_fixed(log: &Log, number: u64) -> Outcome {
     log.push(&Fixed {
         operation: stormlog::symbol!("bench_operation"),
@@ -123,6 +159,7 @@ fn push_fixed(log: &Log, number: u64) -> Outcome {
     })
 }
 
+#[inline(always)]
 fn push_timed(log: &Log, number: u64) -> Outcome {
     log.push(&Timed {
         operation: stormlog::symbol!("bench_operation"),
@@ -133,6 +170,7 @@ fn push_timed(log: &Log, number: u64) -> Outcome {
     })
 }
 
+#[inline(always)]
 fn push_open(log: &Log, open: Category, number: u64) -> Outcome {
     let extras = [
         Extra::new("number", number),
@@ -143,6 +181,7 @@ fn push_open(log: &Log, open: Category, number: u64) -> Outcome {
     log.event(open, &extras)
 }
 
+#[inline(always)]
 fn lazy_a(log: &Log, number: u64) -> Outcome {
     log.push_lazy(|| RecordA {
         operation: stormlog::symbol!("bench_operation"),
@@ -153,72 +192,248 @@ fn lazy_a(log: &Log, number: u64) -> Outcome {
     })
 }
 
-fn hot_path(criterion: &mut Criterion) {
-    let session = session();
-    let log = session.log();
-    assert_eq!(push_a(&log, 1), Outcome::Kept, "the subject works");
-    let mut group = criterion.benchmark_group("push");
-    let mut floor = Floor::new();
-    group.bench_function("floor", |bencher| {
-        bencher.iter_custom(|n| timed(&session, n, |number| floor.push(number)));
-    });
-    group.bench_function("counter_read", |bencher| bencher.iter(counter));
-    group.bench_function("record_a", |bencher| {
-        bencher.iter_custom(|n| {
-            timed(&session, n, |number| {
-                black_box(push_a(&log, number));
-            })
-        });
-    });
-    group.bench_function("fixed", |bencher| {
-        bencher.iter_custom(|n| {
-            timed(&session, n, |number| {
-                black_box(push_fixed(&log, number));
-            })
-        });
-    });
-    group.bench_function("timed", |bencher| {
-        bencher.iter_custom(|n| {
-            timed(&session, n, |number| {
-                black_box(push_timed(&log, number));
-            })
-        });
-    });
+#[inline(always)]
+fn push_off(log: &Log, number: u64) -> Outcome {
+    log.push_lazy(|| RecordOff {
+        operation: stormlog::symbol!("bench_operation"),
+        port: number as u16,
+    })
+}
+
+/// One kind of call, inlined into what measures it, as into a program.
+trait Call {
+    fn call(&mut self, number: u64);
+}
+
+macro_rules! call {
+    ($name:ident, $type:ty, |$it:ident, $number:ident| $call:expr) => {
+        struct $name<'a>(&'a mut $type);
+
+        impl Call for $name<'_> {
+            #[inline(always)]
+            fn call(&mut self, $number: u64) {
+                let $it = &mut *self.0;
+                $call;
+            }
+        }
+    };
+}
+
+call!(PushFloor, Floor, |floor, number| floor.push(number));
+call!(PushFixed, Log, |log, number| kept(push_fixed(log, number)));
+call!(PushA, Log, |log, number| kept(push_a(log, number)));
+call!(PushTimed, Log, |log, number| kept(push_timed(log, number)));
+call!(PushB, Log, |log, number| kept(push_b(log, number)));
+call!(PushOpen, (Log, Category), |it, number| kept(push_open(
+    &it.0, it.1, number
+)));
+call!(Empty, (), |_it, number| _ = black_box(number));
+call!(PushDisabled, Log, |log, number| _ =
+    black_box(lazy_a(log, number)));
+call!(PushOff, Log, |log, number| _ =
+    black_box(push_off(log, number)));
+
+#[inline(always)]
+fn kept(outcome: Outcome) {
+    assert_eq!(outcome, Outcome::Kept, "nothing was cheaper than a push");
+}
+
+/// What is measured of a call.
+trait Subject {
+    /// Counter ticks per call in one burst after the other.
+    fn bursts(&mut self, bursts: u64, into: &mut Vec<f64>);
+    /// Counter ticks of single calls.
+    fn singles(&mut self, calls: u64, before: &mut dyn FnMut(), into: &mut Vec<f64>);
+}
+
+impl<C: Call> Subject for C {
+    #[inline(never)]
+    fn bursts(&mut self, bursts: u64, into: &mut Vec<f64>) {
+        let mut last = counter();
+        for burst in 0..bursts {
+            for number in 0..black_box(BURST) {
+                self.call(burst + number);
+            }
+            let now = counter();
+            into.push((now - last) as f64 / BURST as f64);
+            last = now;
+        }
+    }
+
+    #[inline(never)]
+    fn singles(&mut self, calls: u64, before: &mut dyn FnMut(), into: &mut Vec<f64>) {
+        for number in 0..calls {
+            before();
+            let start = fenced_counter();
+            self.call(number);
+            into.push((fenced_counter() - start) as f64);
+        }
+    }
+}
+
+/// What all rounds of a subject gave, in ns per call.
+#[derive(Default)]
+struct Row {
+    name: &'static str,
+    /// Of the row, by index, with which it is compared.
+    floor: usize,
+    /// Mean of each round.
+    means: Vec<f64>,
+    bursts: Vec<f64>,
+    singles: Vec<f64>,
+    cold: Vec<f64>,
+}
+
+/// Something else than the logger, of which the caches are full afterwards.
+struct Walk(Vec<u64>);
+
+impl Walk {
+    fn new() -> Self {
+        Self(vec![1; WALK_BYTES / 8])
+    }
+
+    fn walk(&mut self) {
+        for word in self.0.iter_mut().step_by(8) {
+            *word = word.wrapping_add(1);
+        }
+        black_box(&self.0);
+    }
+}
+
+/// Length of a tick, and ticks that two looks at the counter take.
+fn ticks() -> (f64, f64) {
+    let (start, ticks) = (Instant::now(), counter());
+    while start.elapsed() < Duration::from_millis(50) {}
+    let ns = start.elapsed().as_nanos() as f64 / (counter() - ticks) as f64;
+    let mut empty = Vec::new();
+    Empty(&mut ()).singles(10_000, &mut || (), &mut empty);
+    (ns, median(&mut empty))
+}
+
+fn hot_path(rounds: u64) {
+    let hot = start("hot", HOT_TOTAL_BYTES);
+    let wide = start("wide", WIDE_TOTAL_BYTES);
+    let (log, wide_log) = (hot.log(), wide.log());
+    let off_category = Category::named("bench_off").expect("a valid name");
     let open = Category::named("bench_open").expect("a valid name");
-    group.bench_function("open_with_4_extras", |bencher| {
-        bencher.iter_custom(|n| {
-            timed(&session, n, |number| {
-                black_box(push_open(&log, open, number));
-            })
-        });
-    });
-    let off = Log::disabled();
-    group.bench_function("empty_loop", |bencher| {
-        bencher.iter(|| black_box(black_box(1_u64)));
-    });
-    group.bench_function("disabled_session", |bencher| {
-        bencher.iter(|| lazy_a(black_box(&off), black_box(1)));
-    });
-    session.set_category_on(Category::named("bench").expect("a valid name"), false);
-    group.bench_function("disabled_category", |bencher| {
-        bencher.iter(|| lazy_a(black_box(&log), black_box(1)));
-    });
-    group.finish();
+    assert_eq!(push_a(&log, 1), Outcome::Kept, "the subject works");
+    assert_eq!(push_a(&wide_log, 1), Outcome::Kept, "the subject works");
+    hot.set_category_on(off_category, false);
+    assert_eq!(push_off(&log, 1), Outcome::Disabled, "it is off");
+    let rings = [HOT_TOTAL_BYTES / 32, WIDE_TOTAL_BYTES / 32];
+    let mut floors = rings.map(Floor::new);
+    let [floor, wide_floor] = &mut floors;
+    let mut logs = [(); 5].map(|()| log.clone());
+    let mut wide_logs = [(); 3].map(|()| wide_log.clone());
+    let [fixed, a, timed, b, off_log] = &mut logs;
+    let [wide_fixed, wide_a, wide_b] = &mut wide_logs;
+    let (mut open, mut off, mut nothing) = ((log.clone(), open), Log::disabled(), ());
+    let mut subjects: Vec<(&str, usize, Box<dyn Subject + '_>)> = vec![
+        ("floor", 0, Box::new(PushFloor(floor))),
+        ("fixed fields", 0, Box::new(PushFixed(fixed))),
+        ("record A", 0, Box::new(PushA(a))),
+        ("record A, duration", 0, Box::new(PushTimed(timed))),
+        ("record B", 0, Box::new(PushB(b))),
+        ("4 extra fields", 0, Box::new(PushOpen(&mut open))),
+        ("floor, wide ring", 6, Box::new(PushFloor(wide_floor))),
+        ("fixed fields, wide", 6, Box::new(PushFixed(wide_fixed))),
+        ("record A, wide", 6, Box::new(PushA(wide_a))),
+        ("record B, wide", 6, Box::new(PushB(wide_b))),
+        ("empty", 10, Box::new(Empty(&mut nothing))),
+        ("disabled", 10, Box::new(PushDisabled(&mut off))),
+        ("disabled category", 10, Box::new(PushOff(off_log))),
+    ];
+    let mut rows: Vec<Row> = subjects
+        .iter()
+        .map(|(name, floor, _)| Row {
+            name,
+            floor: *floor,
+            ..Row::default()
+        })
+        .collect();
+    let (ns, empty) = ticks();
+    let mut walk = Walk::new();
+    let drained = || {
+        for session in [&hot, &wide] {
+            session.flush().expect("the writer runs");
+        }
+    };
+    for round in 0..=rounds {
+        for (row, (_, _, subject)) in rows.iter_mut().zip(&mut subjects) {
+            let (mut bursts, mut singles, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+            drained();
+            subject.bursts(BURSTS, &mut bursts);
+            drained();
+            subject.singles(SINGLES, &mut || (), &mut singles);
+            drained();
+            subject.singles(COLD, &mut || walk.walk(), &mut cold);
+            if round == 0 {
+                // Warm now.
+                continue;
+            }
+            row.means
+                .push(bursts.iter().sum::<f64>() / bursts.len() as f64 * ns);
+            row.bursts.extend(bursts.iter().map(|it| it * ns));
+            row.singles
+                .extend(singles.iter().map(|it| (it - empty).max(0.0) * ns));
+            row.cold
+                .extend(cold.iter().map(|it| (it - empty).max(0.0) * ns));
+        }
+    }
+    drop(subjects);
+    println!(
+        "rings of {} and {} KiB, {rounds} rounds, ns per call",
+        rings[0] >> 10,
+        rings[1] >> 10
+    );
+    println!(
+        "{:19} {:>6} {:>20} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}",
+        "", "mean", "of floor", "burst50", "99", "one 50", "99", "99.9", "cold50", "99"
+    );
+    let means: Vec<Vec<f64>> = rows.iter().map(|row| row.means.clone()).collect();
+    for row in &mut rows {
+        print_row(row, &means[row.floor]);
+    }
+    for session in [hot, wide] {
+        finish(session);
+    }
+}
+
+fn print_row(row: &mut Row, floor: &[f64]) {
+    let pairs = row.means.iter().zip(floor);
+    let mut ratios: Vec<f64> = pairs.map(|(mean, floor)| mean / floor).collect();
+    let (low, high) = bootstrap(&ratios);
+    let of_floor = format!("{:.2} [{low:.2}, {high:.2}]", median(&mut ratios));
+    for values in [&mut row.bursts, &mut row.singles, &mut row.cold] {
+        values.sort_by(f64::total_cmp);
+    }
+    println!(
+        "{:19} {:6.2} {of_floor:>20} {:7.1} {:7.1} {:7.0} {:7.0} {:7.0} {:7.0} {:7.0}",
+        row.name,
+        median(&mut row.means),
+        quantile(&row.bursts, 0.5),
+        quantile(&row.bursts, 0.99),
+        quantile(&row.singles, 0.5),
+        quantile(&row.singles, 0.99),
+        quantile(&row.singles, 0.999),
+        quantile(&row.cold, 0.5),
+        quantile(&row.cold, 0.99),
+    );
+}
+
+/// Closes the session, and checks that its ledger has every push.
+fn finish(session: Session) {
     let segments = session.segment_dir().map(std::path::Path::to_owned);
     let report = session.close().expect("the writer ran");
     let account = report.ledger.total();
     println!(
-        "{} records, {} dropped, {} wakes, {:.2} bytes per record",
+        "{} records, {} wakes, {:.2} bytes per record",
         account.written(),
-        account.dropped_total(),
         report.wakes,
         report.segment_bytes as f64 / account.written() as f64
     );
     let missing = account.dropped_total() + account.sampled_out();
-    assert_eq!(
-        missing, 0,
-        "the writer kept up: nothing was cheaper than a push"
-    );
+    assert_eq!(missing, 0, "nothing was cheaper than a push");
     if let Some(dir) = segments {
         std::fs::remove_dir_all(dir).expect("the bench's own directory");
     }
@@ -241,13 +456,18 @@ fn probe_timed(log: &Log, number: u64) -> Outcome {
 }
 
 #[inline(never)]
+fn probe_b(log: &Log, number: u64) -> Outcome {
+    push_b(log, number)
+}
+
+#[inline(never)]
 fn probe_open(log: &Log, open: Category, number: u64) -> Outcome {
     push_open(log, open, number)
 }
 
 /// Pushes `count` records of each kind, without a clock.
 fn probe(count: u64) {
-    let session = session();
+    let session = start("probe", HOT_TOTAL_BYTES);
     let log = session.log();
     let open = Category::named("bench_open").expect("a valid name");
     for number in 0..count {
@@ -255,27 +475,21 @@ fn probe(count: u64) {
             probe_a(&log, number),
             probe_fixed(&log, number),
             probe_timed(&log, number),
+            probe_b(&log, number),
             probe_open(&log, open, number),
         ];
-        assert_eq!(outcomes, [Outcome::Kept; 4], "the writer keeps up");
+        assert_eq!(outcomes, [Outcome::Kept; 5], "the writer keeps up");
         if number % 400 == 0 {
             session.flush().expect("the writer runs");
         }
     }
-    let dir = session.dir().map(std::path::Path::to_owned);
-    session.close().expect("the writer ran");
-    if let Some(dir) = dir {
-        std::fs::remove_dir_all(dir).expect("the bench's own directory");
-    }
+    finish(session);
 }
-
-criterion_group!(benches, hot_path);
 
 fn main() {
     if let Ok(count) = std::env::var("BENCH_PUSHES") {
         return probe(count.parse().expect("a number of records"));
     }
-    benches();
-    let criterion = Criterion::default().configure_from_args();
-    criterion.final_summary();
+    let quick = std::env::args().any(|argument| argument == "--test");
+    hot_path(if quick { 2 } else { 60 });
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use stormlog::record::{Category, Extra};
-use stormlog::{Conversion, Outcome, Session};
+use stormlog::{Conversion, Log, Outcome, Session};
 
 /// Offset of the committed length in a segment, FORMAT.md section 4.
 const HINT_OFFSET: u64 = 4096;
@@ -82,6 +82,36 @@ fn first_push(session: &Session, threads: u64) {
     );
 }
 
+/// The load of the first users: a burst of 74 records within 0.8 s, then 1 to 100 a second.
+fn real_load(log: &Log, category: Category, seconds: u64) {
+    let (cpu, start, switched) = (cpu_ns(), Instant::now(), switches());
+    let mut pushed = 0_u64;
+    let mut push = |pause| {
+        let outcome = log.event(category, &[Extra::new("number", pushed)]);
+        assert_eq!(outcome, Outcome::Kept, "the subject works");
+        pushed += 1;
+        std::thread::sleep(pause);
+    };
+    for _ in 0..74 {
+        push(Duration::from_micros(10_800));
+    }
+    // Seconds of 1, 10 and 100 records in turn.
+    for second in 0..seconds {
+        let records = 10_u32.pow(second as u32 % 3);
+        for _ in 0..records {
+            push(Duration::from_secs(1) / records);
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let cpu = (cpu_ns() - cpu) as f64;
+    println!(
+        "real load: {:.4} % of a core over {seconds:.1} s, {pushed} records, {:.0} context switches \
+         per second; the thread that pushes is in both",
+        cpu / seconds / 1e7,
+        (switches() - switched) as f64 / seconds
+    );
+}
+
 fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test");
     let (idle, lone) = if smoke { (1, 5_u64) } else { (20, 200) };
@@ -106,6 +136,8 @@ fn main() {
         cpu / seconds / 1e7,
         (switches() - switched) as f64 / seconds
     );
+
+    real_load(&log, vpn, idle);
 
     let segments = session.segment_dir().expect("the session records");
     let segment = File::open(segments.join("000001.seg")).expect("the first segment");

@@ -12,12 +12,15 @@
 
 #[path = "sampling/reaction.rs"]
 mod reaction;
+#[path = "support/stats.rs"]
+mod stats;
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, compiler_fence};
 use std::time::{Duration, Instant};
 
+use stats::{bootstrap, median};
 use stormlog::ledger::DropReason;
 use stormlog::record::{
     Category, DurationMs, Extra, KeepClass, Record, SchemaDef, ShortText, Sink, Symbol,
@@ -159,7 +162,6 @@ const BATCH_KEPT: u64 = 3000;
 const BATCH_LEFT_OUT: u64 = 50_000;
 /// The highest pressure: 1 record in 32,768 is kept.
 const K_MAX: u8 = 15;
-const RESAMPLES: usize = 4000;
 
 fn category(name: &str) -> Category {
     Category::named(name).expect("a valid name")
@@ -295,38 +297,6 @@ fn measure(row: &mut Row<'_>, pairs: usize, sessions: &[&Session]) -> Vec<(f64, 
         }
     };
     (0..pairs).map(pair).collect()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-    f64::midpoint(low, high)
-}
-
-/// Interval that holds the median with 95 %: quantiles of the medians of resamples.
-fn bootstrap(values: &[f64]) -> (f64, f64) {
-    let mut state = 1_u64;
-    let mut random = || {
-        // Knuth's MMIX.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize
-    };
-    let mut medians: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            let mut sample: Vec<f64> = values
-                .iter()
-                .map(|_| values[random() % values.len()])
-                .collect();
-            median(&mut sample)
-        })
-        .collect();
-    medians.sort_by(f64::total_cmp);
-    (
-        medians[RESAMPLES / 40],
-        medians[RESAMPLES - 1 - RESAMPLES / 40],
-    )
 }
 
 fn report(row: &Row<'_>, pairs: &[(f64, f64)]) {

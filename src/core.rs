@@ -17,7 +17,7 @@ use crate::losses::Losses;
 use crate::policy::Policies;
 use crate::record::{
     CATEGORIES_MAX, KeepClass, SCHEMAS_MAX, SYMBOLS_MAX, SchemaDef, SchemaIds, Symbol,
-    category_name, schema, schemas_end,
+    category_name, schema, schemas_end, symbol_text,
 };
 use crate::ring::{Observation, Storage};
 use crate::segment::entry::{ClockPoint, Entry};
@@ -290,6 +290,37 @@ impl Core {
             self.refresh_gate(ids);
         }
         known.load(Acquire) == 1
+    }
+
+    /// Calls `visit` with an entry for everything that is in the registry.
+    pub(crate) fn registered(&self, visit: &mut impl FnMut(&Entry<'_>)) {
+        // Relaxed, each: names and schemas are tables of the process with an order of their own.
+        for (category, known) in self.categories.iter().enumerate() {
+            if known.load(Relaxed)
+                && let Some(name) = category_name(category as u8)
+            {
+                visit(&Entry::Category(category as u8, name));
+            }
+        }
+        for (number, known) in self.schemas.iter().enumerate() {
+            if known.load(Relaxed) == 1
+                && let Some(def) = schema(number as u16)
+                && let Some(ids) = def.ids()
+            {
+                visit(&Entry::Schema(
+                    ids,
+                    self.keep_class(ids.category, def.keep),
+                    def,
+                ));
+            }
+        }
+        for (id, known) in self.symbols.iter().enumerate() {
+            if known.load(Relaxed) == 1
+                && let Some(text) = symbol_text(id as u32)
+            {
+                visit(&Entry::Symbol(id as u32, text));
+            }
+        }
     }
 
     fn register_category(&self, category: u8) -> bool {

@@ -15,8 +15,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mount::{Kind, Mount};
+use stormlog::ledger::DropReason;
 use stormlog::record::LongText;
-use stormlog::{Log, Outcome, SegmentSink, Session, SessionBuilder};
+use stormlog::{CloseReport, Log, Outcome, RingStorage, SegmentSink, Session, SessionBuilder};
 
 stormlog::record! {
     struct Call in "calls" keep Sampled { number: u64, text: LongText }
@@ -55,7 +56,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Pushes until nothing is taken any more, then alarms, which all are; lets `relieve` end the
 /// trouble and sees recording go on, without a loss of what must be kept.
-fn outage(session: Session, relieve: impl FnOnce()) {
+fn outage(session: Session, relieve: impl FnOnce()) -> CloseReport {
     let log = session.log();
     wait_until("trouble", || call(&log, 0) != Outcome::Kept);
     for number in 0..200 {
@@ -75,6 +76,7 @@ fn outage(session: Session, relieve: impl FnOnce()) {
     assert_eq!(report.segments, None, "{report:?}");
     // The trouble, and perhaps how much was shed: once each.
     assert!(report.faults.len() < 4, "{:?}", report.faults);
+    report
 }
 
 #[test]
@@ -96,6 +98,83 @@ fn no_inode_is_left() {
             }
         });
     }
+}
+
+/// There is space, and it is not for us.
+#[test]
+fn a_quota_that_is_reached() {
+    for sink in [SegmentSink::Auto, SegmentSink::Pwrite] {
+        let Some(mount) = Mount::with_quota(40 << 20) else {
+            return;
+        };
+        let dir = mount.path().join("logs");
+        let session = builder(&dir)
+            .segment_sink(sink)
+            .ring_storage(RingStorage::Anonymous);
+        let session = session.start().unwrap();
+        let filler = mount.fill();
+        let refused = std::fs::File::create(mount.path().join("more")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EDQUOT), "{refused}");
+        let log = session.log();
+        wait_until("shedding", || {
+            call(&log, 0) == Outcome::Dropped(DropReason::Disk)
+        });
+        let report = outage(session, || {
+            drop(filler);
+            mount.wait_for_space();
+        });
+        let named = |fault: &String| fault.contains("quota");
+        assert!(report.faults.iter().any(named), "{:?}", report.faults);
+    }
+}
+
+/// A store into a page of the rings that nobody has touched yet asks the file system, which refuses
+/// it: the page goes on in memory.
+#[test]
+fn rings_on_a_file_system_that_turns_read_only_lose_nothing() {
+    let Some(mount) = Mount::new(Kind::Ext4) else {
+        return;
+    };
+    let session = builder(&mount.path().join("logs"))
+        .segment_sink(SegmentSink::Pwrite)
+        .ring_storage(RingStorage::SessionDir)
+        .ring_total_bytes(1 << 20)
+        .sigbus_guard(true)
+        .start()
+        .unwrap();
+    let log = session.log();
+    for number in 0..100 {
+        assert_eq!(call(&log, number), Outcome::Kept);
+        assert_eq!(log.push(&Alarm { number }), Outcome::Kept);
+        session.flush().unwrap();
+    }
+    mount.settle();
+    if !mount.fail() {
+        eprintln!("skipped, the kernel has no trigger_fs_error");
+        return;
+    }
+    for number in 100..110 {
+        assert_eq!(call(&log, number), Outcome::Kept);
+        assert_eq!(log.push(&Alarm { number }), Outcome::Kept);
+    }
+    // In chunks, of which nobody has touched a page yet: the file system has to know about each.
+    let text = "g".repeat(60_000);
+    let long = log.push(&Call {
+        number: 110,
+        text: &text,
+    });
+    assert_eq!(long, Outcome::Kept);
+    assert_eq!(log.push(&Alarm { number: 110 }), Outcome::Kept);
+    let report = session.close().unwrap();
+    assert!(report.ledger.is_exact(), "{report:?}");
+    for category in ["calls", "stress"] {
+        let account = report.ledger.categories[category];
+        assert_eq!(account.offered(), 111, "no count is lost: {report:?}");
+        let lost = account.dropped(DropReason::Disk);
+        assert_eq!((account.written(), lost), (100, 11), "{report:?}");
+    }
+    let told = |fault: &&String| fault.contains("of the file of the rings cannot be written");
+    assert_eq!(report.faults.iter().filter(told).count(), 1, "{report:?}");
 }
 
 /// The image of the file system lies in a smaller one: the disk takes what its size promises

@@ -181,7 +181,7 @@ fn while_recording(kind: Kind, sink: SegmentSink, left: usize) -> Option<()> {
         producer.join().unwrap()
     });
     drop(filler);
-    mount.settle();
+    mount.wait_for_space();
     wait_until("relief", || call(&log, 0) == Outcome::Kept);
     for number in ALARMS..ALARMS + 100 {
         alarm(&log, number);
@@ -227,7 +227,7 @@ fn at_the_conversion(kind: Kind, sink: SegmentSink) -> Option<()> {
         .collect();
     assert_eq!(names, Vec::<String>::new());
     drop(filler);
-    mount.settle();
+    mount.wait_for_space();
     wait_until("a conversion", || {
         let mut convert = Command::new(env!("CARGO_BIN_EXE_stormlog"));
         let status = convert.arg("convert").arg(&dir).status();
@@ -260,7 +260,7 @@ fn at_the_start(kind: Kind, sink: SegmentSink) -> Option<()> {
         assert!(session.close().unwrap().ledger.is_exact());
     }
     drop(filler);
-    mount.settle();
+    mount.wait_for_space();
     let mut started = None;
     wait_until("a start", || {
         started = builder(&dir, sink).start().ok();
@@ -289,12 +289,11 @@ fn rows(kind: Kind) {
     };
     let left = rounds.map_or(few, |rounds| (0..rounds).collect());
     for sink in sinks {
-        let done = at_the_start(kind, *sink)
-            .and_then(|()| match kind {
-                // Not even reserved blocks can be written, and so not `session_end`.
-                Kind::Btrfs => Some(()),
-                _ => at_the_conversion(kind, *sink),
-            })
+        // A full btrfs keeps some space for small files, and takes long to fill.
+        let done = (kind == Kind::Btrfs && rounds.is_none())
+            .then_some(())
+            .or_else(|| at_the_start(kind, *sink))
+            .and_then(|()| at_the_conversion(kind, *sink))
             .and_then(|()| {
                 let mut left = left.iter();
                 left.try_for_each(|left| while_recording(kind, *sink, left * MIB))

@@ -2,9 +2,12 @@
 //! sync covered are new, old or missing, in any mixture, recovered and converted.
 //!
 //! A session is recorded and copied at several moments (generations), the first of them right after
-//! a `sync_now()`. An image takes each page of 4 KiB that differs between generations from any
-//! of them, the length of each file too, and leaves out files that no sync of the directory
-//! covered. The boot of its headers is another one, as after a restart. Of every image must hold:
+//! a `sync_now()`; with `durability = interval` some of them after the setting has brought all to
+//! the disk, which the kernel is asked about (no page of a segment is dirty). An image begins
+//! with a generation that was on the disk. It takes each page of 4 KiB that differs between that
+//! one and later ones from any of them, the length of each file too, and leaves out files that no
+//! sync of the directory covered. The boot of its headers is another one, as after a restart. Of
+//! every image must hold:
 //!
 //! - each line is a record that was pushed, whole, and none is there twice;
 //! - the records of a thread come in their order, and up to the first gap they are a prefix; what
@@ -13,19 +16,27 @@
 //!
 //! `STORMLOG_ROUNDS` is the number of images, `STORMLOG_SEED` the seed of the first.
 
+#![expect(unsafe_code, reason = "asks the kernel what is not on the disk")]
+
 #[path = "support/recording.rs"]
 mod recording;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_session};
 use stormlog::record::Text;
 use stormlog::recover::{RecoverOptions, State, recover_session};
 use stormlog::segment::files::SessionFiles;
-use stormlog::segment::layout::{FILE_HEADER_BYTES, FILE_MAGIC, FileHeader, HEADER_COPY_OFFSET};
-use stormlog::{Conversion, Durability, Log, Outcome, RingStorage};
+use stormlog::segment::layout::{
+    BLOCKS_OFFSET, FILE_HEADER_BYTES, FILE_MAGIC, FileHeader, HEADER_COPY_OFFSET, HINT_OFFSET,
+};
+use stormlog::{Conversion, Durability, Log, Outcome, RingStorage, Session};
 
 stormlog::record! {
     struct Numbered in "requests" keep Sampled {
@@ -103,9 +114,70 @@ struct Recorded {
     id: String,
     /// The first one is that of the sync.
     generations: Vec<Files>,
-    /// Records of each thread that were pushed before the sync.
-    covered: u32,
+    /// Those that were on the disk, and how many records of each thread had been pushed before.
+    covered: Vec<(usize, u32)>,
     pushed: u32,
+}
+
+/// Who brings the session to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Syncs {
+    /// One `sync_now()`.
+    Once,
+    /// Nobody but the setting.
+    Interval(Duration),
+}
+
+/// Pages of a file that are not on the disk yet; `None` where the kernel cannot tell.
+fn dirty_pages(file: &File) -> Option<u64> {
+    // cachestat(2), since Linux 6.5.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [0_u64; 2];
+    // Pages in memory, dirty, being written, evicted, evicted lately.
+    let mut found = [0_u64; 5];
+    // SAFETY: a range and a result of the layouts that the call has; length 0 is the whole file.
+    let done = unsafe {
+        libc::syscall(
+            CACHESTAT,
+            file.as_raw_fd(),
+            range.as_ptr(),
+            found.as_mut_ptr(),
+            0,
+        )
+    };
+    (done == 0).then(|| found[1] + found[2])
+}
+
+/// Waits, with a writer that rests, until the setting has brought everything to the disk.
+fn wait_for_syncs(session: &Session, dir: &Path) {
+    // The round that runs now may have begun too early.
+    let enough = session.sync_rounds() + 2;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while session.sync_rounds() < enough {
+        assert!(Instant::now() < deadline, "nobody syncs");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut looked_at = 0;
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let file = File::open(entry.path()).unwrap();
+        // One that is made ready for later is nobody's.
+        if name.ends_with(".seg") && holds_blocks(&file) {
+            match dirty_pages(&file) {
+                Some(dirty) => assert_eq!(dirty, 0, "{name} is not on the disk"),
+                None => println!("not checked: the kernel has no cachestat"),
+            }
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 0);
+}
+
+/// Whether a segment has a block: its hint is behind the header.
+fn holds_blocks(file: &File) -> bool {
+    let mut hint = [0; 8];
+    let read = file.read_exact_at(&mut hint, HINT_OFFSET as u64);
+    read.is_ok() && u64::from_le_bytes(hint) > BLOCKS_OFFSET as u64
 }
 
 fn push_all(logs: &[Log], numbers: std::ops::Range<u32>) {
@@ -130,7 +202,7 @@ fn push_all(logs: &[Log], numbers: std::ops::Range<u32>) {
     });
 }
 
-fn record(storage: RingStorage, durability: Durability) -> Recorded {
+fn record(storage: RingStorage, durability: Durability, syncs: Syncs) -> Recorded {
     let temp = tempfile::tempdir().unwrap();
     let session = recording::builder()
         .dir(temp.path())
@@ -148,11 +220,19 @@ fn record(storage: RingStorage, durability: Durability) -> Recorded {
     let logs: Vec<Log> = (0..THREADS).map(|_| session.log()).collect();
     let covered = 4_000;
     push_all(&logs, 0..covered);
-    session.sync_now().unwrap();
+    if syncs == Syncs::Once {
+        session.sync_now().unwrap();
+    } else {
+        session.flush().unwrap();
+    }
     session.pause_writer();
+    if syncs != Syncs::Once {
+        wait_for_syncs(&session, &dir);
+    }
     let mut generations = vec![copy(&dir)];
     session.resume_writer();
     let mut pushed = covered;
+    let mut covered = vec![(0, pushed)];
     // Enough for two rolls, in steps that end somewhere in a block.
     for step in [13, 1, 900, 60, 6_000, 77, 12_000, 50, 8_000, 80] {
         // Few enough for a ring: they are in rings only, at positions that have had other records.
@@ -163,7 +243,15 @@ fn record(storage: RingStorage, durability: Durability) -> Recorded {
         }
         push_all(&logs, pushed..pushed + step);
         pushed += step;
+        let is_covered = syncs != Syncs::Once && !in_rings;
+        if is_covered {
+            session.flush().unwrap();
+        }
         session.pause_writer();
+        if is_covered {
+            wait_for_syncs(&session, &dir);
+            covered.push((generations.len(), pushed));
+        }
         generations.push(copy(&dir));
         session.resume_writer();
     }
@@ -197,9 +285,10 @@ fn page(bytes: &[u8], at: usize) -> [u8; PAGE] {
     page
 }
 
-/// One state that the disk may have.
-fn image(recorded: &Recorded, random: &mut Random) -> Files {
-    let generations = &recorded.generations;
+/// One state that the disk may have, and how many records of each thread it must have.
+fn image(recorded: &Recorded, random: &mut Random) -> (Files, u32) {
+    let (first, covered) = recorded.covered[random.below(recorded.covered.len())];
+    let generations = &recorded.generations[first..];
     // The crash came somewhere between the sync and the last copy.
     let seen = &generations[..=random.below(generations.len())];
     // How often a page is older than it could be: seldom, or mostly.
@@ -234,7 +323,7 @@ fn image(recorded: &Recorded, random: &mut Random) -> Files {
         }
         image.insert(name.clone(), bytes);
     }
-    image
+    (image, covered)
 }
 
 fn write(image: &Files, root: &Path, id: &str) -> PathBuf {
@@ -256,7 +345,7 @@ struct Outcomes {
     gaps: usize,
 }
 
-fn check(recorded: &Recorded, image: &Files) -> Outcomes {
+fn check(recorded: &Recorded, image: &Files, covered: u32) -> Outcomes {
     let temp = tempfile::tempdir().unwrap();
     let dir = write(image, temp.path(), &recorded.id);
     let options = RecoverOptions::default();
@@ -289,7 +378,7 @@ fn check(recorded: &Recorded, image: &Files) -> Outcomes {
         );
         let prefix = (0..).zip(&numbers).take_while(|(at, n)| at == *n).count();
         assert!(
-            prefix >= recorded.covered as usize,
+            prefix >= covered as usize,
             "thread {thread}: {prefix} of the synced ones"
         );
         gaps += usize::from(prefix < numbers.len());
@@ -312,22 +401,26 @@ fn rounds() -> (u64, u64) {
     (seed, number("STORMLOG_ROUNDS").unwrap_or(30))
 }
 
-fn torture(storage: RingStorage, durability: Durability) {
+fn torture(storage: RingStorage, syncs: Syncs) {
     let (seed, rounds) = rounds();
-    let recorded = record(storage, durability);
+    let durability = match syncs {
+        Syncs::Once => Durability::Off,
+        Syncs::Interval(every) => Durability::Interval(every),
+    };
+    let recorded = record(storage, durability, syncs);
     let (mut gaps, mut least, mut most) = (0, usize::MAX, 0);
     for seed in seed..seed + rounds {
-        let image = image(&recorded, &mut Random(seed));
-        let result = std::panic::catch_unwind(|| check(&recorded, &image));
+        let (image, covered) = image(&recorded, &mut Random(seed));
+        let result = std::panic::catch_unwind(|| check(&recorded, &image, covered));
         let Ok(outcomes) = result else {
-            panic!("seed {seed} {storage:?}: see above");
+            panic!("seed {seed} {storage:?} {syncs:?}: see above");
         };
         gaps += usize::from(outcomes.gaps > 0);
         least = least.min(outcomes.records);
         most = most.max(outcomes.records);
     }
     println!(
-        "{storage:?}: {rounds} images, {gaps} with a gap, {least} to {most} records of {}",
+        "{storage:?}, {syncs:?}: {rounds} images, {gaps} with a gap, {least} to {most} of {}",
         recorded.pushed * THREADS
     );
     assert!(rounds < 20 || gaps > 0, "no image was as bad as it can be");
@@ -336,14 +429,18 @@ fn torture(storage: RingStorage, durability: Durability) {
 
 #[test]
 fn what_was_synced_survives_and_nothing_is_invented() {
-    torture(RingStorage::Anonymous, Durability::Off);
+    torture(RingStorage::Anonymous, Syncs::Once);
 }
 
 /// The file `rings` is in the images too, with pages of any moment: it must not be used.
 #[test]
 fn rings_on_a_disk_invent_nothing() {
-    torture(
-        RingStorage::SessionDir,
-        Durability::Interval(std::time::Duration::from_millis(10)),
-    );
+    torture(RingStorage::SessionDir, Syncs::Once);
+}
+
+/// Nobody asks for a sync: the setting does it, again and again.
+#[test]
+fn what_an_interval_has_synced_survives() {
+    let every = Duration::from_millis(20);
+    torture(RingStorage::Anonymous, Syncs::Interval(every));
 }

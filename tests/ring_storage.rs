@@ -203,6 +203,45 @@ fn rings_that_are_gone_are_said_to_be_gone() {
     );
 }
 
+/// Rings in `/dev/shm` of a process that was killed take memory until somebody does something:
+/// whoever asks is told where they are, how large, and what to do.
+#[test]
+fn rings_that_were_left_in_shm_are_named_with_what_to_do() {
+    let temp = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let recording = Recording::start(temp.path());
+    let shm = shm_dir(&recording.session_dir);
+    let path = shm.to_str().unwrap();
+    let said = |dir: &Path, command: &str| {
+        let output = run(dir, &[command, "."]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let line = |text: &str| text.lines().find(|it| it.contains(path)).map(str::to_owned);
+    assert_eq!(line(&said(temp.path(), "sessions")), None, "it lives");
+    let dead = recording.kill();
+    let id = dead.file_name().unwrap().to_str().unwrap();
+    let told = line(&said(temp.path(), "sessions")).unwrap();
+    assert!(told.starts_with(id), "{told}");
+    assert!(
+        told.contains("stormlog recover .") && told.contains("MiB"),
+        "{told}"
+    );
+    let bytes = json(&run(temp.path(), &["sessions", ".", "--json"]))["shm_bytes"].as_u64();
+    assert!(bytes.unwrap() > 1 << 20, "{bytes:?}");
+    // Nobody knows from another log directory whether they are still wanted.
+    for command in ["sessions", "recover"] {
+        let told = line(&said(other.path(), command)).unwrap();
+        assert!(
+            told.contains("is not in .") && told.contains("rm -r"),
+            "{told}"
+        );
+    }
+    let told = said(temp.path(), "recover");
+    assert_eq!(line(&told), None, "{told}");
+    assert!(!shm.exists());
+    assert_eq!(line(&said(temp.path(), "sessions")), None);
+}
+
 /// Another directory of the same user refers to the rings of a dead session: they are neither
 /// read for it nor removed, and the session that they belong to gets them.
 #[test]

@@ -13,13 +13,16 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use stormlog::ledger::DropReason;
 use stormlog::record::LongText;
-use stormlog::{CloseReport, Log, Outcome, SegmentSink, Session, SessionBuilder};
+use stormlog::record::Symbol;
+use stormlog::{
+    CloseReport, Log, Outcome, RingStorage, SegmentSink, Session, SessionBuilder, symbol,
+};
 
 stormlog::record! {
     struct Call in "calls" keep Sampled {
@@ -30,6 +33,14 @@ stormlog::record! {
 
 stormlog::record! {
     struct Alarm in "stress" keep Always {
+        number: u64,
+    }
+}
+
+stormlog::record! {
+    /// Of a category that is pushed for the first time after the cut.
+    struct Late in "process" keep Sampled {
+        operation: Symbol,
         number: u64,
     }
 }
@@ -148,6 +159,8 @@ fn role() {
             };
             cut_again_and_again(sink, guard);
         }
+        "rings" => cut_rings(second.parse().unwrap(), true),
+        "rings_bare" => cut_rings(0, false),
         "elsewhere" => fault_elsewhere(second),
         "own" => {
             set_handler(second);
@@ -436,4 +449,160 @@ fn removed_and_cut_segments_that_were_sealed_are_counted() {
     assert_eq!(calls.written() + lost, pushed);
     assert!(lost > 0 && calls.written() > 0);
     assert_told(&report);
+}
+
+/// Bytes of the parts of the file with the rings, with the default settings
+/// (docs/ARCHITECTURE.md, section 4.1).
+const RING_FILE: [u64; 8] = [
+    0, 4_096, 1_085_440, 3_182_592, 4_231_168, 8_425_472, 9_474_048, 26_251_264,
+];
+
+/// The text of a call: short, or so long that it takes chunks.
+fn text_of(number: u64) -> String {
+    let many = if number.is_multiple_of(97) { 9_000 } else { 10 };
+    format!("{number}:").repeat(many)
+}
+
+/// Three threads push all the time while somebody cuts the file with the rings.
+fn cut_rings(bytes: u64, guard: bool) {
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path())
+        .ring_storage(RingStorage::SessionDir)
+        .sigbus_guard(guard)
+        .start()
+        .unwrap();
+    let rings = session_dir(temp.path(), &session).join("rings");
+    assert_eq!(std::fs::metadata(&rings).unwrap().len(), RING_FILE[7]);
+    let stop = AtomicBool::new(false);
+    let pushed = AtomicU64::new(0);
+    let (kept, alarms) = std::thread::scope(|scope| {
+        let pusher = scope.spawn(|| {
+            let log = session.log();
+            let mut kept = Vec::new();
+            while !stop.load(SeqCst) {
+                let number = pushed.load(SeqCst);
+                let outcome = log.push(&Call {
+                    number,
+                    text: &text_of(number),
+                });
+                kept.extend((outcome == Outcome::Kept).then_some(number));
+                pushed.store(number + 1, SeqCst);
+                if number % 16 == 0 {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+            kept
+        });
+        let alarms: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let log = session.log();
+                    let (mut number, mut lost) = (0, 0);
+                    while !stop.load(SeqCst) {
+                        lost += u64::from(log.push(&Alarm { number }) != Outcome::Kept);
+                        number += 1;
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                    (number, lost)
+                })
+            })
+            .collect();
+        let more = |many: u64| {
+            let until = pushed.load(SeqCst) + many;
+            let end = Instant::now() + Duration::from_secs(60);
+            while pushed.load(SeqCst) < until {
+                assert!(Instant::now() < end, "a producer hangs");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            session.flush().unwrap();
+        };
+        more(2000);
+        cut(&rings, bytes);
+        more(2000);
+        let settled = pushed.load(SeqCst);
+        let log = session.log();
+        for number in 0..200 {
+            log.push(&Late {
+                operation: symbol!("after_the_cut"),
+                number,
+            });
+        }
+        more(1000);
+        stop.store(true, SeqCst);
+        let mut kept = pusher.join().unwrap();
+        kept.retain(|number| *number >= settled);
+        let alarms = alarms
+            .into_iter()
+            .map(|alarm| alarm.join().unwrap())
+            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (kept, alarms)
+    });
+    let report = session.close().unwrap();
+    check_cut_rings(temp.path(), &report, pushed.load(SeqCst), &kept, alarms);
+}
+
+/// `kept`: numbers that were kept after the writer had seen the loss.
+fn check_cut_rings(
+    dir: &Path,
+    report: &CloseReport,
+    pushed: u64,
+    kept: &[u64],
+    alarms: (u64, u64),
+) {
+    let ledger = &report.ledger;
+    assert!(ledger.is_exact(), "{report:?}");
+    let calls = ledger.categories["calls"];
+    // What was offered within the last second before the cut may be unknown, and never more.
+    assert!(calls.offered() <= pushed, "{pushed} {calls:?}");
+    let found = numbers(report, "calls");
+    assert_eq!(calls.written(), found.len() as u64, "{report:?}");
+    let stress = report.files.iter().find(|file| file.category == "stress");
+    let written = ledger.categories["stress"].written();
+    assert_eq!(stress.map(|file| file.lines), Some(written), "{report:?}");
+    assert!(written <= alarms.0 - alarms.1);
+    // No line is torn.
+    let file = report.files.iter().find(|file| file.category == "calls");
+    for line in std::fs::read_to_string(&file.unwrap().path)
+        .unwrap()
+        .lines()
+    {
+        let line: Json = serde_json::from_str(line).unwrap();
+        let number = line["number"].as_u64().unwrap();
+        assert_eq!(line["text"], text_of(number), "{number}");
+    }
+    // Recording goes on as if nothing had happened.
+    let found: BTreeSet<u64> = found.into_iter().collect();
+    assert!(kept.len() >= 900, "{} {report:?}", kept.len());
+    assert!(
+        kept.iter().all(|number| found.contains(number)),
+        "{report:?}"
+    );
+    let late = ledger.categories["process"];
+    assert!(late.written() > 0 && late.written() <= 200, "{report:?}");
+    let told = |fault: &&String| fault.contains("of the file of the rings");
+    assert_eq!(report.faults.iter().filter(told).count(), 1, "{report:?}");
+    assert!(report.faults.len() < 4, "{report:?}");
+    let verify = Command::new(env!("CARGO_BIN_EXE_stormlog"))
+        .arg("verify")
+        .arg(dir.join(format!("{}_session.jsonl", report.session_id)))
+        .output()
+        .unwrap();
+    assert!(
+        matches!(verify.status.code(), Some(0 | 1)),
+        "{verify:?} {report:?}"
+    );
+}
+
+#[test]
+fn a_cut_ring_file_kills_a_process_without_the_guard() {
+    assert_killed("rings_bare");
+}
+
+#[test]
+fn a_cut_ring_file_is_survived_and_counted_with_the_guard() {
+    // At every border of a part, inside of each, and inside of a ring.
+    let inside = RING_FILE[..7].iter().map(|start| start + 5_003);
+    for bytes in RING_FILE[..7].iter().copied().chain(inside) {
+        assert_lives(&format!("rings/{bytes}"));
+    }
 }

@@ -15,7 +15,9 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use process::{Page, end, fork, lines, lock_dir, send, sessions_left, spawn, wait, wait_until};
+use stormlog::segment::files::SessionFiles;
 use stormlog::segment::layout::{CLOCK_MONOTONIC, FILE_HEADER_BYTES, FileHeader};
+use stormlog::segment::survey::Survey;
 use stormlog::signals::close_on_termination;
 use stormlog::{CloseReport, Error, Log, Outcome, Session};
 
@@ -260,7 +262,11 @@ fn the_demo_closes_its_sessions_on_a_signal() {
         let caught = u64::from_str_radix(caught.unwrap_or("0").trim(), 16).unwrap();
         caught & (1 << (libc::SIGTERM - 1)) != 0
     });
-    std::thread::sleep(Duration::from_millis(300));
+    // Signals come at any moment: here, when there is something to lose.
+    wait_until("both sessions", || {
+        let left = sessions_left(&dir);
+        left.len() == 2 && left.iter().all(|dir| dir.join("000001.seg").exists())
+    });
     send(child.id() as i32, libc::SIGTERM);
     let (ended, stdout, stderr) = end(child);
     assert_eq!(ended.signal(), Some(libc::SIGTERM), "{stdout}{stderr}");
@@ -339,12 +345,15 @@ fn times(dir: &Path) -> Vec<(f64, String)> {
         .collect()
 }
 
-fn push_for(session: &Session, time: Duration) {
-    let begin = Instant::now();
-    while begin.elapsed() < time {
+/// Pushes records until what the segments of the session say is so.
+fn push_until(session: &Session, what: &str, mut is_so: impl FnMut(&Survey) -> bool) {
+    let dir = session.segment_dir().unwrap().to_owned();
+    wait_until(what, || {
         assert_eq!(push(&session.log(), 0, 0), Outcome::Kept);
-        std::thread::sleep(Duration::from_millis(2));
-    }
+        session.flush().unwrap();
+        let files = SessionFiles::find(&dir).unwrap();
+        is_so(&Survey::new(&files[0], false).unwrap())
+    });
 }
 
 /// UTC is set back by an hour in the middle: the lines stay in order, elapsed time goes on as if
@@ -352,40 +361,48 @@ fn push_for(session: &Session, time: Duration) {
 #[test]
 fn a_step_of_utc_neither_disorders_lines_nor_falsifies_elapsed_seconds() {
     const HOUR_NS: i64 = 3_600_000_000_000;
-    // A writer that does not get its core makes the clock point of the step late: again, longer.
-    for seconds in [3, 10, 30] {
-        let temp = tempfile::tempdir().unwrap();
-        let session = recording::builder().dir(temp.path()).start().unwrap();
-        let begin = Instant::now();
-        push_for(&session, Duration::from_millis(200));
-        session.shift_clocks(-HOUR_NS, 0);
-        push_for(&session, Duration::from_secs(seconds));
-        let took = begin.elapsed().as_secs_f64();
-        assert_eq!(session.close().unwrap().faults, Vec::<String>::new());
-        let times = times(temp.path());
-        assert!(times.is_sorted_by(|a, b| a.0 <= b.0), "elapsed falls");
-        let last = times.last().unwrap().0;
-        assert!(last > took - 1.0 && last < took + 1.0, "{last} of {took}");
-        match times
-            .windows(2)
-            .filter(|pair| pair[1].1 < pair[0].1)
-            .count()
-        {
-            0 => {}
-            steps => return assert_eq!(steps, 1),
-        }
-    }
-    panic!("no clock point in 30 s");
+    let temp = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let started = Instant::now();
+    push_until(&session, "a record", |survey| survey.span().is_some());
+    session.shift_clocks(-HOUR_NS, 0);
+    push_until(&session, "a clock point after the step", |survey| {
+        let (start, _, last) = survey.span().unwrap();
+        last.utc_ns < start.utc_ns
+    });
+    let least = started.elapsed().as_secs_f64();
+    assert_eq!(push(&session.log(), 0, 0), Outcome::Kept);
+    let most = begin.elapsed().as_secs_f64();
+    assert_eq!(session.close().unwrap().faults, Vec::<String>::new());
+    let times = times(temp.path());
+    assert!(times.is_sorted_by(|a, b| a.0 <= b.0), "elapsed falls");
+    let last = times.last().unwrap().0;
+    // The rate of the counter is not known to the last digit.
+    let within = least * 0.99..=most * 1.01;
+    assert!(within.contains(&last), "{last} of {within:?}");
+    let steps = times.windows(2).filter(|pair| pair[1].1 < pair[0].1);
+    assert_eq!(steps.count(), 1);
 }
 
 /// A counter that is set back, as some processors do when the machine is suspended, cannot be
 /// mapped to time: the close says so.
 #[test]
 fn a_counter_that_is_set_back_is_told() {
+    const TICKS: i64 = 1 << 40;
     let temp = tempfile::tempdir().unwrap();
     let session = recording::builder().dir(temp.path()).start().unwrap();
-    session.shift_clocks(0, 1 << 40);
-    push_for(&session, Duration::from_millis(500));
+    // Clock points by their ticks.
+    let last = |survey: &Survey| survey.registry.clock_points.keys().last().copied();
+    let mut before = None;
+    push_until(&session, "a clock point", |survey| {
+        before = last(survey);
+        before.is_some()
+    });
+    session.shift_clocks(0, TICKS);
+    push_until(&session, "a clock point of the larger counter", |survey| {
+        last(survey) > before.map(|ticks| ticks + TICKS as u64)
+    });
     session.shift_clocks(0, 0);
     let report = session.close().unwrap();
     assert_eq!(report.faults.len(), 1, "{:?}", report.faults);
@@ -402,9 +419,9 @@ fn a_counter_that_is_set_back_is_told() {
 fn without_an_invariant_counter_the_monotonic_clock_stamps() {
     let temp = tempfile::tempdir().unwrap();
     let builder = recording::builder().dir(temp.path()).keep_segments(true);
+    let begin = Instant::now();
     let session = builder.without_counter().start().unwrap();
     let segments = session.segment_dir().unwrap().to_owned();
-    let begin = Instant::now();
     std::thread::scope(|scope| {
         for owner in 0..THREADS {
             let log = session.log();
@@ -415,8 +432,8 @@ fn without_an_invariant_counter_the_monotonic_clock_stamps() {
             });
         }
     });
-    let took = begin.elapsed().as_secs_f64();
     let report = session.close().unwrap();
+    let took = begin.elapsed().as_secs_f64();
     assert_eq!(report.faults, Vec::<String>::new());
     let mut files = std::fs::read_dir(segments)
         .unwrap()
@@ -442,7 +459,8 @@ fn without_an_invariant_counter_the_monotonic_clock_stamps() {
         "both times follow the order of the lines"
     );
     let (from, to) = (times[0].0, times.last().unwrap().0);
-    assert!(to > from && to - from <= took + 0.01, "{from} {to} {took}");
+    // From before the start to behind the close.
+    assert!(to > from && to <= took, "{from} {to} {took}");
 }
 
 /// Plays a part of a test above; not a test of its own.

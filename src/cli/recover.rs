@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use serde_json::{Value as Json, json};
 
 use super::output::complain;
+use super::sessions::left_sentence;
 use super::{Output, Status, convert, human};
 use crate::convert::ConvertReport;
 use crate::recover::{RecoverOptions, RecoverReport, State, recover_session, session_ids};
-use crate::segment::files::{SESSIONS_DIR, SessionFiles};
+use crate::segment::files::{SESSIONS_DIR, SessionFiles, left_in_shm};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +22,9 @@ Examples:
 What a dead process left in the file rings, in the session directory or in /dev/shm, is written into
 one more segment, with a session_end that says \"recovered\": true and the ledger; then the session
 is converted. Sessions that are alive, or complete, are not touched. It can be interrupted and run
-again. Rings in memory died with the process: the session is completed with what is known.
+again. Rings in /dev/shm that it does not recover, because they are of another log directory, are
+named at the end. Rings in memory died with the process: the session is completed with what is
+known.
 
 Exit code: 0 all sessions are complete, 1 something was lost or damaged or is not known, or another
 process works on a session, 2 could not run.";
@@ -101,6 +104,11 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
             writeln!(output, "{}", human::json_line(&line))?;
         } else {
             print(output, &report, converted.as_ref(), lost, args.dry_run)?;
+        }
+    }
+    if !args.json {
+        for rings in left_in_shm(&args.dir) {
+            writeln!(output, "{}", left_sentence(&rings, &args.dir))?;
         }
     }
     Ok(status)

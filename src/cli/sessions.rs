@@ -12,7 +12,9 @@ use super::{Output, Status, human};
 use crate::convert::{parse_ledger, rfc3339};
 use crate::ledger::Ledger;
 use crate::record::is_category_name;
-use crate::segment::files::{Liveness, SESSIONS_DIR, SessionFiles, is_live};
+use crate::segment::files::{
+    LeftRings, Liveness, SESSIONS_DIR, SessionFiles, is_live, left_in_shm,
+};
 use crate::segment::header::{SESSION_ID_BYTES, is_session_id};
 use crate::segment::survey::Survey;
 
@@ -29,6 +31,9 @@ States:
   unknown    JSON Lines without a session_end, or segments without the last seal of which it
              cannot be told whether a process records them
   damaged    no segment can be read
+
+Rings in /dev/shm whose process has died are named below the sessions, with their bytes: they take
+memory until they are recovered or removed.
 
 Exit code: 0 listed, 1 a session is damaged, 2 could not run.";
 
@@ -63,6 +68,8 @@ pub(super) struct Found {
     pub(super) ledger: Option<Ledger>,
     records: Option<u64>,
     bytes: u64,
+    /// Bytes of rings in `/dev/shm` that its dead process has left.
+    in_shm: Option<u64>,
     /// Records by category, where they are known.
     categories: BTreeMap<String, Option<u64>>,
 }
@@ -74,6 +81,16 @@ pub(super) struct Found {
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
     let mut sessions = from_json_lines(&args.dir)?;
     add_segments(&args.dir, &mut sessions)?;
+    let left = left_in_shm(&args.dir);
+    for rings in &left {
+        let session = rings
+            .session_id
+            .as_ref()
+            .and_then(|id| sessions.get_mut(id));
+        if let Some(session) = session {
+            session.in_shm = Some(rings.bytes);
+        }
+    }
     let damaged = sessions.values().any(|session| session.state == "damaged");
     if args.json {
         for (id, session) in &sessions {
@@ -81,6 +98,9 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
         }
     } else {
         print(output, &args.dir, &sessions)?;
+        for rings in &left {
+            writeln!(output, "{}", left_sentence(rings, &args.dir))?;
+        }
     }
     Ok(if damaged { Status::Faults } else { Status::Ok })
 }
@@ -222,6 +242,24 @@ fn add_survey(survey: &Survey, liveness: Liveness, session: &mut Found) {
     }
 }
 
+/// What a dead process has left in `/dev/shm`, and what to do about it.
+pub(super) fn left_sentence(rings: &LeftRings, dir: &Path) -> String {
+    let (bytes, path) = (human::bytes(rings.bytes), rings.path.display());
+    let what = match &rings.session_id {
+        Some(id) => format!(
+            "{id}: a process that died has left its rings in {path} ({bytes}): stormlog recover {} \
+             saves what is in them and removes them",
+            dir.display()
+        ),
+        None => format!(
+            "rings of a session that is not in {}: {path} ({bytes}): stormlog recover in its log \
+             directory saves what is in them; when that is gone, rm -r {path}",
+            dir.display()
+        ),
+    };
+    human::plain(&what)
+}
+
 fn print(
     output: &mut Output,
     dir: &Path,
@@ -266,6 +304,7 @@ fn to_json(id: &str, session: &Found) -> Json {
         "duration_seconds": session.duration_ns.map(|ns| ns as f64 / 1e9),
         "records": session.records,
         "bytes": session.bytes,
+        "shm_bytes": session.in_shm,
         "categories": session.categories,
     })
 }

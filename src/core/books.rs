@@ -44,6 +44,17 @@ impl Core {
         }
     }
 
+    /// Writer, when nothing is counted any more: what was found somewhere was offered, also where
+    /// the count of it was lost.
+    pub(crate) fn settle(&self) {
+        for (category, account) in self.accounts().iter().enumerate() {
+            let mut settled = *account;
+            settled.settle();
+            let missing = settled.offered() - account.offered();
+            self.storage.add_shared(category as u8, OFFERED, missing);
+        }
+    }
+
     /// The ledger now: exact after close, else a snapshot that may be torn by pushes meanwhile.
     pub(crate) fn ledger(&self) -> Ledger {
         let mut ledger = Ledger::default();

@@ -23,6 +23,8 @@ pub(crate) struct SpaceUse {
     pub(crate) pressure: AtomicU8,
     /// The segment whose sync failed last, 0 = none: it is sealed, and not synced again.
     pub(crate) sync_failed: AtomicU64,
+    /// Rounds of syncs that have ended, for tests; stored by the thread that syncs.
+    pub(crate) sync_rounds: AtomicU64,
     /// A test holds new segments back.
     pub(crate) held: AtomicBool,
 }
@@ -40,6 +42,7 @@ impl Default for SpaceUse {
             lines_max: AtomicU64::new(u64::MAX),
             pressure: AtomicU8::new(0),
             sync_failed: zero(),
+            sync_rounds: zero(),
             held: AtomicBool::new(false),
         }
     }

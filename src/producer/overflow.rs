@@ -67,7 +67,7 @@ impl<R: Record> Offer<'_, R> {
         core.wake.wake_if_parked();
         let keep = self.class(core);
         fail_point!("overflow.entered");
-        let origin = Origin::of(slot.ring());
+        let origin = Origin::of(slot.ring(), slot.ring_id());
         let kept = keep == KeepClass::Always
             && self.form(core, SLOT_RECORD_BYTES).is_some()
             && (self.spill(core, origin, ticks)

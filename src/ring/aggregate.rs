@@ -22,9 +22,9 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
+use super::cell::Cell;
 use super::slot::RingSlot;
-use super::storage::count_own;
-use crate::durations::{BUCKETS, Histogram, bucket_of};
+use crate::durations::Histogram;
 
 /// Bytes of the area in the storage.
 pub(crate) const AGGREGATE_BYTES: usize = 1 << 20;
@@ -65,16 +65,6 @@ struct Table {
     /// By page: index of its ring times 65,536, plus its group, plus 1; 0 = not in use.
     owners: [AtomicU32; PAGES],
 }
-
-/// Counts of one slot. FORMAT.md section 7.2.
-#[repr(C, align(64))]
-pub(crate) struct Cell {
-    sum_ns: AtomicU64,
-    max_ns: AtomicU64,
-    buckets: [AtomicU64; BUCKETS],
-}
-
-const _: () = assert!(size_of::<Cell>() == 512);
 
 #[repr(C, align(64))]
 pub(super) struct CellPage {
@@ -132,49 +122,12 @@ impl Observation {
     }
 }
 
-impl Cell {
-    /// Owner: counts a duration.
-    #[inline(always)]
-    pub(crate) fn observe_own(&self, ns: u64) {
-        // Relaxed, as all here: own counters; exact totals are read after the owner has left.
-        let (sum, is_over) = self.sum_ns.load(Relaxed).overflowing_add(ns);
-        self.sum_ns.store(sum, Relaxed);
-        if is_over {
-            self.keep_sum_at_bound();
-        }
-        if ns > self.max_ns.load(Relaxed) {
-            self.max_ns.store(ns, Relaxed);
-        }
-        count_own(&self.buckets[bucket_of(ns)]);
-    }
-
-    /// Owner: the sum does not fit; it stays where it is told to be too large.
-    #[cold]
-    fn keep_sum_at_bound(&self) {
-        self.sum_ns.store(u64::MAX, Relaxed);
-    }
-
-    /// Anybody: counts a duration in a shared cell.
-    fn observe_shared(&self, ns: u64) {
-        let add = |sum: u64| Some(sum.saturating_add(ns));
-        let added = self.sum_ns.fetch_update(Relaxed, Relaxed, add);
-        debug_assert!(added.is_ok(), "the sum stays at its bound");
-        self.max_ns.fetch_max(ns, Relaxed);
-        self.buckets[bucket_of(ns)].fetch_add(1, Relaxed);
-    }
-
-    fn read(&self) -> Histogram {
-        Histogram {
-            buckets: std::array::from_fn(|index| self.buckets[index].load(Relaxed)),
-            sum_ns: self.sum_ns.load(Relaxed),
-            max_ns: self.max_ns.load(Relaxed),
-        }
-    }
-}
-
 /// The area of the storage and what finds a slot in it.
 pub(crate) struct Aggregates {
     start: *mut u8,
+    /// The table of the session itself: that in the area is a copy for recovery, whose page can be
+    /// lost.
+    table: Box<Table>,
     /// Hash table with linear probing.
     index: Box<[Found; INDEX]>,
     indexed: AtomicU32,
@@ -197,13 +150,18 @@ impl Aggregates {
         };
         Self {
             start,
+            table: Box::new(Table {
+                keys: [const { AtomicU64::new(0) }; SLOTS],
+                owners: [const { AtomicU32::new(0) }; PAGES],
+            }),
             index,
             indexed: AtomicU32::new(0),
             next_page: AtomicU32::new(0),
         }
     }
 
-    fn table(&self) -> &Table {
+    /// What recovery finds.
+    fn table_copy(&self) -> &Table {
         // SAFETY: the first page of the area, aligned and zeroed by the promise of `new`; zeroes
         // are a table; it is atomics.
         unsafe { &*self.start.cast::<Table>() }
@@ -250,13 +208,16 @@ impl Aggregates {
 
     /// Finds the key among those that have a slot, or puts it behind them.
     fn append(&self, key: u64) -> usize {
-        for (slot, stored) in self.table().keys.iter().enumerate() {
+        let copies = &self.table_copy().keys;
+        for (slot, (stored, copy)) in self.table.keys.iter().zip(copies).enumerate() {
             // Relaxed: no data hangs on a key.
             let found = match stored.load(Relaxed) {
                 0 => stored.compare_exchange(0, key, Relaxed, Relaxed),
                 other => Err(other),
             };
             if found.is_ok() || found == Err(key) {
+                // Whoever counts there has stored it: after a kill the counts have their key.
+                copy.store(key, Relaxed);
                 return slot;
             }
         }
@@ -327,7 +288,8 @@ impl Aggregates {
         let owner = ring.ring().header.index.load(Relaxed) << 16 | (group as u32 + 1);
         // Relaxed: the page was there, all zero, before; a reader that does not see its owner yet
         // reads it a moment too early. After a push has ended its busy flag orders both.
-        self.table().owners[index].store(owner, Relaxed);
+        self.table.owners[index].store(owner, Relaxed);
+        self.table_copy().owners[index].store(owner, Relaxed);
         fail_point!("aggregate.page");
         let page = std::ptr::from_ref(self.page(index)).cast_mut();
         // Relaxed: for the owner of the ring alone; a later owner gets it through the stack.
@@ -346,13 +308,13 @@ impl Aggregates {
         for group in 0..GROUPS {
             add(self.page(SHARED_PAGE + group), group);
         }
-        for (index, owner) in self.table().owners.iter().enumerate() {
+        for (index, owner) in self.table.owners.iter().enumerate() {
             // Relaxed: see `add_page`.
             if let Some(group) = (owner.load(Relaxed) & 0xFFFF).checked_sub(1) {
                 add(self.page(index), group as usize);
             }
         }
-        let keys = self.table().keys.iter().map(|key| key.load(Relaxed));
+        let keys = self.table.keys.iter().map(|key| key.load(Relaxed));
         let keys = keys.map(Some).chain([None]);
         let named = keys.zip(sums).filter(|(key, _)| *key != Some(0));
         named.filter(|(_, sum)| sum.count() > 0).collect()

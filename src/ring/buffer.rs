@@ -7,6 +7,8 @@
     reason = "slices over memory that two threads share by protocol"
 )]
 
+use crate::sys::prefetch;
+
 /// The data area of one ring: `capacity` bytes, a power of two.
 #[derive(Debug)]
 pub(crate) struct Buffer {
@@ -45,6 +47,12 @@ impl Buffer {
     #[inline(always)]
     pub(crate) fn lap_left(&self, position: u64) -> usize {
         self.capacity() as usize - self.offset(position)
+    }
+
+    /// Asks for the cache line at a position, which the producer will come to.
+    #[inline(always)]
+    pub(crate) fn expect_write(&self, position: u64) {
+        prefetch::write(self.data.wrapping_add(self.offset(position)));
     }
 
     /// The bytes at a position, to be written.

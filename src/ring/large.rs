@@ -2,14 +2,20 @@
 //!
 //! A body is written into a chain of chunks; a short record in the ring refers to the first one.
 //! The writer copies the chain into a large block and gives the chunks back.
+//!
+//! What leads from chunk to chunk stands in front of each for recovery. The session itself has its
+//! own copy: in a mapped file the first one can be lost, and a wrong one would mix up chains.
 #![expect(
     unsafe_code,
     reason = "slices over chunks that belong to one side at a time"
 )]
 #![expect(clippy::cast_ptr_alignment, reason = "chunks are aligned to 8")]
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::stack::IndexStack;
-use crate::record::ChunkSource;
+use crate::record::{ChunkSource, LargeReference};
 
 /// Bytes of a chunk, with the index of the next one in front.
 pub(crate) const CHUNK_BYTES: usize = 16 << 10;
@@ -26,6 +32,10 @@ pub(crate) struct LargeChunks {
     count: u32,
     /// Chunks that belong to nobody.
     free: IndexStack,
+    /// By chunk: the next one of its chain.
+    nexts: Box<[AtomicU32]>,
+    /// By first chunk of a chain that was taken: bytes of the body plus 1. Others have 0.
+    bodies: Box<[AtomicU32]>,
 }
 
 impl LargeChunks {
@@ -36,7 +46,14 @@ impl LargeChunks {
         let count = (bytes / CHUNK_BYTES) as u32;
         let free = IndexStack::new(count as usize);
         (0..count).for_each(|index| free.push(index));
-        Self { start, count, free }
+        let table = || (0..count).map(|_| AtomicU32::new(0)).collect();
+        Self {
+            start,
+            count,
+            free,
+            nexts: table(),
+            bodies: table(),
+        }
     }
 
     /// Takes a chain for a body of `bytes` bytes; `None` when there are too few chunks.
@@ -44,12 +61,15 @@ impl LargeChunks {
         let mut first = END;
         for _ in 0..bytes.div_ceil(BODY_BYTES).max(1) {
             let Some(index) = self.free.pop() else {
-                self.give_back(first);
+                self.free_chain(first);
                 return None;
             };
             self.set_next(index, first);
             first = index;
         }
+        // Relaxed, here and below: a chain has one owner at a time, and goes to the next one
+        // through a ring, the spill or the stack.
+        self.bodies[first as usize].store(bytes as u32 + 1, Relaxed);
         Some(Chain {
             chunks: self,
             first,
@@ -57,8 +77,21 @@ impl LargeChunks {
         })
     }
 
-    /// Gives a chain back.
+    /// Whether a reference in a record leads to a chain that was taken for it.
+    pub(crate) fn holds(&self, reference: LargeReference) -> bool {
+        let body = self.bodies.get(reference.chunk as usize);
+        body.is_some_and(|body| body.load(Relaxed) == reference.body_bytes.wrapping_add(1))
+    }
+
+    /// Gives a chain back; nothing when there is none.
     pub(crate) fn give_back(&self, first: u32) {
+        let body = self.bodies.get(first as usize);
+        if body.is_some_and(|body| body.swap(0, Relaxed) != 0) {
+            self.free_chain(first);
+        }
+    }
+
+    fn free_chain(&self, first: u32) {
         let mut index = first;
         while index < self.count {
             let next = self.next(index);
@@ -85,13 +118,12 @@ impl LargeChunks {
     }
 
     fn next(&self, index: u32) -> u32 {
-        // SAFETY: the chunk belongs to the caller (taken from `free`, or handed over by a
-        // committed record); aligned to 8.
-        unsafe { self.chunk(index).cast::<u32>().read() }
+        self.nexts[index as usize].load(Relaxed)
     }
 
     fn set_next(&self, index: u32, next: u32) {
-        // SAFETY: as in `next`.
+        self.nexts[index as usize].store(next, Relaxed);
+        // SAFETY: the chunk belongs to the caller, who has taken it from `free`; aligned to 8.
         unsafe { self.chunk(index).cast::<u32>().write(next) }
     }
 
@@ -156,6 +188,23 @@ mod tests {
             let mut read = Vec::new();
             chunks.read(first, body.len(), |piece| read.extend_from_slice(piece));
             assert!(read == body);
+            let body_bytes = body.len() as u32;
+            let reference = |chunk, body_bytes| LargeReference { body_bytes, chunk };
+            assert!(chunks.holds(reference(first, body_bytes)));
+            for wrong in [
+                (first, 0),
+                (first, body_bytes + 1),
+                (4, body_bytes),
+                (4, u32::MAX),
+            ] {
+                assert!(!chunks.holds(reference(wrong.0, wrong.1)));
+            }
+            // What stands in front of the chunks themselves is not asked.
+            for index in 0..4 {
+                // SAFETY: inside of the words, which this thread alone uses.
+                unsafe { chunks.chunk(index).cast::<u32>().write(0) };
+            }
+            chunks.give_back(first);
             chunks.give_back(first);
         }
         assert!(chunks.take(4 * BODY_BYTES + 1).is_none());

@@ -4,6 +4,7 @@ mod aggregate;
 mod aggregate_bytes;
 mod buffer;
 mod busy;
+mod cell;
 mod header;
 mod large;
 #[cfg(all(test, loom))]
@@ -25,9 +26,10 @@ mod stack;
 mod storage;
 mod used;
 
-pub(crate) use aggregate::{AGGREGATE_BYTES, Cell, Observation, SLOT_OTHER, quick_cell};
+pub(crate) use aggregate::{AGGREGATE_BYTES, Observation, SLOT_OTHER, quick_cell};
 pub(crate) use aggregate_bytes::read_aggregates;
 pub(crate) use busy::{BusyGuard, Refused};
+pub(crate) use cell::Cell;
 pub(crate) use large::{BODY_BYTES, CHUNK_BYTES, LargeChunks};
 pub(crate) use plan::{
     RING_BYTES_MIN, SPILL_BYTES_MAX, SPILL_BYTES_MIN, StorageSizes, TOTAL_BYTES_MAX,

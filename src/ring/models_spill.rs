@@ -178,7 +178,7 @@ fn loom_spill() {
                 let mut pushed = 3;
                 for _ in 0..4 {
                     let kept = model.push_as(pushed, KeepClass::Always).is_ok()
-                        || spill.put(Origin::of(model.ring()), pushed);
+                        || spill.put(Origin::of(model.ring(), 1), pushed);
                     pushed += u32::from(kept);
                 }
                 pushed

@@ -139,7 +139,9 @@ impl RegistryCursor {
     pub(crate) fn advance(&mut self, registry: &Registry, mut visit: impl FnMut(&[u8])) {
         self.pending.retain(|offset| match registry.next(*offset) {
             Next::Entry { entry, .. } => {
-                visit(entry);
+                if is_whole(entry) {
+                    visit(entry);
+                }
                 false
             }
             Next::Pending { .. } | Next::End => true,
@@ -147,7 +149,10 @@ impl RegistryCursor {
         loop {
             match registry.next(self.offset) {
                 Next::Entry { entry, next } => {
-                    visit(entry);
+                    // A part of it can be lost with a page of the file in which it lies.
+                    if is_whole(entry) {
+                        visit(entry);
+                    }
                     self.offset = next;
                 }
                 Next::Pending { next } => {
@@ -159,10 +164,31 @@ impl RegistryCursor {
         }
     }
 
+    /// Pages of the registry were lost: goes on at the next whole entry, or at its end.
+    pub(crate) fn pass_over_lost(&mut self, registry: &Registry) {
+        self.pending
+            .retain(|offset| registry.next(*offset) != Next::End);
+        let tail = registry.tail.load(order::load_tail()) as usize;
+        let is_entry = |offset: usize| match registry.next(offset) {
+            Next::Entry { entry, .. } => is_whole(entry),
+            Next::Pending { .. } | Next::End => false,
+        };
+        while self.offset < tail && registry.next(self.offset) == Next::End {
+            let behind = (self.offset + ENTRY_ALIGN..tail).step_by(ENTRY_ALIGN);
+            self.offset = behind.into_iter().find(|at| is_entry(*at)).unwrap_or(tail);
+        }
+    }
+
     /// Whether [`advance`](Self::advance) has nothing to do; one load.
     pub(crate) fn is_current(&self, registry: &Registry) -> bool {
         self.pending.is_empty() && matches!(registry.next(self.offset), Next::End)
     }
+}
+
+/// Whether the checksum of an entry is right.
+fn is_whole(entry: &[u8]) -> bool {
+    let crc = entry.get(4..8).and_then(|crc| crc.first_chunk::<4>());
+    crc.is_some_and(|crc| u32::from_le_bytes(*crc) == entry_crc(&entry[8..]))
 }
 
 pub(crate) use memory::Memory;
@@ -346,6 +372,42 @@ mod tests {
         let mut count = 0;
         RegistryCursor::default().advance(&registry, |_| count += 1);
         assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn lost_entries_are_passed_over_and_others_found() {
+        for lost in [0..6, 0..40, 30..50, 55..64, 40..64] {
+            let mut words = vec![0_u64; 512];
+            let registry = registry(&mut words);
+            let ids = |cursor: &mut RegistryCursor| {
+                let mut ids = Vec::new();
+                cursor.advance(&registry, |entry| {
+                    ids.push(u32::from_le_bytes(entry[12..16].try_into().unwrap()));
+                });
+                ids
+            };
+            for id in 1..=20 {
+                registry.append(&Entry::Symbol(id, "a name")).unwrap();
+            }
+            let used = registry.tail.load(Relaxed) as usize / 8;
+            let bytes = (lost.end.min(used) - lost.start) * 8;
+            // SAFETY: this thread is the only one.
+            unsafe { registry.memory.slice_mut(lost.start * 8, bytes) }.fill(0);
+            let mut cursor = RegistryCursor::default();
+            let mut found = ids(&mut cursor);
+            cursor.pass_over_lost(&registry);
+            found.extend(ids(&mut cursor));
+            registry.append(&Entry::Symbol(21, "a name")).unwrap();
+            found.extend(ids(&mut cursor));
+            let words = used / 20;
+            let intact = |id: &u32| {
+                let start = (*id as usize - 1) * words;
+                start + words <= lost.start || start >= lost.end
+            };
+            let expected: Vec<u32> = (1..=20).filter(intact).chain([21]).collect();
+            assert_eq!(found, expected, "{lost:?}");
+            assert!(cursor.is_current(&registry));
+        }
     }
 
     #[test]

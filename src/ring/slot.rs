@@ -6,7 +6,7 @@
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use super::aggregate::{CellPage, GROUPS, Shortcuts};
 use super::buffer::Buffer;
@@ -40,6 +40,8 @@ pub(crate) struct RingSlot {
     pub(super) shortcuts: *const Shortcuts,
     /// Decides about keyless records. The owner's, inside a push.
     gaps: UnsafeCell<Gaps>,
+    /// Id of its owner. What the header says is for others, and can be lost with its page.
+    ring_id: AtomicU32,
     /// Offset of the ring in the region.
     pub(super) offset: usize,
 }
@@ -77,6 +79,7 @@ impl RingSlot {
             cells: [const { AtomicPtr::new(std::ptr::null_mut()) }; GROUPS],
             shortcuts,
             gaps: UnsafeCell::new(Gaps::new(0, 0)),
+            ring_id: AtomicU32::new(0),
             offset,
         }
     }
@@ -84,8 +87,21 @@ impl RingSlot {
     /// New owner: takes over the ring, with decisions of its own.
     pub(super) fn take(&self, seed: u64, ring_id: u32) {
         self.side.take(self.ring());
+        // Relaxed: published by the first commit of the new owner.
+        self.ring_id.store(ring_id, Relaxed);
         // SAFETY: the former owner has ended, the caller is the new one and not inside a push.
         unsafe { *self.gaps.get() = Gaps::new(seed, ring_id.into()) };
+    }
+
+    /// Id of the producer that owns the ring, or owned it last.
+    pub(crate) fn ring_id(&self) -> u32 {
+        // Relaxed: the owner stored it; the writer has acquired a commit that came after that.
+        self.ring_id.load(Relaxed)
+    }
+
+    /// Bytes of the region that the ring takes, from `offset` on.
+    pub(super) fn bytes(&self) -> usize {
+        RING_OVERHEAD + self.buffer.capacity() as usize
     }
 
     /// Owner, inside a push: the decisions about its keyless records.

@@ -108,10 +108,10 @@ impl Origin {
     };
 
     /// Owner of the ring: where its next record belongs.
-    pub(crate) fn of(ring: Ring<'_>) -> Self {
+    pub(crate) fn of(ring: Ring<'_>, ring_id: u32) -> Self {
         Self {
-            // Relaxed: both are stored by the owner only, which is the caller.
-            ring: ring.header.ring_id.load(Relaxed),
+            ring: ring_id,
+            // Relaxed: stored by the owner only, which is the caller.
             position: ring.header.write_pos.load(Relaxed),
         }
     }
@@ -284,6 +284,20 @@ impl SpillReader {
             }
         }
         damaged
+    }
+
+    /// Gives the slots back of which `is_lost` says that their bytes, from an offset on, were lost.
+    /// Returns how many.
+    pub(crate) fn lose(&mut self, spill: &Spill, is_lost: impl Fn(usize) -> bool) -> usize {
+        let before = self.pending.len();
+        self.pending.retain(|_, (slot, _)| {
+            let lost = is_lost(*slot as usize * SLOT_BYTES);
+            if lost {
+                spill.give_back(*slot);
+            }
+            !lost
+        });
+        before - self.pending.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

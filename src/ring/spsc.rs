@@ -88,8 +88,10 @@ impl ProducerSide {
     /// Takes the ring over, which nobody else produces into any more.
     pub(crate) fn take(&self, ring: Ring<'_>) {
         // Relaxed: the former owner's last store reached us through the pool that handed us the
-        // ring, or we are the first owner.
-        let write_pos = ring.header.write_pos.load(Relaxed);
+        // ring, or we are the first owner. Its own position is behind that, if it has left padding,
+        // or the page of the header was lost.
+        let published = ring.header.write_pos.load(Relaxed);
+        let write_pos = self.write_pos.get().max(published);
         self.write_pos.set(write_pos);
         self.limit.set(write_pos);
         self.inline_bytes_max
@@ -196,8 +198,13 @@ impl ProducerSide {
         self.write_pos.set(next);
         // Release: pairs with the Acquire in `Consumer::committed`; publishes the record.
         ring.header.write_pos.store(next, order::store_write_pos());
+        // The writer has read these lines: they are in its cache until we ask for them back.
+        ring.buffer.expect_write(next + AHEAD_BYTES);
     }
 }
+
+/// How far ahead of its position the producer asks for cache lines.
+const AHEAD_BYTES: u64 = 512;
 
 /// Fills the rest of the lap, 4 bytes at least.
 fn pad(ring: Ring<'_>, position: u64, bytes: usize) {
@@ -235,10 +242,11 @@ impl Consumer {
 
     /// Up to where records are committed now.
     #[inline]
-    #[expect(clippy::unused_self, reason = "only the consumer may ask")]
     pub(crate) fn committed(&self, ring: Ring<'_>) -> u64 {
-        // Acquire: pairs with the Release in `ProducerSide::commit`.
-        ring.header.write_pos.load(order::load_write_pos())
+        // Acquire: pairs with the Release in `ProducerSide::commit`. It is less when the page of
+        // the header was lost, until the next commit.
+        let committed = ring.header.write_pos.load(order::load_write_pos());
+        committed.max(self.read_pos)
     }
 
     /// Committed bytes from `read_pos` on, as far as they lie in one piece. `end` is what
@@ -249,6 +257,14 @@ impl Consumer {
         // committed (invariant 2) and not freed: only `free` does that, through `&mut self`,
         // and the caller copies the run before it frees it.
         unsafe { ring.buffer.slice(self.read_pos, bytes) }
+    }
+
+    /// Stores its position again: the page of the header was lost.
+    pub(crate) fn mend(&self, ring: Ring<'_>) {
+        // Release: as in `free`.
+        ring.header
+            .read_pos
+            .store(self.read_pos, order::store_read_pos());
     }
 
     /// Gives the bytes before `position` back to the producer.

@@ -20,6 +20,7 @@
 )]
 
 mod counts;
+mod lost;
 
 use std::fs::File;
 use std::io;
@@ -39,6 +40,7 @@ use crate::segment::layout::{self, FILE_HEADER_BYTES, FileHeader};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU32, barrier};
 use crate::sys::map::Region;
+use crate::sys::sigbus::FileGuard;
 
 const PAGE: usize = 4096;
 const GEOMETRY_OFFSET: usize = FILE_HEADER_BYTES;
@@ -75,11 +77,17 @@ pub(crate) enum Backend<'a> {
     /// Memory of this process alone.
     Anonymous,
     /// A new, empty file.
-    File(&'a File),
+    File {
+        file: &'a File,
+        /// Its mapping is guarded against SIGBUS, if the guard has a place for it.
+        guard: bool,
+    },
 }
 
 /// The storage of one session.
 pub(crate) struct Storage {
+    // Dropped before the region.
+    guard: Option<FileGuard>,
     region: Region,
     slots: Box<[RingSlot]>,
     used: Used,
@@ -89,6 +97,7 @@ pub(crate) struct Storage {
     next_page: AtomicU32,
     /// For the decisions about keyless records.
     seed: u64,
+    spill_offset: usize,
     pub(crate) registry: Registry,
     pub(crate) large: LargeChunks,
     pub(crate) spill: Spill,
@@ -142,14 +151,18 @@ impl Storage {
         let spill_bytes = sizes.spill_total_bytes.next_multiple_of(PAGE);
         let rings_offset = spill_offset + spill_bytes;
         let bytes = Self::bytes(sizes);
+        let mut guarded = None;
         let region = match backend {
             Backend::Anonymous => Region::anonymous(bytes)?,
-            Backend::File(file) => {
+            Backend::File { file, guard } => {
                 crate::sys::reserve::reserve(file, bytes as u64)?;
                 let region = Region::file(file, bytes)?;
                 // After a page was written back the next store into it faults: large pages have
                 // far fewer of these (docs/DURABILITY.md). Not every file system has them.
                 drop(region.advise_huge());
+                if *guard {
+                    guarded = FileGuard::new(&region, file)?;
+                }
                 region
             }
         };
@@ -212,12 +225,14 @@ impl Storage {
             used: Used::new(),
             next_ring_id: AtomicU32::new(1),
             next_page: AtomicU32::new(0),
+            spill_offset,
             seed: u64::from_le_bytes(*header.nonce.first_chunk().unwrap_or(&[0; 8])),
             registry: Registry::new(memory),
             large,
             spill,
             aggregates,
             _shortcuts: shortcuts,
+            guard: guarded,
             region,
         })
     }

@@ -17,6 +17,7 @@ use crate::segment::source::SegmentSource;
 use crate::sys::alive::liveness;
 use crate::sys::dir::{Dir, Owner};
 
+pub use crate::segment::shm::{LeftRings, left_in_shm};
 pub use crate::sys::alive::Liveness;
 
 /// The directory of session directories in a log directory.

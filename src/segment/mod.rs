@@ -32,6 +32,8 @@ pub mod registry;
 pub mod resync;
 pub mod rings;
 mod seal;
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+pub(crate) mod sealed;
 pub(crate) mod shm;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 pub(crate) mod sink;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext};
 use crate::segment::figures::RINGS_NAME;
+use crate::segment::files::SESSIONS_DIR;
 use crate::segment::header::parse_header;
 use crate::segment::layout::{FILE_HEADER_BYTES, FILE_REFERENCE, FileHeader};
 use crate::sys::alive::{LOCK_NAME, SessionLock, liveness};
@@ -181,6 +182,61 @@ impl RingsAt {
             None => Ok(gone("the file is not there any more")),
         }
     }
+}
+
+/// Rings in `/dev/shm` whose process has died: memory that is taken until they are recovered or
+/// removed, or the machine is restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftRings {
+    /// The directory of the session in `/dev/shm`.
+    pub path: PathBuf,
+    /// Bytes of memory that they take now.
+    pub bytes: u64,
+    /// The session that they belong to, if it is in the log directory.
+    pub session_id: Option<String>,
+}
+
+/// What dead sessions of the owner of a log directory have left in `/dev/shm`, also those of other
+/// log directories. Of what cannot be told nothing is said.
+pub fn left_in_shm(log_dir: &Path) -> Vec<LeftRings> {
+    let sessions = Dir::open(&log_dir.join(SESSIONS_DIR)).ok();
+    let owner = sessions.as_ref().and_then(|dir| dir.owner().ok());
+    let user = owner.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let parent = Dir::open(Path::new(SHM)).and_then(|shm| {
+        let parent = shm.open_dir(&user_name(user))?;
+        parent.check_owned_by(user)?;
+        Ok(parent)
+    });
+    let Ok(parent) = parent else {
+        return Vec::new();
+    };
+    let mut known = std::collections::BTreeMap::new();
+    for (id, dir) in sessions.iter().flat_map(session_dirs) {
+        if let Ok(RingsAt::File(_, path, Some(_))) = RingsAt::find(&dir, false) {
+            known.insert(path, id);
+        }
+    }
+    let names = parent.dir_names().unwrap_or_default();
+    let left = names.into_iter().filter_map(|name| {
+        let dir = parent.open_dir(&name).ok()?;
+        let stat = dir.stat_of(RINGS_NAME).ok()??;
+        // One that is just being made has no lock yet.
+        let dead = dir.exists(LOCK_NAME).ok()? && !liveness(&dir).may_live();
+        dead.then(|| LeftRings {
+            session_id: known.get(&dir.path_of(RINGS_NAME)).cloned(),
+            path: dir.path().to_owned(),
+            bytes: u64::try_from(stat.st_blocks)
+                .unwrap_or(0)
+                .saturating_mul(512),
+        })
+    });
+    left.collect()
+}
+
+fn session_dirs(sessions: &Dir) -> Vec<(String, Dir)> {
+    let names = sessions.dir_names().unwrap_or_default().into_iter();
+    let opened = names.filter_map(|name| sessions.open_dir(&name).ok().map(|dir| (name, dir)));
+    opened.collect()
 }
 
 fn gone(why: &str) -> RingsAt {

@@ -144,13 +144,39 @@ impl Blocks {
     /// there are no valid block.
     pub(crate) fn flush(&mut self, file: &File, offset: usize) -> io::Result<()> {
         let written = file.write_all_at(&self.pending, offset as u64);
-        let end = offset + self.pending.len();
         self.pending.clear();
         self.pending.shrink_to(KEEP_BYTES);
-        written?;
-        // A copy-on-write file system can have space for a new block and none to change an old
-        // one. Readers look behind the hint: the block is written without it.
-        drop(file.write_all_at(&end.to_le_bytes(), HINT_OFFSET as u64));
-        Ok(())
+        written
     }
+}
+
+/// Writes the pieces one behind the other at `offset`: in one call, but for what the kernel leaves
+/// over.
+pub(crate) fn write_pieces(file: &File, offset: usize, pieces: &[&[u8]]) -> io::Result<()> {
+    const PIECES_MAX: usize = 3;
+    let mut slices = [io::IoSlice::new(&[]); PIECES_MAX];
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = io::IoSlice::new(piece);
+    }
+    debug_assert!(pieces.len() <= PIECES_MAX);
+    let mut written = match rustix::io::pwritev(file, &slices[..pieces.len()], offset as u64) {
+        Ok(written) => written,
+        Err(rustix::io::Errno::INTR) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let mut at = offset;
+    for piece in pieces {
+        let done = written.min(piece.len());
+        written -= done;
+        file.write_all_at(&piece[done..], (at + done) as u64)?;
+        at += piece.len();
+    }
+    Ok(())
+}
+
+/// Stores the offset up to which blocks are complete. A copy-on-write file system can have space
+/// for a new block and none to change an old one: readers look behind the hint, so the blocks are
+/// written without it.
+pub(crate) fn write_hint(file: &File, end: usize) {
+    drop(file.write_all_at(&end.to_le_bytes(), HINT_OFFSET as u64));
 }

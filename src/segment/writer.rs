@@ -13,13 +13,13 @@ use std::io;
 use crate::error::{Error, IoContext};
 use crate::record::CATEGORIES_MAX;
 use crate::segment::layout::{
-    BLOCK_HEADER_BYTES, BLOCK_LARGE, BLOCK_MAGIC, BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader,
+    BLOCK_ALIGN, BLOCK_HEADER_BYTES, BLOCK_MAGIC, BLOCK_SEAL, BLOCKS_OFFSET, BlockHeader,
     HINT_OFFSET, SEAL_HEADER_BYTES, SealCount, SealHeader, block_bytes,
 };
 use crate::segment::prepare::Prepared;
-use crate::segment::sink::{Blocks, Mapped, Sink};
+use crate::segment::sealed::Sealed;
+use crate::segment::sink::{Blocks, Mapped, Sink, write_hint, write_pieces};
 use crate::sys::dir::Dir;
-use crate::sys::file::FileId;
 
 /// Room that always stays free for the seal.
 pub(crate) const SEAL_RESERVE: usize =
@@ -35,6 +35,8 @@ pub(crate) struct SegmentWriter {
     blocks: u64,
     /// The same without the blocks that a `pwrite` sink has not written yet.
     flushed: (usize, u64),
+    /// What the hint of a `pwrite` sink says.
+    published: usize,
     counts: SegmentCounts,
 }
 
@@ -54,19 +56,6 @@ impl Default for SegmentCounts {
             always: 0,
         }
     }
-}
-
-/// A segment that takes no more blocks; cut it to its length with [`finish`](Self::finish).
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    file: File,
-    name: String,
-    /// Length of the segment.
-    pub(crate) bytes: u64,
-    /// Length that was reserved for it.
-    reserved: u64,
-    /// The seal, while it is not in the file.
-    seal: Blocks,
 }
 
 /// What a block header says, without what the segment fills in.
@@ -110,6 +99,7 @@ impl SegmentWriter {
             offset: BLOCKS_OFFSET,
             blocks: 0,
             flushed: (BLOCKS_OFFSET, 0),
+            published: 0,
             counts: SegmentCounts::default(),
         }
     }
@@ -155,39 +145,84 @@ impl SegmentWriter {
         self.offset as u64
     }
 
-    /// Appends a block whose payload is the pieces that `fill` hands out, `payload_bytes` in all.
+    /// Appends a block.
     ///
     /// # Errors
-    /// When the sink cannot write it: the segment is as before.
+    /// When the sink cannot write it: the segment is as before, without a large block that was
+    /// appended since the last one.
     pub(crate) fn append(
+        &mut self,
+        sequence: u64,
+        info: BlockInfo,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        assert!(
+            payload.len() <= self.payload_room(),
+            "the caller rolls first"
+        );
+        let written = match &self.prepared.sink {
+            Sink::Pwrite(blocks) if blocks.pending.is_empty() => {
+                let mut header = info.header(sequence, payload.len());
+                header.crc = header.expected_crc(&self.nonce, self.prepared.number, payload);
+                let header = bytemuck::bytes_of(&header);
+                let next = self.offset + block_bytes(payload.len());
+                let filled = self.offset + header.len() + payload.len();
+                let pieces = [header, payload, &[0; BLOCK_ALIGN][..next - filled]];
+                let written = write_pieces(&self.prepared.file, self.offset, &pieces);
+                self.offset = next;
+                written
+            }
+            _ => {
+                self.put(sequence, info, payload.len(), |put| put(payload));
+                self.write_pending()
+            }
+        };
+        if let Err(error) = written {
+            (self.offset, self.blocks) = self.flushed;
+            return Err(error);
+        }
+        self.blocks += 1;
+        let first = self.flushed.1 == 0;
+        self.flushed = (self.offset, self.blocks);
+        if first {
+            // Without it the segment would pass for one that was never used.
+            self.publish();
+        }
+        Ok(())
+    }
+
+    /// Appends a large block, whose payload is the pieces that `fill` hands out, `payload_bytes`
+    /// in all. It is there when the block that refers to it is, which comes next.
+    pub(crate) fn append_large(
         &mut self,
         sequence: u64,
         info: BlockInfo,
         payload_bytes: usize,
         fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) -> io::Result<()> {
+    ) {
         assert!(
             payload_bytes <= self.payload_room(),
             "the caller rolls first"
         );
         self.put(sequence, info, payload_bytes, fill);
         self.blocks += 1;
-        if info.kind == BLOCK_LARGE {
-            Ok(())
-        } else {
-            self.flush()
+    }
+
+    /// Tells readers up to where there are blocks. They find those behind it too.
+    pub(crate) fn publish(&mut self) {
+        if let Sink::Pwrite(_) = self.prepared.sink
+            && self.published < self.flushed.0
+        {
+            write_hint(&self.prepared.file, self.flushed.0);
+            self.published = self.flushed.0;
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        if let Sink::Pwrite(blocks) = &mut self.prepared.sink
-            && let Err(error) = blocks.flush(&self.prepared.file, self.flushed.0)
-        {
-            (self.offset, self.blocks) = self.flushed;
-            return Err(error);
+    fn write_pending(&mut self) -> io::Result<()> {
+        match &mut self.prepared.sink {
+            Sink::Pwrite(blocks) => blocks.flush(&self.prepared.file, self.flushed.0),
+            Sink::Mapped(_) => Ok(()),
         }
-        self.flushed = (self.offset, self.blocks);
-        Ok(())
     }
 
     fn put(
@@ -227,8 +262,10 @@ impl SegmentWriter {
         if let Sink::Pwrite(blocks) = &self.prepared.sink {
             seal.pending.clone_from(&blocks.pending);
         }
-        if self.flush().is_ok() {
+        if self.write_pending().is_ok() {
             seal.pending.clear();
+            self.flushed = (self.offset, self.blocks);
+            self.publish();
         }
         Sealed {
             bytes,
@@ -343,53 +380,10 @@ pub(crate) fn seal_block(categories: &[u64], blocks: u64, last: bool) -> (BlockI
     (info, payload)
 }
 
-impl Sealed {
-    /// Reserved bytes that the segment does not need.
-    pub(crate) fn unused_bytes(&self) -> u64 {
-        self.reserved - self.bytes
-    }
-
-    /// What the file is, for finding out later whether it is still there.
-    pub(crate) fn id(&self) -> Option<FileId> {
-        FileId::of(&self.file)
-    }
-
-    /// Says that the seal could never be written.
-    pub(crate) fn unsealed_sentence(&self, dir: &Dir) -> String {
-        let path = dir.path_of(&self.name);
-        format!("{} could not be sealed", path.display())
-    }
-
-    /// Whether the seal is in the file.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.seal.pending.is_empty()
-    }
-
-    /// Writes the seal, if it is missing, and cuts the file to its length.
-    ///
-    /// # Errors
-    /// When either cannot be done; it can be tried again.
-    pub(crate) fn finish(&mut self, dir: &Dir) -> Result<(), Error> {
-        fail_point!("seal.before_cut");
-        let path = || dir.path_of(&self.name);
-        if !self.is_sealed() {
-            let offset = self.bytes as usize - self.seal.pending.len();
-            let seal = self.seal.pending.clone();
-            if let Err(error) = self.seal.flush(&self.file, offset) {
-                self.seal.pending = seal;
-                return Err(error).io_context("cannot seal segment", path());
-            }
-        }
-        self.file
-            .set_len(self.bytes)
-            .io_context("cannot cut segment", path())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::layout::{BLOCK_DATA, BLOCK_REGISTRY, FileHeader};
+    use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BLOCK_REGISTRY, FileHeader};
     use crate::segment::prepare::{SEGMENT_ALIGN, prepare};
     use crate::segment::reader::{End, SegmentReader};
     use crate::segment::sink::{SinkKind, SinkPlan};
@@ -419,9 +413,13 @@ mod tests {
             ..BlockInfo::default()
         };
         let sequence = segment.blocks();
-        segment.append(sequence, info, payload.len(), |put| {
-            payload.chunks(100).for_each(put);
-        })
+        if kind == BLOCK_LARGE {
+            segment.append_large(sequence, info, payload.len(), |put| {
+                payload.chunks(100).for_each(put);
+            });
+            return Ok(());
+        }
+        segment.append(sequence, info, payload)
     }
 
     /// The whole file of a segment with blocks of all kinds.
@@ -441,6 +439,7 @@ mod tests {
             append(&mut segment, BLOCK_DATA, &payload).unwrap();
             segment.count(5, u64::from(number));
         }
+        segment.publish();
         let live = std::fs::read(temp.path().join("000001.seg")).unwrap();
         let mut sealed = segment.seal(150, true);
         sealed.finish(&dir).unwrap();

@@ -115,9 +115,11 @@ impl SessionBuilder {
         self
     }
 
-    /// Survive SIGBUS in a mapped segment (somebody cut the file, the disk failed), default false:
-    /// it installs a handler for the whole process. Its records that are lost are counted as
-    /// `dropped{disk}`; the signal outside of our mappings reaches the handler that was there.
+    /// Survive SIGBUS in a mapped segment or in the file of the rings (somebody cut it, the disk
+    /// failed), default false: it installs a handler for the whole process. Records that are lost
+    /// are counted as `dropped{disk}`, and as `dropped{damaged}` those in rings; of what was
+    /// offered within a second before the rings were lost some may not be counted, which the report
+    /// says. The signal outside of our mappings reaches the handler that was there.
     #[must_use]
     pub fn sigbus_guard(mut self, guard: bool) -> Self {
         self.settings.sigbus_guard = guard;

@@ -44,6 +44,13 @@ impl Session {
         }
     }
 
+    /// For tests: rounds of syncs that have ended, with `durability = interval`.
+    #[doc(hidden)]
+    pub fn sync_rounds(&self) -> u64 {
+        let live = self.live.as_ref();
+        live.map_or(0, |live| live.core.space.sync_rounds.load(Relaxed))
+    }
+
     /// For tests: bytes that the writer has taken out of all rings so far.
     #[doc(hidden)]
     pub fn drained_bytes(&self) -> u64 {

@@ -9,18 +9,8 @@ use crate::segment::shm::{REFERENCE_NAME, ShmDir};
 use crate::sys::alive::SessionLock;
 use crate::sys::dir::Dir;
 use crate::sys::report::say;
+use crate::sys::reserve::reserved;
 
-/// File systems on which space that was reserved is there for every later store: a store into a
-/// mapping that finds none kills the process. Others (btrfs, ZFS and other copy-on-write ones,
-/// network file systems, FUSE) may take new space for a rewrite, or lose their server.
-const KEEP_RESERVED: [(u32, &str); 5] = [
-    (0xEF53, "ext2, ext3, ext4"),
-    (0x5846_5342, "xfs"),
-    (0x0102_1994, "tmpfs"),
-    (0x8584_58F6, "ramfs"),
-    // What a container has for itself; rings go to the file system below it.
-    (0x794C_7630, "overlayfs"),
-];
 /// `auto` takes a file only where so many times its bytes are free: segments come first.
 const FREE_FACTOR: u64 = 4;
 
@@ -73,6 +63,7 @@ pub(super) fn make(
             large_total_bytes: settings.large_total_bytes,
             spill_total_bytes: settings.spill_total_bytes,
         },
+        guard: settings.sigbus_guard,
     };
     match settings.ring_storage {
         RingStorage::Auto => maker.auto(),
@@ -86,6 +77,8 @@ struct Maker<'a> {
     dir: &'a Dir,
     header: FileHeader,
     sizes: StorageSizes,
+    /// Mappings are guarded against SIGBUS.
+    guard: bool,
 }
 
 impl Maker<'_> {
@@ -110,7 +103,7 @@ impl Maker<'_> {
     /// Why the session directory should not hold the rings.
     fn refusal(&self) -> Option<String> {
         match self.dir.file_system() {
-            Ok(kind) if KEEP_RESERVED.iter().any(|known| known.0 == kind) => {}
+            Ok(kind) if reserved(kind).is_some() => {}
             Ok(kind) => {
                 return Some(format!(
                     "its file system (statfs type {kind:#x}) is not known to keep space that was \
@@ -131,7 +124,8 @@ impl Maker<'_> {
 
     fn in_session_dir(&self) -> Result<(Storage, Rings), Error> {
         let storage = self.in_file(self.dir)?;
-        Ok((storage, Rings::new(RingStorage::SessionDir, "")))
+        let why = self.without_guard(&storage);
+        Ok((storage, Rings::new(RingStorage::SessionDir, why)))
     }
 
     fn in_shm(&self, why: &str) -> Result<(Storage, Rings), Error> {
@@ -140,13 +134,25 @@ impl Maker<'_> {
         let mut rings = Rings::new(RingStorage::Shm, why);
         rings.shm = Some((shm, lock));
         match made {
-            Ok(storage) => Ok((storage, rings)),
+            Ok(storage) => {
+                rings.text.push_str(self.without_guard(&storage));
+                Ok((storage, rings))
+            }
             Err(error) => {
                 if let Err(second) = rings.remove(self.dir) {
                     say(&second.to_string());
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// What is to be said of a mapping that should be guarded and is not.
+    fn without_guard(&self, storage: &Storage) -> &'static str {
+        if self.guard && !storage.is_guarded() {
+            ": without the guard, which has no place left"
+        } else {
+            ""
         }
     }
 
@@ -159,7 +165,8 @@ impl Maker<'_> {
     /// In a new file `rings`; on an error there is none.
     fn in_file(&self, dir: &Dir) -> Result<Storage, Error> {
         let file = dir.create_file(RINGS_NAME)?;
-        let made = Storage::new(&Backend::File(&file), &self.header, self.sizes)
+        let (file, guard) = (&file, self.guard);
+        let made = Storage::new(&Backend::File { file, guard }, &self.header, self.sizes)
             .io_context("cannot make rings", dir.path_of(RINGS_NAME));
         if made.is_err() {
             // The first error is the one to report; a file that stays is empty.
@@ -186,6 +193,7 @@ mod tests {
                 large_total_bytes: 2 << 20,
                 spill_total_bytes: 64 << 10,
             },
+            guard: false,
         }
     }
 

@@ -75,6 +75,13 @@ impl Region {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) }
     }
 
+    /// Reads the last byte: a file that was cut anywhere has no page there.
+    pub(crate) fn touch_end(&self) {
+        let last = self.range(self.len() - 1, 1);
+        // SAFETY: inside the region by `range`; whatever it is, nobody looks at it.
+        unsafe { last.read_volatile() };
+    }
+
     /// Sets bytes of the region to zero.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! What identifies this process and machine in a file header.
 
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -70,6 +71,13 @@ pub(crate) fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+/// Makes sleeps of the calling thread end when they should: the kernel may else let each last
+/// 50 us longer, in which a burst fills a good part of a ring.
+pub(crate) fn precise_timers() {
+    // A kernel that refuses leaves the sleeps as long as they were.
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).ok();
 }
 
 #[cfg(test)]

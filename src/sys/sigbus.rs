@@ -1,36 +1,45 @@
 //! The guard against SIGBUS: a page of ours that its file can no longer back (somebody cut the
-//! file, the disk cannot be read or written) is replaced by an empty one, and the loss counted.
+//! file, the disk cannot be read or written) is replaced by another one, and that is counted: by an
+//! empty one, or by one that keeps what the file still has (`stand_in`).
 //!
 //! Installed once per process, at the first guarded range, and only when a session asks for it.
 //! A SIGBUS anywhere else reaches whoever handled the signal before, as if we were not there.
 //!
 //! The handler runs on the thread that touched the page, between any two of its instructions. It
-//! uses atomics, `mmap`, `sigaction`, `raise` and the mask of the thread: no lock, no allocation.
+//! uses atomics, `mmap`, `mremap`, `pread`, `sigaction`, `raise` and the mask of the thread: no
+//! lock, no allocation.
 //!
 //! A place of the table is written by one thread at a time, the one that has `taken` it:
 //!
 //! | field | written | read by the handler |
 //! |---|---|---|
 //! | `start` | Release, after `end`; 0 = nothing is guarded | Acquire, before and after `end` |
-//! | `end` | while `start` is 0 | between both looks at `start` |
+//! | `end`, `stand_in` | while `start` is 0 | between both looks at `start` |
 //! | `faults` | by the handler | |
 #![expect(
     unsafe_code,
     reason = "a signal handler, and mapping a page over a lost one"
 )]
 
+use std::fs::File;
 use std::io;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
-/// Ranges that can be guarded at one time, in all sessions of the process: a session has three.
+use super::map::Region;
+pub(crate) use super::stand_in::LostPages;
+use super::stand_in::StandIn;
+
+/// Ranges that can be guarded at one time, in all sessions of the process: a session has four.
 const PLACES: usize = 64;
 
 struct Place {
     taken: AtomicBool,
     start: AtomicUsize,
     end: AtomicUsize,
+    /// What takes the place of lost pages; null = an empty page each.
+    stand_in: AtomicPtr<StandIn>,
     faults: AtomicU64,
 }
 
@@ -39,6 +48,7 @@ static TABLE: [Place; PLACES] = [const {
         taken: AtomicBool::new(false),
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
+        stand_in: AtomicPtr::new(ptr::null_mut()),
         faults: AtomicU64::new(0),
     }
 }; PLACES];
@@ -61,6 +71,11 @@ impl RangeGuard {
     /// # Errors
     /// When the handler cannot be installed.
     pub(crate) fn new(start: *const u8, bytes: usize) -> io::Result<Option<Self>> {
+        Self::with(start as usize, bytes, ptr::null_mut())
+    }
+
+    /// `stand_in` is null, or outlives the guard.
+    fn with(start: usize, bytes: usize, stand_in: *mut StandIn) -> io::Result<Option<Self>> {
         install()?;
         let free = TABLE.iter().position(|place| {
             place
@@ -73,9 +88,10 @@ impl RangeGuard {
         };
         let place = &TABLE[index];
         place.faults.store(0, Relaxed);
-        place.end.store(start as usize + bytes, Relaxed);
-        // Release: pairs with the Acquire in `lost_page`; `end` is that of this range.
-        place.start.store(start as usize, Release);
+        place.stand_in.store(stand_in, Relaxed);
+        place.end.store(start + bytes, Relaxed);
+        // Release: pairs with the Acquire in `lost_page`; the rest is that of this range.
+        place.start.store(start, Release);
         Ok(Some(Self { place: index }))
     }
 
@@ -91,6 +107,51 @@ impl Drop for RangeGuard {
         let place = &TABLE[self.place];
         place.start.store(0, Release);
         place.taken.store(false, Release);
+    }
+}
+
+/// A range that many threads use, guarded so that its pages keep what its file still has.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct FileGuard {
+    // Dropped before what it points to.
+    _range: RangeGuard,
+    stand_in: Box<StandIn>,
+}
+
+impl FileGuard {
+    /// Guards the mapping of a file. `None` when every place of the table is taken.
+    ///
+    /// # Errors
+    /// When the handler cannot be installed, or there is no memory to stand in.
+    pub(crate) fn new(region: &Region, file: &File) -> io::Result<Option<Self>> {
+        let (start, bytes) = (region.ptr() as usize, region.len());
+        let stand_in = Box::new(StandIn::new(file.try_clone()?, start, bytes)?);
+        let range = RangeGuard::with(start, bytes, ptr::from_ref(&*stand_in).cast_mut())?;
+        Ok(range.map(|range| Self {
+            _range: range,
+            stand_in,
+        }))
+    }
+
+    /// What was replaced.
+    pub(crate) fn counts(&self) -> LostPages {
+        self.stand_in.counts()
+    }
+
+    /// Replacements that began: bytes that were read before this was the same number are right.
+    pub(crate) fn begun(&self) -> u64 {
+        self.stand_in.begun()
+    }
+
+    /// Whether bytes of the file were lost, or cannot be had.
+    pub(crate) fn is_lost(&self, offset: usize, bytes: usize) -> bool {
+        self.stand_in.is_lost(offset, bytes)
+    }
+
+    /// Replaces every page behind the end of the file now.
+    pub(crate) fn replace_cut(&self) {
+        self.stand_in.replace_cut();
     }
 }
 
@@ -159,7 +220,7 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     unsafe { *errno = saved };
 }
 
-/// Puts an empty page where `address` is, if it is in a guarded range.
+/// Puts another page where `address` is, if it is in a guarded range.
 fn lost_page(address: usize) -> bool {
     let place = TABLE.iter().find(|place| {
         // Acquire: pairs with the Release in `new`. The second look sees a place that was given
@@ -171,6 +232,12 @@ fn lost_page(address: usize) -> bool {
     let Some(place) = place else {
         return false;
     };
+    // Relaxed: stored before `start`, and a range with faults lives.
+    let stand_in = place.stand_in.load(Relaxed);
+    // SAFETY: null, or outlives the guard of the range, which lives while threads use the range.
+    if let Some(stand_in) = unsafe { stand_in.as_ref() } {
+        return stand_in.replace_at(address);
+    }
     let bytes = PAGE_BYTES.load(Relaxed);
     let page = address & !(bytes - 1);
     // SAFETY: the page is one of a mapping of ours, which lives as long as its range is guarded;

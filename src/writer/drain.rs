@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::helper::{Task, note};
+use super::lost::Held;
 use super::scan::Scan;
 use super::{Consumer, Core, Writer};
 use crate::record::{KeepClass, LargeReference, align_record};
@@ -39,6 +40,7 @@ impl Writer {
             self.consumers.resize_with(used as usize, Consumer::new);
             self.segments.tell_helper(Task::Rings);
         }
+        self.look_at_pages(&core);
         let start = Instant::now();
         let mut drained = 0;
         let mut ends = std::mem::take(&mut self.ends);
@@ -70,6 +72,7 @@ impl Writer {
             self.collect_spilled(&core);
             drained += self.write_spilled(&core, NO_RING, u64::MAX);
         }
+        self.segments.publish();
         self.balance.pass(start.elapsed());
         drained
     }
@@ -78,7 +81,8 @@ impl Writer {
     /// known. Both ends of a run lie between records.
     /// Returns the bytes taken, and up to where there are records.
     fn drain_ring(&mut self, core: &Core, index: u32, end: Option<u64>) -> (usize, u64) {
-        let ring = core.storage.slot(index).ring();
+        let slot = core.storage.slot(index);
+        let ring = slot.ring();
         let given_up = ring.is_given_up();
         let mut consumer = std::mem::replace(&mut self.consumers[index as usize], Consumer::new());
         let start = consumer.read_pos();
@@ -89,11 +93,10 @@ impl Writer {
         // After `committed`: what comes before a record up to `end` is among it.
         self.collect_spilled(core);
         fail_point!("drain.collected");
-        // Relaxed: stored before the records that `committed` and `collect` acquired.
-        let ring_id = ring
-            .header
-            .ring_id
-            .load(std::sync::atomic::Ordering::Relaxed);
+        let ring_id = slot.ring_id();
+        if self.pass_over_ring(core, index, &mut consumer) {
+            self.shed_rings.insert(ring_id);
+        }
         let mut spilled = 0;
         loop {
             spilled += self.write_spilled(core, ring_id, consumer.read_pos());
@@ -207,7 +210,8 @@ impl Writer {
         let mut at = 0;
         while at < run.len() {
             let scan = self.scanner.scan(&run[at..]);
-            if let Some(large) = scan.large {
+            let holds = |large: &LargeReference| core.storage.large.holds(*large);
+            if let Some(large) = scan.large.filter(holds) {
                 core.storage.large.give_back(large.chunk);
             }
             if scan.covered == 0 {
@@ -223,6 +227,13 @@ impl Writer {
     /// Writes the start of a run as one block, or nothing of it when normal records are shed from
     /// now on. `None` when there is no segment to write to.
     fn write_run(&mut self, core: &Core, from: From, run: &[u8]) -> Option<Scan> {
+        let mut held = std::mem::take(&mut self.lost.held);
+        let scan = self.write_held(core, from, run, &mut held);
+        self.lost.held = held.emptied();
+        scan
+    }
+
+    fn write_held(&mut self, core: &Core, from: From, run: &[u8], held: &mut Held) -> Option<Scan> {
         let room = block_bytes(run.len().min(DATA_BYTES_MAX));
         let shedding = self.segments.is_shedding() || from.spilled;
         if !self.segments.ensure(room) {
@@ -232,6 +243,21 @@ impl Writer {
             return Some(Scan::default());
         }
         let scan = self.scanner.scan(run);
+        if scan
+            .large
+            .is_some_and(|large| !core.storage.large.holds(large))
+        {
+            self.scanner.take_unwritten(|_, _| ());
+            return Some(Scan {
+                damaged: true,
+                ..Scan::default()
+            });
+        }
+        if !self.hold(core, held, &run[..scan.payload], scan.large) {
+            // Pages were lost meanwhile: the next pass knows which.
+            self.scanner.take_unwritten(|_, _| ());
+            return None;
+        }
         if let Some(large) = scan.large {
             let bytes = align_record(large.body_bytes as usize);
             let whole = block_bytes(bytes) + room;
@@ -247,15 +273,9 @@ impl Writer {
                 self.scanner.take_unwritten(|_, _| ());
                 return Some(Scan::default());
             }
-            let put = self.write_large(from.ring, from.position, &scan, large, |put| {
-                core.storage
-                    .large
-                    .read(large.chunk, large.body_bytes as usize, put);
+            self.write_large(from.ring, from.position, &scan, large, |put| {
+                held.body(&core.storage, large, put);
             });
-            if !put {
-                self.scanner.take_unwritten(|_, _| ());
-                return None;
-            }
             fail_point!("drain.large");
         }
         if scan.records > 0 {
@@ -270,11 +290,8 @@ impl Writer {
                 min_ticks: scan.min_ticks,
                 max_ticks: scan.max_ticks,
             };
-            let payload = &run[..scan.payload];
-            if !self
-                .segments
-                .append(info, payload.len(), |put| put(payload))
-            {
+            let payload = held.payload(&core.storage, &run[..scan.payload]);
+            if !self.segments.append(info, payload) {
                 self.scanner.take_unwritten(|_, _| ());
                 return None;
             }
@@ -290,12 +307,8 @@ impl Writer {
         if self.segments.rescues != self.rescues {
             self.rescues = self.segments.rescues;
             // Relaxed: rings that the writer has drained before; it saw their ids then.
-            let ids = (0..self.consumers.len()).map(|index| {
-                let ring = self.core.storage.slot(index as u32).ring();
-                ring.header
-                    .ring_id
-                    .load(std::sync::atomic::Ordering::Relaxed)
-            });
+            let ids = (0..self.consumers.len())
+                .map(|index| self.core.storage.slot(index as u32).ring_id());
             self.shed_rings.extend(ids.chain([0, NO_RING]));
         }
         if self.shed_rings.contains(&ring) {
@@ -312,7 +325,7 @@ impl Writer {
         scan: &Scan,
         large: LargeReference,
         fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) -> bool {
+    ) {
         let info = BlockInfo {
             kind: BLOCK_LARGE,
             flags: 0,
@@ -323,8 +336,8 @@ impl Writer {
             min_ticks: scan.min_ticks,
             max_ticks: scan.min_ticks,
         };
-        self.segments
-            .append(info, align_record(large.body_bytes as usize), fill)
+        let bytes = align_record(large.body_bytes as usize);
+        self.segments.append_large(info, bytes, fill);
     }
 
     pub(super) fn count_written(&mut self) {

@@ -45,6 +45,8 @@ pub(crate) trait Disk {
     fn committed(&mut self, number: u64) -> u64;
     /// Has the writer leave the segment.
     fn give_up(&mut self, number: u64);
+    /// All that was there when this round began is on the disk, or was said to have failed.
+    fn end_round(&mut self) {}
     /// Whether a sync of the segment has failed, whoever asked for it.
     fn has_failed(&self, number: u64) -> bool;
 }
@@ -107,6 +109,10 @@ impl Disk for SessionDisk {
         self.core.wake.unpark();
     }
 
+    fn end_round(&mut self) {
+        self.core.space.sync_rounds.fetch_add(1, Relaxed);
+    }
+
     fn has_failed(&self, number: u64) -> bool {
         self.core.space.sync_failed.load(Relaxed) == number
     }
@@ -161,6 +167,7 @@ impl<D: Disk> Syncer<D> {
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => {
                     self.sync();
+                    self.disk.end_round();
                     due = self.every.map(|every| Instant::now() + every);
                 }
                 Err(RecvTimeoutError::Disconnected) => {

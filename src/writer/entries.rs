@@ -40,7 +40,7 @@ impl Segments {
             records: count,
             ..BlockInfo::default()
         };
-        self.append(info, entries.len(), |put| put(entries))
+        self.append(info, entries)
     }
 }
 

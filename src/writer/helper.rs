@@ -15,8 +15,8 @@ use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::{
     Prepared, RESERVE_NAME, SEGMENT_ALIGN, prepare, prepare_reserve, segment_name,
 };
+use crate::segment::sealed::Sealed;
 use crate::segment::sink::SinkPlan;
-use crate::segment::writer::Sealed;
 use crate::sys::dir::Dir;
 use crate::sys::reserve::file_bytes_max;
 

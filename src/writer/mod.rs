@@ -1,6 +1,7 @@
 //! The writer thread: drains all rings into segments.
 
 mod abandon;
+mod append;
 mod balance;
 mod control;
 mod drain;
@@ -11,6 +12,7 @@ mod entries;
 mod failed;
 mod helper;
 mod idle;
+mod lost;
 mod notice;
 mod own;
 mod pace;
@@ -30,6 +32,7 @@ use crate::ledger::{DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{CATEGORY_SESSION, SchemaDef, SchemaIds, category_name};
 use crate::ring::{Consumer, SpillReader};
 use crate::segment::entry::ClockPoint;
+use crate::sys::process::precise_timers;
 use crate::sys::report::say;
 use crate::wake::become_writer;
 
@@ -44,6 +47,7 @@ pub(crate) use space::SpaceBounds;
 use balance::Balance;
 use helper::note;
 use idle::Idle;
+use lost::Lost;
 use pace::Pace;
 use scan::Scanner;
 
@@ -91,6 +95,7 @@ pub(crate) struct Writer {
     answered: Seen,
     /// Bytes in a ring were no records.
     damaged: bool,
+    lost: Lost,
     /// Ids of rings whose next block comes after records that were shed.
     shed_rings: BTreeSet<u32>,
     /// Lost segments that `shed_rings` knows of.
@@ -152,6 +157,7 @@ impl Writer {
             stalled: false,
             answered: Seen::default(),
             damaged: false,
+            lost: Lost::default(),
             shed_rings: BTreeSet::new(),
             rescues: 0,
             clock,
@@ -163,6 +169,7 @@ impl Writer {
     /// Drains until it is told to stop, then writes what is left and the last record.
     pub(crate) fn run(mut self, start: &dyn OwnRecord, end: EndRecord<'_>) -> WriterEnd {
         become_writer();
+        precise_timers();
         self.write_own(start);
         let mut idle = Idle::new();
         loop {
@@ -210,9 +217,9 @@ impl Writer {
         let mut all = (0, 0);
         for index in 0..self.consumers.len() {
             let ring = self.core.storage.slot(index as u32).ring();
-            // Relaxed: the writer's own counter, and a look at that of the producer.
-            let read_pos = ring.header.read_pos.load(Relaxed);
-            let waiting = ring.header.write_pos.load(Relaxed) - read_pos;
+            // Relaxed: a look at what the producer has committed.
+            let read_pos = self.consumers[index].read_pos();
+            let waiting = ring.header.write_pos.load(Relaxed).saturating_sub(read_pos);
             self.balance.ring(waiting, ring.buffer.capacity());
             all = (all.0 + waiting, all.1 + ring.buffer.capacity());
         }
@@ -250,13 +257,14 @@ impl Writer {
     }
 
     fn has_work(&self, core: &Core) -> bool {
-        if !self.spilled.is_empty() || core.storage.spill.has_committed() {
+        let spill = &core.storage.spill;
+        if !self.spilled.is_empty() || spill.has_committed() || self.has_lost_pages(core) {
             return true;
         }
         let rings = (0..core.storage.used()).map(|index| core.storage.slot(index).ring());
         rings.enumerate().any(|(index, ring)| {
             let read_pos = self.consumers.get(index).map_or(0, Consumer::read_pos);
-            ring.header.write_pos.load(Relaxed) != read_pos
+            ring.header.write_pos.load(Relaxed) > read_pos
         })
     }
 
@@ -303,6 +311,7 @@ impl Writer {
         }
         self.clock.checked = Instant::now();
         self.segments.look_at_file();
+        self.remember_counts();
         let point = self.core.clock_point();
         if self.clock.used
             || self.segments.is_clock_step(&point)
@@ -351,6 +360,7 @@ impl Writer {
         } else if self.control.stuck() > 0 {
             self.core.count_missing_as(INTERRUPTED);
         }
+        self.end_lost(&Arc::clone(&self.core));
         self.write_durations();
         fail_point!("close.durations");
         self.write_clock(self.core.clock_point());

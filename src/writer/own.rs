@@ -68,11 +68,8 @@ impl Writer {
     ) -> bool {
         let scan = self.scanner.scan(payload);
         debug_assert_eq!(scan.records, 1);
-        if let Some(reference) = large
-            && !self.write_large(0, self.own_pos, &scan, reference, |put| put(body))
-        {
-            self.scanner.take_unwritten(|_, _| ());
-            return false;
+        if let Some(reference) = large {
+            self.write_large(0, self.own_pos, &scan, reference, |put| put(body));
         }
         let bytes = payload.len();
         let info = BlockInfo {
@@ -85,7 +82,7 @@ impl Writer {
             min_ticks: ticks,
             max_ticks: ticks,
         };
-        if !self.segments.append(info, bytes, |put| put(payload)) {
+        if !self.segments.append(info, payload) {
             self.scanner.take_unwritten(|_, _| ());
             return false;
         }

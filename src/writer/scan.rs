@@ -7,6 +7,7 @@ use crate::record::{
     schema,
 };
 use crate::segment::layout::DATA_BYTES_MAX;
+use crate::sys::prefetch;
 
 /// What a run of ring bytes holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +61,86 @@ pub(crate) struct Sizes {
     pub(crate) always_records: u64,
 }
 
+/// What records have in common that are counted together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kind {
+    schema: u16,
+    flags: u8,
+    weight: u8,
+}
+
+/// Records of one kind that follow each other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Same {
+    kind: Kind,
+    /// As in `Scanner::categories`.
+    entry: u16,
+    records: u64,
+    /// Of the whole records, with what lies in chunks.
+    bytes: u64,
+}
+
+impl Kind {
+    #[inline(always)]
+    fn of(header: &RecordHeader) -> Self {
+        Self {
+            schema: header.schema,
+            flags: header.flags,
+            weight: header.weight,
+        }
+    }
+}
+
+impl Same {
+    fn new(header: &RecordHeader, entry: u16) -> Self {
+        Self {
+            kind: Kind::of(header),
+            entry,
+            ..Self::default()
+        }
+    }
+
+    /// Each of these has a block of its own.
+    fn is_large(&self) -> bool {
+        self.kind.flags & FLAG_LARGE != 0
+    }
+
+    #[inline(always)]
+    fn add(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes as u64;
+    }
+
+    /// About how many bytes the lines have, rather more than less: a quarter more for escapes in
+    /// texts, and what turns extra fields of few bytes into words. `line_bytes` is what a line of
+    /// this schema has beyond its record.
+    fn lines(&self, line_bytes: u16) -> u64 {
+        const WEIGHT: u64 = 24;
+        const EXTRAS_MAX: u64 = 512;
+        let flag = |set: bool, bytes: u64| if set { bytes } else { 0 };
+        let weight = flag(self.kind.weight > 0, WEIGHT);
+        let extras = self.bytes.min(EXTRAS_MAX * self.records) / 2;
+        let extras = flag(self.kind.flags & FLAG_EXTRA != 0, extras);
+        let each = u64::from(line_bytes) + weight;
+        self.bytes + self.bytes / 4 + each * self.records + extras
+    }
+}
+
+impl Scan {
+    /// A record that ends at `end`.
+    #[inline(always)]
+    fn add(&mut self, end: usize, ticks: u64) {
+        self.min_ticks = self.min_ticks.min(ticks);
+        self.max_ticks = self.max_ticks.max(ticks);
+        self.payload = end;
+        self.covered = end;
+    }
+}
+
+/// How far ahead a scan asks for bytes, which another core has written: so far that they are there
+/// when it comes to them.
+const PREFETCH_BYTES: usize = 1024;
+
 const NONE: u16 = u16::MAX;
 /// Set in an entry of `categories` whose records may be sampled.
 const SAMPLED: u16 = 1 << 8;
@@ -99,6 +180,7 @@ impl Scanner {
             min_ticks: u64::MAX,
             ..Scan::default()
         };
+        let most = run.len().min(DATA_BYTES_MAX);
         let mut at = 0;
         while let Some(word) = run.get(at..at + RECORD_ALIGN) {
             let bytes = usize::from(u16::from_le_bytes([word[0], word[1]])) * RECORD_ALIGN;
@@ -113,12 +195,11 @@ impl Scanner {
                 scan.damaged = true;
                 break;
             }
-            let category = entry & 0xff;
             if at + bytes > DATA_BYTES_MAX {
                 break;
             }
             let header: RecordHeader = bytemuck::pod_read_unaligned(&run[at..at + HEADER_BYTES]);
-            let mut whole = bytes as u64;
+            let mut whole = bytes;
             if header.flags & FLAG_LARGE != 0 {
                 if at > 0 {
                     break;
@@ -129,34 +210,52 @@ impl Scanner {
                 }
                 let reference = &run[HEADER_BYTES..LARGE_RECORD_BYTES];
                 let reference: LargeReference = bytemuck::pod_read_unaligned(reference);
-                whole += u64::from(reference.body_bytes);
+                whole += reference.body_bytes as usize;
                 scan.large = Some(reference);
             }
-            let line = line_estimate(&header, whole, self.line_bytes[usize::from(id)]);
-            let weight = self.weights[usize::from(header.weight)];
-            self.stands_for[usize::from(category)] += weight;
-            if entry & SAMPLED != 0 {
-                self.demand[usize::from(category)] += whole * weight;
-            } else {
-                self.scanned.always_recorded += whole;
-                self.scanned.always_lines += line;
-                self.scanned.always_records += 1;
-            }
-            self.scanned.recorded += whole;
-            self.scanned.lines += line;
-            self.counts[usize::from(category)] += 1;
-            self.counts_end = self.counts_end.max(usize::from(category) + 1);
-            scan.records += 1;
-            scan.min_ticks = scan.min_ticks.min(header.ticks());
-            scan.max_ticks = scan.max_ticks.max(header.ticks());
+            let mut same = Same::new(&header, entry);
+            same.add(whole);
             at += bytes;
-            scan.payload = at;
-            scan.covered = at;
+            scan.add(at, header.ticks());
+            // Most records are as the one before: all that counts them is in registers.
+            while let Some(head) = run.get(at..at + HEADER_BYTES) {
+                let header: RecordHeader = bytemuck::pod_read_unaligned(head);
+                let bytes = header.record_bytes();
+                let is_whole = (HEADER_BYTES..=most - at).contains(&bytes);
+                if Kind::of(&header) != same.kind || !is_whole || same.is_large() {
+                    break;
+                }
+                prefetch::read(run, at + PREFETCH_BYTES);
+                same.add(bytes);
+                at += bytes;
+                scan.add(at, header.ticks());
+            }
+            scan.records += same.records as u32;
+            self.count(&same);
         }
         if scan.records == 0 {
             scan.min_ticks = 0;
         }
         scan
+    }
+
+    /// Counts records of one kind.
+    fn count(&mut self, same: &Same) {
+        let category = usize::from(same.entry & 0xff);
+        let lines = same.lines(self.line_bytes[usize::from(same.kind.schema)]);
+        let weight = self.weights[usize::from(same.kind.weight)];
+        self.stands_for[category] += same.records * weight;
+        if same.entry & SAMPLED != 0 {
+            self.demand[category] += same.bytes * weight;
+        } else {
+            self.scanned.always_recorded += same.bytes;
+            self.scanned.always_lines += lines;
+            self.scanned.always_records += same.records;
+        }
+        self.scanned.recorded += same.bytes;
+        self.scanned.lines += lines;
+        self.counts[category] += same.records as u32;
+        self.counts_end = self.counts_end.max(category + 1);
     }
 
     /// The records at the start of a run that are all `Always`, or all not: their bytes, and which.
@@ -261,17 +360,6 @@ impl Scanner {
         self.line_bytes[usize::from(id)] = line_bytes(def);
         entry
     }
-}
-
-/// About how many bytes the line of a record of `whole` bytes has, rather more than less: a quarter
-/// more for escapes in texts, and what turns extra fields of few bytes into words.
-fn line_estimate(header: &RecordHeader, whole: u64, line_bytes: u16) -> u64 {
-    const WEIGHT: u64 = 24;
-    const EXTRAS_MAX: u64 = 512;
-    let flag = |set: bool, bytes: u64| if set { bytes } else { 0 };
-    let weight = flag(header.weight > 0, WEIGHT);
-    let extras = flag(header.flags & FLAG_EXTRA != 0, whole.min(EXTRAS_MAX) / 2);
-    whole + whole / 4 + u64::from(line_bytes) + weight + extras
 }
 
 /// About how many bytes a line has beyond those of its record: the three common fields, names and

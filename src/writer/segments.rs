@@ -16,9 +16,9 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::ring::{REGISTRY_BYTES, RegistryCursor};
 use crate::segment::entry::{ClockPoint, Entry};
-use crate::segment::layout::{BLOCK_DATA, FileHeader, block_bytes};
+use crate::segment::layout::{FileHeader, block_bytes};
 use crate::segment::prepare::{Prepared, SEGMENT_ALIGN};
-use crate::segment::writer::{BlockInfo, SEAL_RESERVE, SegmentWriter};
+use crate::segment::writer::{SEAL_RESERVE, SegmentWriter};
 use crate::sys::dir::Dir;
 
 /// A segment that was filled in less than this is followed by larger ones.
@@ -66,7 +66,7 @@ pub(crate) struct Segments {
     /// The current segment has blocks that are nowhere else.
     pub(super) begun: bool,
     /// A block could not be written; not dealt with yet.
-    failed: Option<io::Error>,
+    pub(super) failed: Option<io::Error>,
     /// Nothing is written before.
     pub(super) paused_until: Option<Instant>,
     /// The file of the current segment is not ours any more, or shorter.
@@ -192,48 +192,6 @@ impl Segments {
             }
         }
         false
-    }
-
-    /// Appends a block; [`ensure`](Self::ensure) made room for it. False when it cannot be written:
-    /// nothing of it counts, nor of the large block before it, and `ensure` knows what to do.
-    #[must_use]
-    pub(crate) fn append(
-        &mut self,
-        info: BlockInfo,
-        payload_bytes: usize,
-        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
-    ) -> bool {
-        let Some(current) = &mut self.current else {
-            debug_assert!(false, "ensure comes first");
-            return false;
-        };
-        let appended = current.append(self.sequence, info, payload_bytes, fill);
-        self.sequence = self.first_sequence + current.blocks();
-        match appended {
-            Ok(()) => {
-                self.begun |= info.kind == BLOCK_DATA;
-                self.end_trouble();
-                true
-            }
-            Err(error) => {
-                self.failed = Some(error);
-                false
-            }
-        }
-    }
-
-    /// Adds to the records of the current segment that must always be kept.
-    pub(crate) fn count_always(&mut self, records: u64) {
-        if let Some(current) = &mut self.current {
-            current.count_always(records);
-        }
-    }
-
-    /// Adds to the records of a category that the seal of this segment will state.
-    pub(crate) fn count(&mut self, category: u8, records: u64) {
-        if let Some(current) = &mut self.current {
-            current.count(category, records);
-        }
     }
 
     /// Writes a clock point. False when there is no segment.

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// What a small file system is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,16 @@ impl Mount {
         Some(Self { temp })
     }
 
+    /// A btrfs that gives no more than `bytes` to its files: `EDQUOT`, with space that is free.
+    /// Quotas of users are no use to a test that mounts, because root may pass them.
+    pub fn with_quota(bytes: usize) -> Option<Self> {
+        let mount = Self::new(Kind::Btrfs)?;
+        let btrfs = |words: &[&str]| run(Command::new("btrfs").args(words).arg(mount.path()));
+        btrfs(&["quota", "enable"])?;
+        btrfs(&["qgroup", "limit", &bytes.to_string()])?;
+        Some(mount)
+    }
+
     /// The mount point.
     pub fn path(&self) -> PathBuf {
         self.temp.path().join("fs")
@@ -108,6 +119,22 @@ impl Mount {
         std::fs::remove_file(spare).unwrap();
         self.settle();
         Filler(path)
+    }
+
+    /// Waits until space that was given back can be had: btrfs needs some commits for that.
+    pub fn wait_for_space(&self) {
+        let path = self.path().join("probe");
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            self.settle();
+            let had = std::fs::write(&path, vec![0x33; 8 << 20]).is_ok();
+            // There is none if it could not even be created.
+            std::fs::remove_file(&path).ok();
+            if had {
+                return self.settle();
+            }
+            assert!(Instant::now() < end, "the space does not come back");
+        }
     }
 
     /// Makes space that was given back free: btrfs does that when it commits.

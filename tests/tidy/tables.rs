@@ -25,7 +25,7 @@ pub const LONG_SOURCES: [(&str, &str); 1] =
     [("src/record/field.rs", "one block per field type, all alike")];
 
 /// The files that may use `unsafe`, and what for.
-pub const UNSAFE_FILES: [(&str, &str); 33] = [
+pub const UNSAFE_FILES: [(&str, &str); 36] = [
     ("benches/support/counter.rs", "reads the counter"),
     ("src/gates.rs", "the gate page is mapped memory"),
     (
@@ -96,6 +96,7 @@ pub const UNSAFE_FILES: [(&str, &str); 33] = [
         "src/sys/map.rs",
         "mapping memory and advising the kernel about it",
     ),
+    ("src/sys/prefetch.rs", "instructions that have no safe name"),
     (
         "src/sys/sigbus.rs",
         "a signal handler, and mapping a page over a lost one",
@@ -104,9 +105,11 @@ pub const UNSAFE_FILES: [(&str, &str); 33] = [
         "src/sys/signal.rs",
         "signal handlers have no safe interface",
     ),
+    ("src/sys/stand_in.rs", "mapping a page over a lost one"),
     ("tests/hostile.rs", "forks"),
     ("tests/liveness.rs", "forks"),
     ("tests/memory.rs", "asks what a child has used"),
+    ("tests/power_loss.rs", "asks what is not on the disk"),
     ("tests/process_events.rs", "forks, an exit handler"),
     (
         "tests/quiet.rs",

@@ -297,6 +297,7 @@ fn links_lead_to_files() {
         "README.md",
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
+        "docs/BENCHMARKS.md",
         "docs/DEBUG_MODE.md",
         "docs/DURABILITY.md",
         "docs/FORMAT.md",

@@ -53,7 +53,7 @@ stormlog::record! {
 }
 
 /// Longest wait for anything: other work may hold the machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Words of the shared page.
 const WORDS: usize = 256;
 /// The child records.

@@ -14,10 +14,11 @@ use stormlog::redact::Rules;
 use stormlog::segment::entry::Entry;
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::layout::{
-    FILE_HEADER_BYTES, FILE_LEDGER, FILE_RINGS, FileHeader, LEDGER_ENTRIES_MAX, LEDGER_FILE_BYTES,
-    LEDGER_SLOT_BYTES, LEDGER_SLOT_OFFSET, LedgerEntry,
+    BLOCK_DATA, FILE_HEADER_BYTES, FILE_LEDGER, FILE_RINGS, FileHeader, LEDGER_ENTRIES_MAX,
+    LEDGER_FILE_BYTES, LEDGER_SLOT_BYTES, LEDGER_SLOT_OFFSET, LedgerEntry,
 };
 use stormlog::segment::published::Published;
+use stormlog::segment::reader::SegmentReader;
 use stormlog::segment::registry::Registry;
 use stormlog::segment::rings::{RingFill, Rings};
 use stormlog::segment::survey::Survey;
@@ -28,12 +29,17 @@ use crate::support::{
     repair_entries, text,
 };
 
-/// Any bytes as a segment: as they are, and with their checksums repaired.
+/// Any bytes as a segment, and as the blocks behind a valid header: as they are, and with their
+/// checksums repaired. Behind the header, because what a fuzzer makes is shorter than a header and
+/// the bytes behind it that mean nothing.
 pub fn segment(data: &[u8]) {
-    convert(data.to_vec());
-    let mut repaired = data.to_vec();
-    repair(&mut repaired);
-    convert(repaired);
+    let mut behind = SegmentBuilder::new(1, 0).finish();
+    behind.extend_from_slice(data);
+    for mut bytes in [data.to_vec(), behind] {
+        convert(bytes.clone());
+        repair(&mut bytes);
+        convert(bytes);
+    }
 }
 
 /// Any bytes as entries of the registry, as they are and with their checksums repaired: what is
@@ -87,7 +93,7 @@ fn entries(payload: &[u8]) {
 }
 
 /// Any text as settings, a `NAME=VALUE` per line: settings within their bounds, or an error that
-/// says what to give instead and is not longer than the value.
+/// says what to give instead, and no more than the start of a long value.
 pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let vars = text.lines().map(|line| {
@@ -98,10 +104,7 @@ pub fn config(data: &[u8]) {
         Ok(json) => assert!(json.is_object()),
         Err(error) => {
             let said = error.to_string();
-            assert!(
-                !said.is_empty() && said.len() <= 2 * text.len() + 1000,
-                "{said}"
-            );
+            assert!(!said.is_empty() && said.len() <= 6000, "{said}");
         }
     }
 }
@@ -241,8 +244,17 @@ pub fn recover(data: &[u8]) {
     recovered(data);
 }
 
-/// Does it. Returns the records from rings and from the spill.
-pub fn recovered(data: &[u8]) -> (u64, u64) {
+/// Records that a recovery wrote.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recovered {
+    pub from_rings: u64,
+    pub from_spill: u64,
+    /// Its own: the end of the session, and durations.
+    pub own: u64,
+}
+
+/// Does it.
+pub fn recovered(data: &[u8]) -> Recovered {
     use std::os::unix::fs::DirBuilderExt;
     static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -275,11 +287,34 @@ pub fn recovered(data: &[u8]) -> (u64, u64) {
         "{:?}",
         survey.faults
     );
-    let records = report.in_segments + report.from_rings + report.from_spill + 1;
+    // Beside what was left there are the end of the session, and durations that were counted.
+    let own = own_records(&dir.join("000002.seg"));
+    assert!(own > 0);
+    let records = report.in_segments + report.from_rings + report.from_spill + own;
     assert_eq!(survey.records(), records);
     convert_session(&files[0], &log_dir, ConvertOptions::default()).expect("no error");
     std::fs::remove_dir_all(&log_dir).expect("the directory");
-    (report.from_rings, report.from_spill)
+    Recovered {
+        from_rings: report.from_rings,
+        from_spill: report.from_spill,
+        own,
+    }
+}
+
+/// Records of the session itself in the segment that a recovery wrote.
+fn own_records(path: &Path) -> u64 {
+    let file = std::fs::File::open(path).expect("the new segment");
+    let mut reader = SegmentReader::open(file, path).expect("a segment");
+    let mut count = 0;
+    while let Some(block) = reader.next_block().expect("it can be read") {
+        let header = block.header;
+        // A block of spilled records stands between two positions.
+        let spilled = header.first_pos == header.next_pos;
+        if header.kind == BLOCK_DATA && header.ring == 0 && !spilled {
+            count += u64::from(header.records);
+        }
+    }
+    count
 }
 
 /// A file of this kind from pieces (`offset u32, length u16, bytes`), zero elsewhere, with valid

@@ -418,6 +418,23 @@ mod tests {
         );
     }
 
+    /// A value can be as long as the environment, and was told whole, several times, escaped.
+    #[test]
+    fn of_a_long_value_the_start_is_told() {
+        let long = "\u{1}".repeat(10_000);
+        for name in [
+            "DEBUG_MODE",
+            "STORMLOG_REDACT_KEEP",
+            "STORMLOG_REDACT_NAMES",
+        ] {
+            let settings = parse(&[(name, &*long)]);
+            let result = settings.and_then(|settings| settings.validate());
+            let said = result.unwrap_err().to_string();
+            assert!(said.len() < 3000, "{name}: {} bytes", said.len());
+            assert!(said.contains("...: "), "{said}");
+        }
+    }
+
     #[test]
     fn sizes_have_units() {
         let bytes = |text| parse_bytes("x", text).ok();

@@ -1,5 +1,6 @@
 //! The error of the cold paths: starting, closing, reading, converting.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A setting has a value that it cannot have.
-    #[error("{name}={value}: {remedy}")]
+    #[error("{}={}: {remedy}", shown(name), shown(value))]
     Setting {
         /// Name of the setting or environment variable.
         name: String,
@@ -94,6 +95,17 @@ pub enum Error {
         /// What was stopped.
         what: &'static str,
     },
+}
+
+/// Characters of a value that a message shows: a value can be as long as the environment.
+const SHOWN_MAX: usize = 200;
+
+/// A text as messages show it.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// Puts what was tried and where into an [`Error::Io`].

@@ -1,8 +1,8 @@
 //! The fuzz targets on stable: every file of `fuzz/corpus`, and random mutations of them.
 //!
 //! The seed of the mutations is printed; `STORMLOG_SEED=n` repeats a run, `STORMLOG_ROUNDS=n`
-//! makes it longer. `STORMLOG_BLESS=1` writes the seed files of the targets record and figures
-//! anew.
+//! makes it longer. `STORMLOG_BLESS=1` writes the seed files of the targets segment, record,
+//! registry, figures and recover anew.
 #![cfg(feature = "cli")]
 
 #[path = "../fuzz/bodies.rs"]
@@ -15,6 +15,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use bodies::Recovered;
 use stormlog::segment::layout::{FILE_LEDGER, FILE_RINGS};
 use stormlog::segment::published::Published;
 use stormlog::segment::rings::Rings;
@@ -119,7 +120,18 @@ fn replay(target: &str, body: fn(&[u8]), rounds: u64) {
 
 #[test]
 fn segment_target() {
+    if std::env::var_os("STORMLOG_BLESS").is_some() {
+        write_blocks();
+    }
     replay("segment", bodies::segment, 1500);
+}
+
+/// The blocks of the golden session.
+fn write_blocks() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/segment");
+    for (number, segment) in session::session().iter().enumerate() {
+        std::fs::write(dir.join(format!("blocks-{number}")), &segment[8192..]).unwrap();
+    }
 }
 
 #[test]
@@ -187,8 +199,25 @@ fn recover_target() {
 
 #[test]
 fn the_seed_of_recover_is_saved() {
-    let [rings] = <[Vec<u8>; 1]>::try_from(corpus("recover")).unwrap();
-    assert_eq!(bodies::recovered(&rings), (6, 3));
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/recover");
+    let seed = |name: &str| bodies::recovered(&std::fs::read(dir.join(name)).unwrap());
+    assert_eq!(
+        seed("rings"),
+        Recovered {
+            from_rings: 6,
+            from_spill: 3,
+            own: 1
+        }
+    );
+    // Beside the end of the session, the durations of one operation.
+    assert_eq!(
+        seed("durations"),
+        Recovered {
+            from_rings: 6,
+            from_spill: 3,
+            own: 2
+        }
+    );
 }
 
 /// A ring with two records, one with padding, three slots of the spill.
@@ -236,6 +265,12 @@ fn write_leftovers() {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/recover");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("rings"), pieces.concat()).unwrap();
+    // The same, and a table of one key with a page of cells, where chunks were.
+    let cell = words(&[3_000_000, 2_000_000, 0, 2]);
+    pieces.push(piece(344, &words(&[large, 8192])));
+    pieces.push(piece(large as usize, &words(&[1])));
+    pieces.push(piece(large as usize + 4096, &cell));
+    std::fs::write(dir.join("durations"), pieces.concat()).unwrap();
 }
 
 /// Seeds of which nothing is read would leave the target without work.

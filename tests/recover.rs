@@ -361,6 +361,26 @@ fn what_is_in_a_block_already_is_not_taken_again() {
     }
 }
 
+/// Slots of a length that this version does not know: what is in them was not read, so the file
+/// stays, also when somebody looks again. It was removed then.
+#[test]
+fn rings_that_could_not_be_read_in_full_stay() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 4).kill();
+    let path = session_dir(dir, &id).join("rings");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[336..344].copy_from_slice(&1024_u64.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    for state in [State::Recovered, State::Complete] {
+        let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+        assert_eq!(report.state, state);
+        let said = report.faults.iter().any(|fault| fault.contains("slots"));
+        assert_eq!(said, state == State::Recovered, "{:?}", report.faults);
+        assert!(path.exists());
+    }
+}
+
 /// Any bytes in the ring storage: an error, or a session that can be converted and has at least
 /// what its segments had.
 #[test]

@@ -144,8 +144,20 @@ fn a_schema_that_two_threads_meet_is_in_the_registry() {
     let core = core();
     for round in 0..ROUNDS {
         let (schema, ids) = new_schema("met", round);
+        let done = AtomicU32::new(0);
         let register = || assert!(core.register_schema(ids, schema));
-        assert_registered(&core, (ENTRY_SCHEMA, ids.schema.into()), register, register);
+        let teach = || {
+            register();
+            done.store(1, Relaxed);
+        };
+        // Both at once, or one that comes late: it would nearly always be too early otherwise.
+        let learn = || {
+            while round % 2 == 1 && done.load(Relaxed) == 0 {
+                yield_now();
+            }
+            register();
+        };
+        assert_registered(&core, (ENTRY_SCHEMA, ids.schema.into()), teach, learn);
     }
 }
 

@@ -180,8 +180,10 @@ impl<'a> Recovery<'a> {
         let covered = Covered::read(&files, leftover.as_mut(), limit)?;
         if covered.complete {
             report.state = State::Complete;
-            // Killed between its last seal and their removal.
-            if leftover.is_some() && !options.dry_run {
+            // Killed between its last seal and their removal, unless something in them could not
+            // be read.
+            let was_read = leftover.is_some_and(|found| found.rings.faults.is_empty());
+            if was_read && !options.dry_run {
                 self.remove_rings()?;
             }
             return Ok(report);

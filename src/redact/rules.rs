@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use super::LOOKS;
 use super::names::NAMES;
 use super::tokens::TOKENS;
+use crate::error::shown;
 
 /// Names or patterns that one may add.
 const OWN_MAX: usize = 64;
@@ -46,13 +47,13 @@ impl Default for Rules {
 #[non_exhaustive]
 pub enum RuleError {
     /// A name has no letter at its end, is too long, or has other characters than printable ASCII.
-    #[error("a name has up to 256 printable ASCII characters and ends with a letter: not {0:?}")]
+    #[error("a name has up to 256 printable ASCII characters and ends with a letter: not {:?}", shown(.0))]
     Name(String),
     /// A pattern is no regular expression, or too large.
     #[error("not a regular expression that can be used: {0}")]
     Pattern(String),
     /// What is to be kept is not built in.
-    #[error("{0:?} is neither a built-in name nor a built-in look: {list}", list = built_in_list())]
+    #[error("{:?} is neither a built-in name nor a built-in look: {}", shown(.0), built_in_list())]
     Keep(String),
     /// Too many names or patterns.
     #[error("at most 64 names and 64 patterns can be added, of 60,000 bytes together")]
@@ -131,7 +132,7 @@ impl Rules {
 }
 
 pub(super) fn pattern(text: &str) -> Result<Regex, RuleError> {
-    let fail = |why: String| RuleError::Pattern(format!("{text:?}: {why}"));
+    let fail = |why: String| RuleError::Pattern(format!("{:?}: {why}", shown(text)));
     if text.len() > OWN_BYTES_MAX {
         return Err(fail(format!("longer than {OWN_BYTES_MAX} bytes")));
     }

@@ -9,10 +9,12 @@ mod support;
 use std::collections::BTreeMap;
 
 use session::{numbered, registry, session, spilled_session};
-use stormlog::convert::{ConvertOptions, ConvertReport, convert_lines};
+use stormlog::convert::ConvertReport;
+use stormlog::record::{LongText, Record, SchemaIds};
+use stormlog::segment::entry::Entry;
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::layout::BLOCKS_OFFSET;
-use support::{SegmentBuilder, repair};
+use support::{Head, START_TICKS, SegmentBuilder, record, repair};
 
 type Lines = BTreeMap<String, Vec<u8>>;
 
@@ -28,7 +30,11 @@ fn convert(segments: &[Vec<u8>]) -> Option<(Lines, ConvertReport)> {
     // A damaged nonce with a repaired checksum would be a session of its own.
     let mut reports = Vec::new();
     for session in &sessions {
-        reports.push(convert_lines(session, &mut lines, ConvertOptions::default()).ok()?);
+        let (more, report) = support::convert_by_threads(session, false).ok()?;
+        for (category, text) in more {
+            lines.entry(category).or_default().extend(text);
+        }
+        reports.push(report);
     }
     Some((lines, reports.remove(0)))
 }
@@ -266,5 +272,80 @@ fn damage_behind_valid_checksums_never_panics() {
                 assert!(json.is_object());
             }
         }
+    }
+}
+
+stormlog::record! {
+    /// A number and a text.
+    struct Long in "long" keep Sampled {
+        number: u64,
+        text: LongText,
+    }
+}
+
+/// Segments of several parts and batches: where threads read ahead of damage, that does not count.
+#[test]
+fn damage_in_long_segments_is_the_same_for_any_number_of_threads() {
+    let ids = SchemaIds {
+        schema: 1,
+        category: 20,
+    };
+    let text = "text".repeat(250);
+    let mut number = 0;
+    let mut segments = Vec::new();
+    let mut segment = SegmentBuilder::new(1, 0);
+    segment.registry(&[
+        Entry::Category(20, "long"),
+        Entry::schema(ids, Long::default().schema()),
+    ]);
+    for _ in 0..3 {
+        while segment.offset() < 3 << 20 {
+            for ring in 1..=3 {
+                let records = (0..20).map(|index| {
+                    let long = Long {
+                        number: number + index,
+                        text: &text,
+                    };
+                    let head = Head {
+                        schema: 1,
+                        // The records of the three producers take turns.
+                        ticks: START_TICKS + 3 * (number / 3 + index) + u64::from(ring),
+                        ..Head::default()
+                    };
+                    (20, record(&long, head))
+                });
+                segment.data(ring, &records.collect::<Vec<_>>());
+                number += 20;
+            }
+        }
+        segments.push(segment.seal(segments.len() == 2));
+        segment = SegmentBuilder::after(&segment);
+    }
+    let (whole, report) = convert(&segments).unwrap();
+    assert_eq!(report.lines, number);
+    for part in 0..12 {
+        let mut damaged = segments.clone();
+        let place = BLOCKS_OFFSET + part * ((3 << 20) / 12) + 77;
+        damaged[1][place] ^= 1;
+        let (lines, report) = convert(&damaged).unwrap();
+        assert!(report.lines < number && !report.faults.is_empty(), "{part}");
+        assert!(is_part(&lines["long"], &whole["long"]), "{part}");
+    }
+    // A valid block of another place, at the end of the first part and in the middle of one.
+    for place in [1 << 20, (1 << 20) + (1 << 19)] {
+        let mut damaged = segments.clone();
+        let blocks = &damaged[1][BLOCKS_OFFSET..];
+        let length = blocks
+            .windows(4)
+            .skip(1)
+            .position(|bytes| bytes == b"SBLK")
+            .unwrap()
+            + 1;
+        let block = blocks[..length].to_vec();
+        let place = BLOCKS_OFFSET + place / length * length;
+        damaged[1][place..place + length].copy_from_slice(&block);
+        let (lines, report) = convert(&damaged).unwrap();
+        assert!(report.lines < number && !report.faults.is_empty());
+        assert!(is_part(&lines["long"], &whole["long"]));
     }
 }

@@ -11,7 +11,7 @@ use stormlog::record::catalog::{orchestrator, proxy};
 use stormlog::record::{CATEGORIES_BUILTIN, FieldDef, FieldKind, KeepClass, Record, SchemaDef};
 
 /// `STORMLOG_` variables of the tests themselves.
-const TEST_VARIABLES: [&str; 7] = [
+const TEST_VARIABLES: [&str; 8] = [
     "STORMLOG_BLESS",
     "STORMLOG_SEED",
     "STORMLOG_SAMPLING_RUNS",
@@ -19,6 +19,7 @@ const TEST_VARIABLES: [&str; 7] = [
     "STORMLOG_STALL_MS",
     "STORMLOG_SWEEP",
     "STORMLOG_MEMORY_MIB",
+    "STORMLOG_MEMORY_GIB",
 ];
 
 const TABLE_BEGIN: &str =
@@ -296,6 +297,7 @@ fn links_lead_to_files() {
         "README.md",
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
+        "docs/BENCHMARKS.md",
         "docs/DEBUG_MODE.md",
         "docs/DURABILITY.md",
         "docs/FORMAT.md",

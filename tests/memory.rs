@@ -1,6 +1,6 @@
 //! What the tools take of memory on files that want much of it: at most 64 MiB and twice the
 //! files. Measured from outside, as the largest resident set of a child. `STORMLOG_MEMORY_MIB=64`
-//! makes each of the files so long.
+//! makes each of the files so long. `whole_sessions` is the long form for sessions of gigabytes.
 #![cfg(feature = "cli")]
 
 mod support;
@@ -8,16 +8,53 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use stormlog::record::{LongText, Record, SchemaIds};
+use stormlog::segment::entry::Entry;
 use stormlog::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BlockHeader};
-use support::{Head, SESSION, SegmentBuilder, raw_entry, raw_record};
+use support::{
+    Head, SESSION, START_TICKS, SegmentBuilder, body, large_record, raw_entry, raw_record, record,
+};
+
+stormlog::record! {
+    /// A number and a text.
+    struct Whole in "whole" keep Sampled {
+        number: u64,
+        text: LongText,
+    }
+}
 
 /// MiB of each input, about.
 const INPUT_MIB: usize = 4;
 /// What a tool may take beside twice its input.
 const MEMORY_BYTES: u64 = 64 << 20;
 
-/// Runs the tool; returns the bytes of its largest resident set.
+/// Where [`measure`] finds what it is to run.
+const WORDS: &str = "STORMLOG_MEMORY_WORDS";
+
+/// Runs the tool; returns the bytes of its largest resident set. A process is told to have been as
+/// large as the one that started it, which is why the tests do not start it themselves.
 fn peak(words: &[&str], dir: &Path) -> u64 {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["measure", "--exact", "--nocapture"]);
+    command.env(WORDS, words.join("\n")).current_dir(dir);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{words:?}: {text}");
+    let peak = text.lines().find_map(|line| line.split_once("peak "));
+    peak.unwrap().1.parse().unwrap()
+}
+
+/// Run by [`peak`], in a small process of its own.
+#[test]
+fn measure() {
+    let Ok(words) = std::env::var(WORDS) else {
+        return;
+    };
+    let words: Vec<&str> = words.lines().collect();
+    println!("\npeak {}", child_peak(&words, Path::new(".")));
+}
+
+fn child_peak(words: &[&str], dir: &Path) -> u64 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stormlog"));
     command.args(words).current_dir(dir);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -53,6 +90,12 @@ fn check(what: &str, segment: &[u8]) {
         &["verify", "."],
         &["recover", "."],
     ] {
+        let lines = std::fs::read_dir(temp.path()).unwrap();
+        let lines: u64 = lines
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum();
+        // The lines are read too, one at a time.
+        let input = input + if words[0] == "verify" { lines } else { 0 };
         let (peak, bound) = (peak(words, temp.path()), MEMORY_BYTES + 2 * input);
         println!("{what}: {words:?}: {} of {} MiB", peak >> 20, bound >> 20);
         assert!(
@@ -176,4 +219,100 @@ fn long_lines_of_short_records() {
         segment.data(1, &vec![(20, short.clone()); 100]);
     }
     check("long lines", &segment.seal(true));
+}
+
+/// One text of 16 MiB of control characters: each becomes six bytes of the line.
+#[test]
+fn one_long_text() {
+    let mut segment = SegmentBuilder::new(1, 0);
+    let ids = SchemaIds {
+        schema: 1,
+        category: 20,
+    };
+    segment.registry(&[
+        Entry::Category(20, "whole"),
+        Entry::schema(ids, Whole::default().schema()),
+    ]);
+    let text = "\u{1}".repeat(16 << 20);
+    let whole = Whole {
+        number: 1,
+        text: &text,
+    };
+    let body = body(&whole, &[]);
+    segment.large(1, 0, &body);
+    let head = Head {
+        schema: 1,
+        ..Head::default()
+    };
+    segment.data(1, &[(20, large_record(body.len(), head))]);
+    check("one long text", &segment.seal(true));
+}
+
+/// A session of `STORMLOG_MEMORY_GIB` of segments and 600 producers, whose records take turns, and
+/// its conversion with 1 and with 2 threads. Needs about three times as much of the disk, in the
+/// directory for temporary files, and so is done only where the variable is set.
+#[test]
+fn whole_sessions() {
+    const RINGS: u64 = 600;
+    let gib = std::env::var("STORMLOG_MEMORY_GIB").ok();
+    let Some(gib) = gib.and_then(|gib| gib.parse::<u64>().ok()) else {
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join(".stormlog").join(SESSION);
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut segment = SegmentBuilder::new(1, 0);
+    segment.registry(&[
+        Entry::Category(20, "whole"),
+        Entry::schema(
+            SchemaIds {
+                schema: 1,
+                category: 20,
+            },
+            Whole::default().schema(),
+        ),
+    ]);
+    let text = "a-text-as-long-as-a-message-of-a-service-often-is/".repeat(5);
+    let (mut written, mut count, mut number) = (0, 0_u64, 1);
+    while written < gib << 30 {
+        let mut rings = vec![Vec::new(); RINGS as usize];
+        // 30 records of each ring, about 8 KiB: what the small rings hold.
+        for _ in 0..30 * RINGS {
+            let whole = Whole {
+                number: count,
+                text: &text,
+            };
+            let head = Head {
+                schema: 1,
+                ticks: START_TICKS + count * 100,
+                ..Head::default()
+            };
+            rings[(count % RINGS) as usize].push((20, record(&whole, head)));
+            count += 1;
+        }
+        for (ring, records) in (1..).zip(&rings) {
+            segment.data(ring, records);
+        }
+        if segment.offset() > 64 << 20 {
+            let bytes = segment.seal(written + segment.offset() as u64 >= gib << 30);
+            written += bytes.len() as u64;
+            std::fs::write(dir.join(format!("{number:06}.seg")), bytes).unwrap();
+            number += 1;
+            segment = SegmentBuilder::after(&segment);
+        }
+    }
+    for threads in ["1", "2"] {
+        let start = std::time::Instant::now();
+        let peak = peak(&["convert", ".", "--threads", threads], temp.path());
+        let seconds = start.elapsed().as_secs_f64();
+        let path = temp.path().join(format!("{SESSION}_whole.jsonl"));
+        let lines = std::fs::metadata(&path).unwrap().len();
+        println!(
+            "{written} bytes of segments, {count} records, {lines} bytes of lines, {threads} \
+             threads: peak {:.1} MiB, {seconds:.1} s",
+            peak as f64 / f64::from(1 << 20)
+        );
+        assert!(peak <= MEMORY_BYTES, "{threads} threads took {peak}");
+        std::fs::remove_file(path).unwrap();
+    }
 }

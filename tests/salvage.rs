@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use stormlog::convert::{ConvertOptions, ConvertReport, convert_lines};
+use stormlog::convert::ConvertReport;
 use stormlog::record::{Name, Record, SchemaIds, Symbol, Text};
 use stormlog::segment::entry::Entry;
 use stormlog::segment::files::SessionFiles;
@@ -236,12 +236,7 @@ fn salvage(segments: Vec<Vec<u8>>) -> Option<(Lines, ConvertReport)> {
     let named = segments.into_iter().map(|bytes| ("x.seg".into(), bytes));
     let mut sessions = SessionFiles::from_memory(named).ok()?;
     assert_eq!(sessions.len(), 1);
-    let mut lines: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let options = ConvertOptions {
-        salvage: true,
-        ..ConvertOptions::default()
-    };
-    let report = convert_lines(&sessions.remove(0), &mut lines, options).unwrap();
+    let (lines, report) = support::convert_by_threads(&sessions.remove(0), true).unwrap();
     let mut by_number = Lines::new();
     for line in lines
         .values()

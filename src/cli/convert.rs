@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,23 @@ pub struct Args {
     /// first that is damaged or missing.
     #[arg(long)]
     salvage: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+/// How many threads convert a session.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Threads {
+    /// Threads that convert, 1 to 16; the lines do not depend on it [default: as many as cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    threads: Option<u8>,
+}
+
+impl Threads {
+    fn count(self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.map_or_else(cores, usize::from)
+    }
 }
 
 /// Runs the command.
@@ -104,7 +122,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Status> {
                 faults: vec![format!("{why}: not converted")],
                 ..ConvertReport::default()
             },
-            None => convert(session, out, args.salvage, rules.clone())?,
+            None => convert(session, out, args.salvage, rules.clone(), args.threads)?,
         };
         report
             .faults
@@ -201,6 +219,7 @@ pub(super) fn convert(
     out: &Path,
     salvage: bool,
     redact: Option<Rules>,
+    threads: Threads,
 ) -> anyhow::Result<ConvertReport> {
     let bar = progress_bar(&session.session_id);
     let mut progress = |progress: Progress| {
@@ -211,6 +230,7 @@ pub(super) fn convert(
         progress: Some(&mut progress),
         redact,
         salvage,
+        threads: threads.count(),
         ..ConvertOptions::default()
     };
     let result = convert_session(session, out, options);

@@ -1,16 +1,19 @@
 //! The command line tool: one file per command, over the public API only.
 
+mod bench;
 mod convert;
 mod demo;
 mod human;
 mod inspect;
 mod output;
 mod places;
+mod random;
 mod recover;
 pub mod replay;
 mod secrets;
 mod sessions;
 mod stats;
+mod svg;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,6 +52,7 @@ enum Command {
     Sessions(sessions::Args),
     Stats(stats::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the tool with the arguments of the process.
@@ -70,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Sessions(args) => sessions::run(&args, &mut output),
         Command::Stats(args) => stats::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),
+        Command::Bench(args) => bench::run(&args, &mut output),
     };
     output.finish(result)
 }

@@ -15,6 +15,8 @@ pub enum Status {
     Ok,
     /// Faults were found (damage, lost records, bad lines): exit code 1.
     Faults,
+    /// What was measured does not decide: exit code 3.
+    Undecided,
 }
 
 /// Standard output. Colour is stripped where it is not a terminal or `NO_COLOR` is set.
@@ -37,6 +39,7 @@ impl Output {
         match result {
             Ok(Status::Ok) => ExitCode::SUCCESS,
             Ok(Status::Faults) => ExitCode::from(1),
+            Ok(Status::Undecided) => ExitCode::from(3),
             Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
                 complain(&format!("stormlog: {}", with_causes(&error)));

@@ -52,6 +52,8 @@ pub struct Args {
     /// Print JSON, one line per session.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    threads: convert::Threads,
 }
 
 /// Runs the command.
@@ -126,7 +128,7 @@ fn make_lines(args: &Args, report: &mut RecoverReport) -> anyhow::Result<Option<
         report.faults.push(format!("{why}: not converted"));
         return Ok(None);
     }
-    let converted = convert::convert(&session, &session.log_dir, false, None)?;
+    let converted = convert::convert(&session, &session.log_dir, false, None, args.threads)?;
     let known = &mut report.faults;
     for fault in &converted.faults {
         if !known.contains(fault) {

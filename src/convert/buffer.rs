@@ -11,6 +11,8 @@
 const FRAGMENT_BYTES: usize = 32;
 /// How far the buffer grows at least.
 const GROW_BYTES: usize = 4096;
+/// Longer texts are kept beside the content.
+const LONG_TEXT_BYTES: usize = 256 << 10;
 
 /// A growing byte buffer.
 #[derive(Debug, Default)]
@@ -18,6 +20,19 @@ pub struct LineBuffer {
     bytes: Vec<u8>,
     /// `bytes[..len]` is the content.
     len: usize,
+    /// Texts that are put in where the content is written, by their places; `None` where they have
+    /// to be in the content.
+    texts: Option<Vec<LongText>>,
+}
+
+/// A text that can become six times as long when it is escaped, and is not in memory like that.
+#[derive(Debug)]
+pub struct LongText {
+    /// The content before it.
+    pub at: usize,
+    pub text: Vec<u8>,
+    /// Whether it is JSON, and else stands between quotes.
+    pub json: bool,
 }
 
 impl LineBuffer {
@@ -26,14 +41,21 @@ impl LineBuffer {
         Self::default()
     }
 
-    /// Length of the content.
+    /// An empty buffer that keeps long texts beside its content.
+    pub fn with_long_texts() -> Self {
+        Self {
+            texts: Some(Vec::new()),
+            ..Self::default()
+        }
+    }
+
+    /// Length of the content, without long texts.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there is no content.
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -48,6 +70,27 @@ impl LineBuffer {
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        if let Some(texts) = &mut self.texts {
+            texts.retain(|text| text.at <= len);
+        }
+    }
+
+    /// The long texts in the content.
+    pub fn long_texts(&self) -> &[LongText] {
+        self.texts.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a text of so many bytes is to be put in as a [`LongText`].
+    pub fn is_long(&self, bytes: usize) -> bool {
+        bytes > LONG_TEXT_BYTES && self.texts.is_some()
+    }
+
+    /// Appends a long text.
+    pub fn put_long(&mut self, text: Vec<u8>, json: bool) {
+        let at = self.len;
+        if let Some(texts) = &mut self.texts {
+            texts.push(LongText { at, text, json });
+        }
     }
 
     /// Appends `bytes`.
@@ -73,20 +116,19 @@ impl LineBuffer {
         self.len += len.min(N);
     }
 
-    /// Appends a constant.
-    #[inline(always)]
-    pub fn put_fragment(&mut self, fragment: &Fragment) {
-        if fragment.long.is_empty() {
-            self.put_prefix(&fragment.short, fragment.short_len as usize);
-        } else {
-            self.put(&fragment.long);
-        }
-    }
-
     /// Appends one byte.
     #[inline(always)]
     pub fn push(&mut self, byte: u8) {
         self.put_array(&[byte]);
+    }
+
+    /// A pen at the end of the content.
+    #[inline(always)]
+    pub fn pen(&mut self) -> Pen<'_> {
+        Pen {
+            at: self.len,
+            out: self,
+        }
     }
 
     /// At least `count` bytes behind the content.
@@ -96,6 +138,15 @@ impl LineBuffer {
             self.grow(count);
         }
         &mut self.bytes[self.len..]
+    }
+
+    /// Puts `bytes` at `at`, which becomes the end of the content, where there is no room yet.
+    #[cold]
+    #[inline(never)]
+    fn put_at(&mut self, at: usize, bytes: &[u8]) {
+        self.len = at;
+        let place = self.place(bytes.len());
+        place[..bytes.len()].copy_from_slice(bytes);
     }
 
     #[cold]
@@ -108,10 +159,97 @@ impl LineBuffer {
     /// Empties the buffer and gives memory back that one long line has taken.
     pub fn clear(&mut self, keep_bytes: usize) {
         self.len = 0;
+        if let Some(texts) = self.texts.as_mut().filter(|texts| !texts.is_empty()) {
+            *texts = Vec::new();
+        }
         if self.bytes.len() > keep_bytes {
             self.bytes.truncate(keep_bytes);
             self.bytes.shrink_to_fit();
         }
+    }
+}
+
+/// Writes behind the content of a buffer, which has what was written after
+/// [`finish`](Self::finish). Its position is a local variable, so that one value does not wait
+/// until the length of another is stored.
+#[derive(Debug)]
+pub struct Pen<'a> {
+    out: &'a mut LineBuffer,
+    at: usize,
+}
+
+impl Pen<'_> {
+    /// Writes `bytes`.
+    #[inline(always)]
+    pub fn put(&mut self, bytes: &[u8]) {
+        let place = self.out.bytes.get_mut(self.at..);
+        match place.filter(|place| place.len() >= bytes.len()) {
+            Some(place) => copy_short(place, bytes),
+            None => self.out.put_at(self.at, bytes),
+        }
+        self.at += bytes.len();
+    }
+
+    /// Writes `N` bytes.
+    #[inline(always)]
+    pub fn put_array<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.put_prefix(bytes, N);
+    }
+
+    /// Writes the first `len` (at most `N`) of `bytes`; copies all of them.
+    #[inline(always)]
+    pub fn put_prefix<const N: usize>(&mut self, bytes: &[u8; N], len: usize) {
+        let place = self.out.bytes.get_mut(self.at..);
+        match place.and_then(|place| place.first_chunk_mut::<N>()) {
+            Some(place) => *place = *bytes,
+            None => self.out.put_at(self.at, bytes),
+        }
+        self.at += len;
+    }
+
+    /// As [`put_prefix`](Self::put_prefix); `change` has the copy before it counts.
+    #[inline(always)]
+    pub fn put_changed<const N: usize>(
+        &mut self,
+        bytes: &[u8; N],
+        len: usize,
+        change: impl FnOnce(&mut [u8; N]),
+    ) {
+        let place = self.out.bytes.get_mut(self.at..);
+        if let Some(place) = place.and_then(|place| place.first_chunk_mut::<N>()) {
+            *place = *bytes;
+            change(place);
+        } else {
+            let mut bytes = *bytes;
+            change(&mut bytes);
+            self.out.put_at(self.at, &bytes);
+        }
+        self.at += len;
+    }
+
+    /// Writes a constant.
+    #[inline(always)]
+    pub fn put_fragment(&mut self, fragment: &Fragment) {
+        if fragment.long.is_empty() {
+            self.put_prefix(&fragment.short, fragment.short_len as usize);
+        } else {
+            self.put(&fragment.long);
+        }
+    }
+
+    /// Lets others append to the buffer.
+    #[inline(always)]
+    pub fn with<T>(&mut self, append: impl FnOnce(&mut LineBuffer) -> T) -> T {
+        self.out.len = self.at;
+        let result = append(self.out);
+        self.at = self.out.len;
+        result
+    }
+
+    /// What was written becomes content.
+    #[inline(always)]
+    pub fn finish(self) {
+        self.out.len = self.at;
     }
 }
 
@@ -196,7 +334,9 @@ mod tests {
             let mut out = LineBuffer::new();
             out.put(b"<");
             out.put(&bytes[..count]);
-            out.put_fragment(&Fragment::new(&bytes[..count]));
+            let mut pen = out.pen();
+            pen.put_fragment(&Fragment::new(&bytes[..count]));
+            pen.finish();
             out.push(b'>');
             let expected = [b"<", &bytes[..count], &bytes[..count], b">"].concat();
             assert_eq!(out.content(), expected, "{count}");

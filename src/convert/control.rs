@@ -27,14 +27,17 @@ pub struct ConvertOptions<'a> {
     pub deadline: Option<Instant>,
     /// Set to true, gives up as soon as possible with [`Error::Cancelled`].
     pub cancelled: Option<&'a AtomicBool>,
-    /// Called now and then.
-    pub progress: Option<&'a mut dyn FnMut(Progress)>,
+    /// Called now and then, by any of the threads.
+    pub progress: Option<&'a mut (dyn FnMut(Progress) + Send)>,
     /// Wait until the results are on the disk before they get their names. Needed when the
     /// segments are removed afterwards.
     pub sync: bool,
     /// What is kept out of the lines besides what the session was recorded with, which by default
     /// are the built-in rules; [`Rules::on`] replaces that of the session.
     pub redact: Option<Rules>,
+    /// How many threads convert, the calling one among them; 0 counts as 1, and more than 16 as 16.
+    /// The lines do not depend on it.
+    pub threads: usize,
     /// Go on behind damage at the next whole block. Without it a segment is read up to the first
     /// block that is damaged or missing.
     pub salvage: bool,
@@ -46,6 +49,7 @@ impl std::fmt::Debug for ConvertOptions<'_> {
             .debug_struct("ConvertOptions")
             .field("deadline", &self.deadline)
             .field("sync", &self.sync)
+            .field("threads", &self.threads)
             .field("salvage", &self.salvage)
             .finish_non_exhaustive()
     }

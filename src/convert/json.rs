@@ -1,6 +1,6 @@
 //! Values as JSON text. FORMAT.md section 9.3 is normative.
 
-use super::buffer::LineBuffer;
+use super::buffer::{LineBuffer, LongText, Pen};
 
 /// Bytes that a string may need to escape: C0, `"`, `\`, DEL, and the first bytes of characters
 /// of which some are escaped (C1, U+061C, general punctuation, U+FEFF).
@@ -14,6 +14,9 @@ static SPECIAL: [bool; 256] = {
     }
     special
 };
+
+/// Bytes of a long text that are escaped at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -140,15 +143,42 @@ pub fn put_json_str(out: &mut LineBuffer, text: &str) {
     out.put(rest.as_bytes());
 }
 
-/// Appends an integer.
-#[inline]
-pub fn put_integer(out: &mut LineBuffer, value: impl itoa::Integer) {
-    out.put(itoa::Buffer::new().format(value).as_bytes());
+/// Gives a long text to `write` as it stands in a line, in pieces of a bounded length.
+///
+/// # Errors
+/// The first of `write`.
+pub fn write_long<E>(
+    text: &LongText,
+    mut write: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rest = text.text.as_slice();
+    let mut out = LineBuffer::new();
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(piece_end(rest));
+        rest = behind;
+        out.truncate(0);
+        match std::str::from_utf8(piece) {
+            Ok(piece) if text.json => put_json_str(&mut out, piece),
+            _ => put_escaped(&mut out, piece),
+        }
+        write(out.content())?;
+    }
+    Ok(())
 }
 
-/// Appends a float; NaN and infinities as null.
-#[inline]
-pub fn put_f64(out: &mut LineBuffer, value: f64) {
+/// Where a text can be cut without cutting what is, or should be, one character: before a byte that
+/// begins one, or behind as many bytes that begin none as a character can have.
+fn piece_end(text: &[u8]) -> usize {
+    if text.len() <= PIECE_BYTES {
+        return text.len();
+    }
+    let begins = |at: &usize| text.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+    let mut last = (PIECE_BYTES - 3..=PIECE_BYTES).rev();
+    last.find(begins).unwrap_or(PIECE_BYTES)
+}
+
+/// Writes a float with the digits that an `f32` needs; NaN and infinities as null.
+pub fn put_f32(out: &mut Pen<'_>, value: f32) {
     if value.is_finite() {
         out.put(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
@@ -156,24 +186,14 @@ pub fn put_f64(out: &mut LineBuffer, value: f64) {
     }
 }
 
-/// Appends a float with the digits that an `f32` needs; NaN and infinities as null.
-#[inline]
-pub fn put_f32(out: &mut LineBuffer, value: f32) {
-    if value.is_finite() {
-        out.put(zmij::Buffer::new().format_finite(value).as_bytes());
-    } else {
-        out.put_array(b"null");
-    }
-}
-
-/// Appends nanoseconds as milliseconds with up to `decimals` (0..=6) digits, half to even, at
+/// Writes nanoseconds as milliseconds with up to `decimals` (0..=6) digits, half to even, at
 /// least one; with 0 decimals cut to whole milliseconds.
 #[inline]
-pub fn put_duration(out: &mut LineBuffer, ns: u64, decimals: u8) {
+pub fn put_duration(out: &mut Pen<'_>, ns: u64, decimals: u8) {
     const POWERS: [u64; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
     let decimals = usize::from(decimals.min(6));
     if decimals == 0 {
-        return put_integer(out, ns / 1_000_000);
+        return out.unsigned(ns / 1_000_000);
     }
     let (unit, one_ms) = (POWERS[6 - decimals], POWERS[decimals]);
     let (mut count, rest) = (ns / unit, ns % unit);
@@ -181,7 +201,7 @@ pub fn put_duration(out: &mut LineBuffer, ns: u64, decimals: u8) {
     if rest * 2 > unit || (rest * 2 == unit && count % 2 == 1) {
         count += 1;
     }
-    put_integer(out, count / one_ms);
+    out.unsigned(count / one_ms);
     let mut fraction = [b'.', b'0', b'0', b'0', b'0', b'0', b'0'];
     let mut digits = count % one_ms;
     let mut end = 2;

@@ -77,6 +77,46 @@ fn every_byte_is_found_at_every_place_of_a_word() {
     }
 }
 
+/// Long texts are the same in pieces, wherever these end.
+#[test]
+fn long_texts_are_escaped_in_pieces() {
+    let kinds: [&[u8]; 9] = [
+        b"a",
+        b"\x01\"",
+        "\u{e4}".as_bytes(),
+        "\u{202e}".as_bytes(),
+        "\u{1f600}".as_bytes(),
+        b"\x80",
+        b"\xe2\x82",
+        b"\xf0\x9f\x98",
+        b"\xf8\x88\x80\x80\x80",
+    ];
+    for kind in kinds {
+        for before in 0..8 {
+            let text = [vec![b'x'; before], kind.repeat(200_000 / kind.len())].concat();
+            let json = [b"\"", text.as_slice(), b"\""].concat();
+            for (text, json) in [(text, false), (json, true)] {
+                let valid = std::str::from_utf8(&text);
+                let mut expected = LineBuffer::new();
+                match valid {
+                    Ok(text) if json => put_json_str(&mut expected, text),
+                    _ if json => continue,
+                    _ => put_escaped(&mut expected, &text),
+                }
+                let mut pieces = Vec::new();
+                let long = LongText { at: 0, text, json };
+                let written = write_long(&long, |piece| {
+                    assert!(piece.len() <= 6 * PIECE_BYTES);
+                    pieces.extend_from_slice(piece);
+                    Ok::<(), ()>(())
+                });
+                assert_eq!(written, Ok(()));
+                assert!(pieces == expected.content(), "{}", kind.escape_ascii());
+            }
+        }
+    }
+}
+
 /// The digits by exact decimal arithmetic on a text.
 fn slow_duration(ns: u64, decimals: usize) -> String {
     if decimals == 0 {
@@ -120,7 +160,9 @@ fn slow_duration(ns: u64, decimals: usize) -> String {
 
 fn duration(ns: u64, decimals: u8) -> String {
     let mut out = LineBuffer::new();
-    put_duration(&mut out, ns, decimals);
+    let mut pen = out.pen();
+    put_duration(&mut pen, ns, decimals);
+    pen.finish();
     String::from_utf8(out.content().to_vec()).unwrap()
 }
 

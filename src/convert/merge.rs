@@ -3,41 +3,36 @@
 //! A k-way merge by (largest ticks of the producer so far, ring), each producer in its own order.
 //! One block per producer is in memory, and only while the merge is within it.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::batch::{Batch, Run};
 use super::control::Control;
 use super::index::{BlockRef, Index};
-use super::render::{Batch, BatchRecord};
 use crate::error::{Error, IoContext};
 use crate::record::FLAG_LARGE;
 use crate::segment::files::SessionFiles;
-use crate::segment::layout::{BLOCK_HEADER_BYTES, BlockHeader};
+use crate::segment::layout::{BLOCK_HEADER_BYTES, BlockHeader, DATA_BYTES_MAX};
 use crate::segment::records::{RecordRef, Records};
 use crate::segment::source::{SegmentSource, Source};
 
 /// Records of one batch.
-const BATCH_RECORDS: usize = 8192;
-/// Payloads that one batch holds on to.
-const BATCH_PAYLOADS: usize = 256;
-/// Bytes of large bodies after which a batch ends.
-const BATCH_BODY_BYTES: usize = 4 << 20;
+const BATCH_RECORDS: usize = 2048;
 /// Segments that are open at a time.
 const OPEN_MAX: usize = 8;
-/// A payload index of no batch.
-const NO_PAYLOAD: u32 = u32::MAX;
-
-/// (largest ticks so far, ring, index of the cursor) of the next record of a producer.
-type Key = (u64, u32, usize);
+/// Buffers of blocks that are kept for the next ones.
+const FREE_MAX: usize = 64;
 
 /// Yields the records of a session in the order of their lines.
 pub(super) struct Merge<'a> {
     index: &'a Index,
     cursors: Vec<Cursor<'a>>,
-    heap: BinaryHeap<Reverse<Key>>,
+    heap: Heap,
     store: Store<'a>,
+    /// Number of the batch that is filled.
+    batch: u64,
+    /// Bytes of blocks and large bodies that are read for one batch, about: it holds on to them.
+    batch_bytes: u64,
 }
 
 /// One producer.
@@ -45,42 +40,46 @@ struct Cursor<'a> {
     ring: u32,
     /// Blocks that are not loaded yet.
     blocks: &'a [BlockRef],
-    loaded: Option<Loaded>,
+    loaded: Option<Box<Loaded>>,
     /// Largest ticks so far.
     ticks: u64,
 }
 
 /// The block that a producer is in.
 struct Loaded {
-    payload: Arc<Vec<u8>>,
+    /// The block with its header.
+    bytes: Arc<Vec<u8>>,
     block: BlockRef,
     first_pos: u64,
-    /// Offset of the next record.
+    /// Where the next record stands in `bytes`.
     offset: usize,
-    /// Index of the payload in the batch, [`NO_PAYLOAD`] = not in it.
-    in_batch: u32,
+    /// The last batch that has it, and its index there.
+    in_batch: (u64, u32),
 }
 
 impl<'a> Merge<'a> {
-    pub(super) fn new(files: &'a SessionFiles, index: &'a Index) -> Self {
+    pub(super) fn new(files: &'a SessionFiles, index: &'a Index, batch_bytes: u64) -> Self {
         let mut merge = Self {
             index,
-            cursors: Vec::with_capacity(index.rings.len()),
-            heap: BinaryHeap::with_capacity(index.rings.len()),
+            cursors: Vec::new(),
+            heap: Heap::default(),
             store: Store {
                 files,
                 open: Vec::new(),
+                free: Vec::new(),
             },
+            batch: 0,
+            batch_bytes,
         };
-        for (ring, blocks) in &index.rings {
-            let Some(first) = blocks.blocks.first() else {
+        for blocks in index.blocks.chunk_by(|one, other| one.ring == other.ring) {
+            let Some(first) = blocks.first() else {
                 continue;
             };
-            let key = (first.first_ticks, *ring, merge.cursors.len());
-            merge.heap.push(Reverse(key));
+            let cursor = merge.cursors.len() as u32;
+            merge.heap.push(first.first_ticks, first.ring, cursor);
             merge.cursors.push(Cursor {
-                ring: *ring,
-                blocks: &blocks.blocks,
+                ring: first.ring,
+                blocks,
                 loaded: None,
                 ticks: 0,
             });
@@ -94,45 +93,43 @@ impl<'a> Merge<'a> {
         batch: &mut Batch,
         control: &mut Control<'_>,
     ) -> Result<bool, Error> {
-        batch.records.clear();
-        batch.payloads.clear();
-        batch.bodies.clear();
-        for Reverse((.., cursor)) in &self.heap {
-            if let Some(loaded) = self
-                .cursors
-                .get_mut(*cursor)
-                .and_then(|c| c.loaded.as_mut())
-            {
-                loaded.in_batch = NO_PAYLOAD;
-            }
-        }
-        let mut body_bytes = 0;
-        while let Some(Reverse((ticks, ring, slot))) = self.heap.pop() {
-            let limit = self
-                .heap
-                .peek()
-                .map(|Reverse((ticks, ring, _))| (*ticks, *ring));
+        self.store.take_back(batch);
+        self.batch += 1;
+        let mut bytes = 0;
+        while batch.records < BATCH_RECORDS && bytes < self.batch_bytes {
+            let Some((ticks, slot)) = self.heap.first() else {
+                break;
+            };
             let Some(cursor) = self.cursors.get_mut(slot) else {
-                continue;
+                break;
             };
             cursor.ticks = cursor.ticks.max(ticks);
             if cursor.loaded.is_none() {
-                control.advance(cursor.load(&mut self.store)?)?;
+                let loaded = cursor.load(&mut self.store)?;
+                control.advance(loaded)?;
+                bytes += loaded;
             }
-            let next = cursor.emit(limit, batch);
-            body_bytes += load_bodies(self.index, &mut self.store, cursor, batch)?;
-            if let Some(next) = next {
-                self.heap.push(Reverse((next, ring, slot)));
+            let emitted = cursor.emit(self.heap.last_before_second(), batch, self.batch);
+            if let Some(offset) = emitted.large {
+                let body = load_body(self.index, &mut self.store, cursor, offset)?;
+                if let (Some(body), Some(run)) = (body, batch.runs.last_mut()) {
+                    bytes += body.len() as u64;
+                    run.body = Some(batch.bodies.len() as u32);
+                    batch.bodies.push(body);
+                }
             }
-            let full = batch.records.len() >= BATCH_RECORDS
-                || batch.payloads.len() >= BATCH_PAYLOADS
-                || body_bytes >= BATCH_BODY_BYTES;
-            if full {
-                break;
-            }
+            self.heap.replace_first(emitted.next);
         }
-        Ok(!batch.records.is_empty())
+        Ok(batch.records > 0 || self.heap.first().is_some())
     }
+}
+
+/// What [`Cursor::emit`] has found.
+struct Emitted {
+    /// Ticks of the record that comes next; `None` after the last.
+    next: Option<u64>,
+    /// Where the LARGE record stands that was moved last.
+    large: Option<usize>,
 }
 
 impl Cursor<'_> {
@@ -142,98 +139,157 @@ impl Cursor<'_> {
             return Ok(0);
         };
         self.blocks = rest;
-        let (header, payload) = store.block(block.segment, block.offset, block.payload_bytes)?;
-        self.loaded = Some(Loaded {
-            payload: Arc::new(payload),
+        let (header, bytes) = store.block(block.segment, block.offset, block.payload_bytes)?;
+        self.loaded = Some(Box::new(Loaded {
+            bytes: Arc::new(bytes),
             block: *block,
             first_pos: header.first_pos,
-            offset: 0,
-            in_batch: NO_PAYLOAD,
-        });
+            offset: BLOCK_HEADER_BYTES,
+            in_batch: (0, 0),
+        }));
         Ok(block.payload_bytes.into())
     }
 
-    /// Moves records up to `limit`, the next record of another producer, into the batch, at most
-    /// to the end of the block or of the batch, and at most one with a large body. Returns the
-    /// ticks of the record that comes next, `None` after the last.
-    fn emit(&mut self, limit: Option<(u64, u32)>, batch: &mut Batch) -> Option<u64> {
+    /// Moves records of up to `ticks_max` into the batch, at most to the end of the block or of
+    /// the batch, and at most one with a large body.
+    fn emit(&mut self, ticks_max: u64, batch: &mut Batch, number: u64) -> Emitted {
         if let Some(loaded) = &mut self.loaded {
-            let payload = loaded.payload.clone();
-            let mut records = Records::from_offset(&payload, loaded.offset);
+            let mut room = BATCH_RECORDS.saturating_sub(batch.records);
+            let mut records = Records::from_offset(&loaded.bytes, loaded.offset);
+            let mut run = Run {
+                bytes: 0,
+                body: None,
+                start: loaded.offset as u32,
+                end: loaded.offset as u32,
+                ticks: self.ticks,
+            };
+            let mut large = None;
+            let mut next = None;
             while let Some(record) = records.next() {
                 let ticks = self.ticks.max(record.header.ticks());
-                let beyond = limit.is_some_and(|limit| (ticks, self.ring) > limit);
-                let large = record.header.flags & FLAG_LARGE != 0;
-                if beyond || batch.records.len() >= BATCH_RECORDS {
-                    loaded.offset = record.offset;
-                    return Some(ticks);
+                if ticks > ticks_max || room == 0 {
+                    next = Some(ticks);
+                    break;
                 }
+                room -= 1;
+                batch.records += 1;
                 self.ticks = ticks;
-                loaded.offset = records.offset();
-                if loaded.in_batch == NO_PAYLOAD {
-                    loaded.in_batch = batch.payloads.len() as u32;
-                    batch.payloads.push(payload.clone());
-                }
-                batch.records.push(BatchRecord {
-                    payload: loaded.in_batch,
-                    offset: record.offset as u32,
-                    ticks,
-                });
-                if large {
+                run.end = records.offset() as u32;
+                if record.header.flags & FLAG_LARGE != 0 {
                     // Behind the record, or it is the last: the same key sorts right.
-                    return Some(ticks);
+                    large = Some(record.offset);
+                    next = Some(ticks);
+                    break;
                 }
+            }
+            if run.end > run.start {
+                loaded.offset = run.end as usize;
+                if loaded.in_batch.0 != number {
+                    loaded.in_batch = (number, batch.bytes.len() as u32);
+                    batch.bytes.push(Arc::clone(&loaded.bytes));
+                }
+                run.bytes = loaded.in_batch.1;
+                batch.runs.push(run);
+            }
+            if next.is_some() {
+                return Emitted { next, large };
             }
         }
         self.loaded = None;
-        let next = self.blocks.first()?;
-        Some(self.ticks.max(next.first_ticks))
+        let next = self.blocks.first();
+        Emitted {
+            next: next.map(|block| self.ticks.max(block.first_ticks)),
+            large: None,
+        }
     }
 }
 
-/// Loads the body of the record that was moved last, if it is a LARGE one; returns its length.
-fn load_bodies(
+/// The block with the body of the LARGE record at `offset`, cut behind the body.
+fn load_body(
     index: &Index,
     store: &mut Store<'_>,
     cursor: &Cursor<'_>,
-    batch: &mut Batch,
-) -> Result<usize, Error> {
-    let Some(loaded) = &cursor.loaded else {
-        return Ok(0);
+    offset: usize,
+) -> Result<Option<Vec<u8>>, Error> {
+    let record = cursor.loaded.as_ref().and_then(|loaded| {
+        let record = RecordRef::at(&loaded.bytes, offset)?;
+        Some((loaded, record))
+    });
+    let Some((loaded, record)) = record else {
+        return Ok(None);
     };
-    let Some((last, number)) = batch.records.last().zip(batch.records.len().checked_sub(1)) else {
-        return Ok(0);
-    };
-    let known = batch
-        .bodies
-        .last()
-        .is_some_and(|(of, _)| *of as usize == number);
-    let record = RecordRef::at(&loaded.payload, last.offset as usize);
-    let Some(record) = record.filter(|r| r.header.flags & FLAG_LARGE != 0 && !known) else {
-        return Ok(0);
-    };
-    if last.payload != loaded.in_batch {
-        return Ok(0);
-    }
     let stream = (cursor.ring, loaded.first_pos);
-    let header = &record.header;
+    let offset = offset.saturating_sub(BLOCK_HEADER_BYTES) as u32;
     let large = index
         .large
-        .of_record(stream, &loaded.block, last.offset, header);
+        .of_record(stream, &loaded.block, offset, &record.header);
     let (Some(large), Ok(body_bytes)) = (large, record.large_body_bytes()) else {
-        return Ok(0);
+        return Ok(None);
     };
-    if large
-        .payload_bytes
-        .checked_sub(body_bytes)
-        .is_none_or(|rest| rest >= 4)
-    {
-        return Ok(0);
+    let padding = large.payload_bytes.checked_sub(body_bytes);
+    if padding.is_none_or(|padding| padding >= 4) {
+        return Ok(None);
     }
-    let (_, mut body) = store.block(large.segment, large.offset, large.payload_bytes)?;
-    body.truncate(body_bytes as usize);
-    batch.bodies.push((number as u32, body));
-    Ok(body_bytes as usize)
+    let (_, mut bytes) = store.block(large.segment, large.offset, large.payload_bytes)?;
+    bytes.truncate(BLOCK_HEADER_BYTES + body_bytes as usize);
+    Ok(Some(bytes))
+}
+
+/// The next record of each producer, the first one on top. A key is (largest ticks of the producer
+/// so far, ring, index of the cursor) in one number.
+#[derive(Default)]
+struct Heap(Vec<u128>);
+
+impl Heap {
+    fn push(&mut self, ticks: u64, ring: u32, cursor: u32) {
+        let key = u128::from(ticks) << 64 | u128::from(ring) << 32 | u128::from(cursor);
+        let mut place = self.0.len();
+        self.0.push(key);
+        while place > 0 && self.0[(place - 1) / 2] > key {
+            self.0.swap(place, (place - 1) / 2);
+            place = (place - 1) / 2;
+        }
+    }
+
+    /// Ticks and index of the cursor of the first key.
+    fn first(&self) -> Option<(u64, usize)> {
+        let key = self.0.first()?;
+        Some(((key >> 64) as u64, *key as u32 as usize))
+    }
+
+    /// The largest ticks with which the ring of the first key comes before all others.
+    fn last_before_second(&self) -> u64 {
+        let ring = |key: u128| (key >> 32) as u32;
+        match (self.0.first(), self.0.iter().skip(1).take(2).min()) {
+            (Some(first), Some(second)) => {
+                let ticks = (second >> 64) as u64;
+                // Not below 0: the first key has at most these ticks.
+                ticks.saturating_sub(u64::from(ring(*first) > ring(*second)))
+            }
+            _ => u64::MAX,
+        }
+    }
+
+    /// Gives the first key other ticks, or takes it away.
+    fn replace_first(&mut self, ticks: Option<u64>) {
+        let Some(first) = self.0.first_mut() else {
+            return;
+        };
+        match ticks {
+            Some(ticks) => *first = u128::from(ticks) << 64 | u128::from(*first as u64),
+            None => drop(self.0.swap_remove(0)),
+        }
+        let mut place = 0;
+        while let Some(left) = self.0.get(2 * place + 1) {
+            let right = self.0.get(2 * place + 2);
+            let child = 2 * place + 1 + usize::from(right.is_some_and(|right| right < left));
+            if self.0[child] >= self.0[place] {
+                break;
+            }
+            self.0.swap(child, place);
+            place = child;
+        }
+    }
 }
 
 /// Reads blocks anywhere in a session.
@@ -241,10 +297,23 @@ struct Store<'a> {
     files: &'a SessionFiles,
     /// Segments that are open, the one used last behind the others.
     open: Vec<(u32, SegmentSource)>,
+    /// Buffers for blocks.
+    free: Vec<Vec<u8>>,
 }
 
 impl Store<'_> {
-    /// Header and payload of a block that the first pass has found valid.
+    /// Empties a batch.
+    fn take_back(&mut self, batch: &mut Batch) {
+        let unused = batch.bytes.drain(..).filter_map(Arc::into_inner);
+        let room = FREE_MAX.saturating_sub(self.free.len());
+        self.free.extend(unused.take(room));
+        batch.bytes.clear();
+        batch.runs.clear();
+        batch.bodies.clear();
+        (batch.records, batch.done) = (0, 0);
+    }
+
+    /// A block that the first pass has found valid: its header, and the whole of it.
     fn block(
         &mut self,
         segment: u32,
@@ -255,31 +324,36 @@ impl Store<'_> {
             return Err(changed(Path::new(""), offset));
         };
         let path = &file.path;
-        let source = match self.open.iter().position(|(open, _)| *open == segment) {
-            Some(place) => self.open.remove(place).1,
-            None => file.open()?,
-        };
-        let mut head = [0; BLOCK_HEADER_BYTES];
-        let count = source
-            .read_at(offset, &mut head)
-            .io_context("cannot read", path)?;
-        // Bounded by the first pass, which has seen as many bytes in the file.
-        let mut payload = vec![0; bytes as usize];
-        let start = offset.saturating_add(BLOCK_HEADER_BYTES as u64);
-        let payload_count = source
-            .read_at(start, &mut payload)
-            .io_context("cannot read", path)?;
-        if self.open.len() >= OPEN_MAX {
-            self.open.remove(0);
+        let last = self.open.last().filter(|(open, _)| *open == segment);
+        if last.is_none() {
+            let source = match self.open.iter().position(|(open, _)| *open == segment) {
+                Some(place) => self.open.remove(place).1,
+                None => file.open()?,
+            };
+            if self.open.len() >= OPEN_MAX {
+                self.open.remove(0);
+            }
+            self.open.push((segment, source));
         }
-        self.open.push((segment, source));
-        let header: BlockHeader = bytemuck::pod_read_unaligned(&head);
-        let whole = count == head.len()
-            && payload_count == payload.len()
+        let mut block = if bytes as usize <= DATA_BYTES_MAX {
+            self.free.pop().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        // Bounded by the first pass, which has seen as many bytes in the file.
+        block.resize(BLOCK_HEADER_BYTES + bytes as usize, 0);
+        let count = match self.open.last() {
+            Some((_, source)) => source.read_at(offset, &mut block),
+            None => Ok(0),
+        };
+        let count = count.io_context("cannot read", path)?;
+        let (head, payload) = block.split_at(BLOCK_HEADER_BYTES);
+        let header: BlockHeader = bytemuck::pod_read_unaligned(head);
+        let whole = count == block.len()
             && header.payload_bytes == bytes
-            && header.expected_crc(&file.header.nonce, file.number(), &payload) == header.crc;
+            && header.expected_crc(&file.header.nonce, file.number(), payload) == header.crc;
         if whole {
-            Ok((header, payload))
+            Ok((header, block))
         } else {
             Err(changed(path, offset))
         }

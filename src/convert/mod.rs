@@ -6,29 +6,36 @@
 //! ```
 //!
 //! The first pass checks every block and learns all clock points; the second merges the records
-//! of all producers and renders them. Memory is bounded by one block per producer, 24 bytes per
-//! block, and the registry. Damage is not an error: what is valid is converted, what is not is
-//! counted and named in [`ConvertReport::faults`]. FORMAT.md section 9 is normative.
+//! of all producers and renders them. Both run on any number of threads, which hand in what they
+//! have made in order: the lines do not depend on their number. Memory is bounded by one block per
+//! producer, 32 bytes per block, the registry, and some MiB of lines. Damage is not an error: what
+//! is valid is converted, what is not is counted and named in [`ConvertReport::faults`]. FORMAT.md
+//! section 9 is normative.
 
+mod batch;
 mod buffer;
 mod control;
+mod digits;
 mod ends;
 mod index;
 mod json;
 mod json_text;
 mod large;
+mod lines;
 mod merge;
 mod output;
 mod plan;
 mod render;
 mod report;
 mod run;
+mod scan;
 mod scrub;
 mod time;
+mod turns;
 
 pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
-pub use output::LineSink;
+pub use output::{LinePlace, LineSink};
 pub use report::{ConvertReport, LeftOut, parse_ledger};
 #[allow(
     unused_imports,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::{Error, IoContext};
 use crate::sys::dir::{Dir, Owner};
@@ -10,11 +12,42 @@ use crate::sys::reserve::check_length;
 
 /// Takes lines.
 pub trait LineSink {
-    /// Appends whole lines to those of `category`, `[a-z0-9_]{1,64}`.
+    /// Appends to the lines of `category`, `[a-z0-9_]{1,64}`: whole lines, or a piece of one that
+    /// is longer than some 100 KiB.
     ///
     /// # Errors
     /// When they cannot be kept; the conversion ends.
     fn write(&mut self, category: &str, lines: &[u8]) -> Result<(), Error>;
+
+    /// Takes the place of the next `bytes` bytes of a category, which the caller writes while
+    /// others go on. `None`: this sink takes lines one after the other.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn place(&mut self, _category: &str, _bytes: u64) -> Result<Option<LinePlace>, Error> {
+        Ok(None)
+    }
+}
+
+/// The place of lines in a file.
+#[derive(Debug)]
+pub struct LinePlace {
+    file: Arc<File>,
+    path: PathBuf,
+    offset: u64,
+}
+
+impl LinePlace {
+    /// Writes as many bytes as were asked for.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(self, lines: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all_at(lines, self.offset);
+        written.io_context("cannot write", self.path)?;
+        fail_point!("convert.written");
+        Ok(())
+    }
 }
 
 /// Lines by category, in memory.
@@ -38,7 +71,7 @@ pub(crate) struct OutputFiles<'a> {
 }
 
 struct OutputFile {
-    file: File,
+    file: Arc<File>,
     bytes: u64,
 }
 
@@ -99,26 +132,38 @@ impl<'a> OutputFiles<'a> {
         }
         let file = self.dir.create_file_of(&name, self.owner)?;
         fail_point!("convert.created");
-        Ok(OutputFile { file, bytes: 0 })
+        Ok(OutputFile {
+            file: Arc::new(file),
+            bytes: 0,
+        })
     }
 }
 
 impl LineSink for OutputFiles<'_> {
     fn write(&mut self, category: &str, lines: &[u8]) -> Result<(), Error> {
+        match self.place(category, lines.len() as u64)? {
+            Some(place) => place.write(lines),
+            None => Ok(()),
+        }
+    }
+
+    fn place(&mut self, category: &str, bytes: u64) -> Result<Option<LinePlace>, Error> {
         if !self.files.contains_key(category) {
             let file = self.create(category)?;
             self.files.insert(category.to_owned(), file);
         }
-        if let Some(output) = self.files.get_mut(category) {
-            let path = self.dir.path_of(&temporary_name(self.session_id, category));
-            let bytes = output.bytes + lines.len() as u64;
-            check_length(bytes)
-                .and_then(|()| output.file.write_all(lines))
-                .io_context("cannot write", path)?;
-            output.bytes = bytes;
-            fail_point!("convert.written");
-        }
-        Ok(())
+        let Some(output) = self.files.get_mut(category) else {
+            return Ok(None);
+        };
+        let path = self.dir.path_of(&temporary_name(self.session_id, category));
+        let offset = output.bytes;
+        output.bytes = offset.saturating_add(bytes);
+        check_length(output.bytes).io_context("cannot write", &path)?;
+        Ok(Some(LinePlace {
+            file: Arc::clone(&output.file),
+            path,
+            offset,
+        }))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::buffer::{Fragment, LineBuffer};
 use super::json::{put_escaped, put_string};
-use crate::record::{CATEGORIES_MAX, FieldType};
+use crate::record::{CATEGORIES_MAX, FieldKind, FieldType};
 use crate::redact::Redactor;
 use crate::segment::clock::ClockMap;
 use crate::segment::registry::{Registry, Schema};
@@ -33,14 +33,54 @@ const PREFIXES_MAX: usize = 8;
 /// One field of a plan.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// How to read the value.
-    pub field: FieldType,
-    /// `,"name":`
+    /// What to do.
+    pub value: StepValue,
+    /// `,"name":`, and the quote of texts.
     pub name: Fragment,
-    /// `,"name":"`
-    pub name_quote: Fragment,
-    /// Whether the name says that the value is a secret.
-    pub secret: bool,
+}
+
+/// The value of a field: how it is read, and how it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StepValue {
+    U8,
+    U16,
+    U32,
+    U64,
+    I64,
+    F64,
+    Bool,
+    Symbol,
+    ShortText,
+    Text,
+    /// With so many decimals; may be absent.
+    DurationMs(u8),
+    /// One of the others, one that may be absent, or a secret by its name.
+    Any {
+        field: FieldType,
+        secret: bool,
+    },
+}
+
+impl StepValue {
+    fn new(field: FieldType, secret: bool) -> Self {
+        if secret || (field.optional && field.kind != FieldKind::DurationMs) {
+            return Self::Any { field, secret };
+        }
+        match field.kind {
+            FieldKind::U8 => Self::U8,
+            FieldKind::U16 => Self::U16,
+            FieldKind::U32 => Self::U32,
+            FieldKind::U64 => Self::U64,
+            FieldKind::I64 => Self::I64,
+            FieldKind::F64 => Self::F64,
+            FieldKind::Bool => Self::Bool,
+            FieldKind::Symbol => Self::Symbol,
+            FieldKind::ShortText => Self::ShortText,
+            FieldKind::Text => Self::Text,
+            FieldKind::DurationMs => Self::DurationMs(field.decimals),
+            _ => Self::Any { field, secret },
+        }
+    }
 }
 
 /// How records of one schema become lines.
@@ -82,13 +122,15 @@ impl Plan {
             put_escaped(&mut escaped, if found > 0 { &cleaned } else { name });
             let secret = redactor.is_some_and(|redactor| redactor.is_secret_name(name));
             let name = free_name(escaped.content(), |name| plan.is_taken(name))?;
-            let before = [b",\"", name.as_slice(), b"\":"].concat();
-            let quote = [before.as_slice(), b"\""].concat();
+            let value = StepValue::new(field.field_type, secret);
+            let quote: &[u8] = match value {
+                StepValue::ShortText | StepValue::Text => b"\"",
+                _ => b"",
+            };
+            let before = [b",\"", name.as_slice(), b"\":", quote].concat();
             plan.steps.push(Step {
-                field: field.field_type,
+                value,
                 name: Fragment::new(&before),
-                name_quote: Fragment::new(&quote),
-                secret,
             });
             plan.names.push(name.into());
         }

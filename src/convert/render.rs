@@ -8,50 +8,22 @@
 )]
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use super::buffer::LineBuffer;
-use super::json::{put_duration, put_f32, put_f64, put_integer};
-use super::plan::{Context, Plan, free_name};
+use super::batch::{Batch, Totals};
+use super::buffer::{LineBuffer, Pen};
+use super::json::{put_duration, put_f32};
+use super::plan::{Context, Plan, StepValue, free_name};
 use super::scrub::Scrub;
 use super::time::LineStart;
-use crate::record::{FLAG_CUT, FLAG_EXTRA, FLAG_LARGE};
+use crate::record::{FLAG_CUT, FLAG_EXTRA, FLAG_LARGE, FieldType};
 use crate::segment::clock::ClockCursor;
+use crate::segment::layout::BLOCK_HEADER_BYTES;
 use crate::segment::records::{
-    Body, Damaged, Extras, KeyRef, RecordRef, ValueRef, is_record_padding,
+    Body, Damaged, Extras, INLINE_BIT, KeyRef, RecordRef, Records, ValueRef, is_record_padding,
 };
 
 /// Extra fields whose names are compared one by one; those of further ones are hashed.
 const NAMES_LINEAR_MAX: usize = 32;
-
-/// A record of a batch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BatchRecord {
-    /// Index of its payload.
-    pub payload: u32,
-    /// Its offset in the payload.
-    pub offset: u32,
-    /// The largest ticks of its producer up to it: its place in the order, and its time.
-    pub ticks: u64,
-}
-
-/// Records in the order of their lines.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub payloads: Vec<Arc<Vec<u8>>>,
-    pub records: Vec<BatchRecord>,
-    /// Bodies of LARGE records, by index of the record; one that is missing is not in here.
-    pub bodies: Vec<(u32, Vec<u8>)>,
-}
-
-/// What rendering has counted for one category.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub lines: u64,
-    pub damaged: u64,
-    /// What the weights of the lines add to their number.
-    pub beyond: f64,
-}
 
 /// Renders batches into one buffer per category.
 #[derive(Debug)]
@@ -61,13 +33,7 @@ pub(super) struct Renderer<'a> {
     start: LineStart,
     /// Lines that the caller has not taken yet, by category.
     pub lines: Vec<LineBuffer>,
-    pub counts: Vec<Counts>,
-    /// Damaged records whose category is not known.
-    pub damaged_unknown: u64,
-    /// Extra fields that were left out because their names were taken too often.
-    pub extras_left_out: u64,
-    /// Secrets that were replaced in the lines.
-    pub redacted: u64,
+    pub totals: Totals,
     scrub: Scrub<'a>,
     /// By the call of [`render`](Self::render) that runs, or ran last.
     rendered_bytes: usize,
@@ -81,49 +47,45 @@ impl<'a> Renderer<'a> {
             context,
             clock: ClockCursor::new(&context.clock),
             start: LineStart::new(&context.session_id),
-            lines: (0..count).map(|_| LineBuffer::new()).collect(),
-            counts: vec![Counts::default(); count],
-            damaged_unknown: 0,
-            extras_left_out: 0,
-            redacted: 0,
+            lines: (0..count).map(|_| LineBuffer::with_long_texts()).collect(),
+            totals: Totals::new(count),
             scrub: Scrub::new(context.redactor.as_deref()),
             rendered_bytes: 0,
             names: Names::default(),
         }
     }
 
-    /// Appends the lines of the records of a batch from `first` on, until they are longer than
-    /// `bytes_max`; returns the record that comes next.
-    pub(super) fn render(&mut self, batch: &Batch, first: usize, bytes_max: usize) -> usize {
-        let bodies = batch.bodies.iter();
-        let mut bodies = bodies
-            .skip_while(|(of, _)| (*of as usize) < first)
-            .peekable();
+    /// Appends the lines of a batch until they are longer than `bytes_max`, or all of them.
+    /// Whether the batch is done.
+    pub(super) fn render(&mut self, batch: &mut Batch, bytes_max: usize) -> bool {
         self.rendered_bytes = 0;
-        for (index, item) in batch.records.iter().enumerate().skip(first) {
-            if self.rendered_bytes > bytes_max {
-                return index;
+        while let Some(run) = batch.runs.get_mut(batch.done) {
+            let bytes = batch.bytes.get(run.bytes as usize);
+            let bytes = bytes.and_then(|bytes| bytes.get(..run.end as usize));
+            let mut records = Records::from_offset(bytes.unwrap_or_default(), run.start as usize);
+            let mut ticks = run.ticks;
+            while let Some(record) = records.next() {
+                ticks = ticks.max(record.header.ticks());
+                let body = if record.header.flags & FLAG_LARGE == 0 {
+                    Some(record.body)
+                } else {
+                    let body = run.body.and_then(|index| batch.bodies.get(index as usize));
+                    body.and_then(|block| block.get(BLOCK_HEADER_BYTES..))
+                };
+                self.record(&record, ticks, body);
+                if self.rendered_bytes > bytes_max {
+                    (run.start, run.ticks) = (records.offset() as u32, ticks);
+                    return false;
+                }
             }
-            let payload = batch.payloads.get(item.payload as usize);
-            let record = payload.and_then(|bytes| RecordRef::at(bytes, item.offset as usize));
-            let Some(record) = record else {
-                self.damaged_unknown += 1;
-                continue;
-            };
-            let body = bodies.next_if(|(of, _)| *of as usize == index);
-            let body = if record.header.flags & FLAG_LARGE == 0 {
-                Some(record.body)
-            } else {
-                body.map(|(_, body)| body.as_slice())
-            };
-            self.record(&record, item.ticks, body);
+            batch.done += 1;
         }
-        batch.records.len()
+        true
     }
 
     /// Appends the line of one record, or counts it as damaged.
-    #[inline]
-    pub(super) fn record(&mut self, record: &RecordRef<'_>, ticks: u64, body: Option<&[u8]>) {
+    #[inline(always)]
+    fn record(&mut self, record: &RecordRef<'_>, ticks: u64, body: Option<&[u8]>) {
         let header = record.header;
         let cut = header.flags & FLAG_CUT != 0;
         let plan = self.context.plan(header.schema, cut);
@@ -131,33 +93,36 @@ impl<'a> Renderer<'a> {
             return self.damaged(header.schema);
         };
         let category = usize::from(plan.category);
-        let (Some(out), Some(counts)) =
-            (self.lines.get_mut(category), self.counts.get_mut(category))
-        else {
+        let (Some(out), Some(counts)) = (
+            self.lines.get_mut(category),
+            self.totals.counts.get_mut(category),
+        ) else {
             return self.damaged(header.schema);
         };
         let before = out.len();
         self.scrub.found = 0;
-        self.start.put(out, self.clock.time(ticks));
+        let mut pen = out.pen();
+        self.start.put(&mut pen, self.clock.time(ticks));
         let mut line = Line {
             context: self.context,
             plan,
-            out,
             scrub: &mut self.scrub,
             cut,
             names: &mut self.names,
             left_out: 0,
         };
-        let done = line.rest(record, body);
-        self.extras_left_out += line.left_out;
+        let done = line.rest(&mut pen, record, body);
+        pen.finish();
+        self.totals.extras_left_out += line.left_out;
         if done.is_ok() {
             self.rendered_bytes += out.len() - before;
+            if let Some(text) = out.long_texts().last() {
+                self.rendered_bytes += text.text.len();
+            }
             counts.lines += 1;
-            self.redacted += self.scrub.found;
+            self.totals.redacted += self.scrub.found;
             if header.weight != 0 {
-                // Known, or the record would be damaged.
-                let weight = self.context.registry.weight(header.weight);
-                counts.beyond += weight.unwrap_or(1.0) - 1.0;
+                counts.weigh(header.weight);
             }
         } else {
             counts.damaged += 1;
@@ -168,9 +133,9 @@ impl<'a> Renderer<'a> {
     #[cold]
     fn damaged(&mut self, schema: u16) {
         let category = self.context.category_of(schema).map(usize::from);
-        match category.and_then(|category| self.counts.get_mut(category)) {
+        match category.and_then(|category| self.totals.counts.get_mut(category)) {
             Some(counts) => counts.damaged += 1,
-            None => self.damaged_unknown += 1,
+            None => self.totals.damaged_unknown += 1,
         }
     }
 }
@@ -179,7 +144,6 @@ impl<'a> Renderer<'a> {
 struct Line<'a, 'c> {
     context: &'a Context,
     plan: &'a Plan,
-    out: &'a mut LineBuffer,
     scrub: &'a mut Scrub<'c>,
     /// Whether texts of the record may have been cut.
     cut: bool,
@@ -189,86 +153,146 @@ struct Line<'a, 'c> {
 
 impl Line<'_, '_> {
     /// Everything behind the time.
-    #[inline]
-    fn rest(&mut self, record: &RecordRef<'_>, body: &[u8]) -> Result<(), Damaged> {
+    #[inline(always)]
+    fn rest(
+        &mut self,
+        out: &mut Pen<'_>,
+        record: &RecordRef<'_>,
+        body: &[u8],
+    ) -> Result<(), Damaged> {
         let header = record.header;
         if header.weight != 0 {
-            self.weight(header.weight)?;
+            self.weight(out, header.weight)?;
         }
         let mut body = Body::new(body, self.plan.fixed_bytes)?;
         let plan = self.plan;
         for step in &plan.steps {
-            match body.value(step.field)? {
-                ValueRef::Text(text) if !step.secret => {
-                    self.out.put_fragment(&step.name_quote);
-                    self.scrub.put_text(self.out, text, self.cut);
-                    self.out.push(b'"');
+            out.put_fragment(&step.name);
+            match step.value {
+                StepValue::U8 => out.unsigned(u8::from_le_bytes(body.slot()?).into()),
+                StepValue::U16 => out.unsigned(u16::from_le_bytes(body.slot()?).into()),
+                StepValue::U32 => out.unsigned(u32::from_le_bytes(body.slot()?).into()),
+                StepValue::U64 => out.unsigned(u64::from_le_bytes(body.slot()?)),
+                StepValue::I64 => out.signed(i64::from_le_bytes(body.slot()?)),
+                StepValue::F64 => out.float(f64::from_le_bytes(body.slot()?)),
+                StepValue::Bool => {
+                    let no = body.slot()? == [0];
+                    let text = if no { b"false" } else { b"true\n" };
+                    out.put_prefix(text, 4 + usize::from(no));
                 }
-                value => {
-                    self.out.put_fragment(&step.name);
-                    self.value(value, step.secret)?;
+                StepValue::Symbol => {
+                    let id = u32::from_le_bytes(body.slot()?);
+                    if id & INLINE_BIT == 0 {
+                        self.scrub.found += self.context.redacted_in_symbol(id);
+                        out.put_fragment(self.context.symbol(id).ok_or(Damaged)?);
+                    } else {
+                        out.put_array(b"\"");
+                        self.scrub
+                            .write(out, body.text(id & !INLINE_BIT)?, self.cut);
+                        out.put_array(b"\"");
+                    }
+                }
+                StepValue::ShortText => {
+                    let count = u8::from_le_bytes(body.slot()?);
+                    self.scrub.write(out, body.text(count.into())?, self.cut);
+                    out.put_array(b"\"");
+                }
+                StepValue::Text => {
+                    let count = u16::from_le_bytes(body.slot()?);
+                    self.scrub.write(out, body.text(count.into())?, self.cut);
+                    out.put_array(b"\"");
+                }
+                StepValue::DurationMs(decimals) => match u64::from_le_bytes(body.slot()?) {
+                    u64::MAX => out.put_array(b"null"),
+                    ns => put_duration(out, ns, decimals),
+                },
+                StepValue::Any { field, secret } => {
+                    body = out.with(|out| self.any(out, body, field, secret))?;
                 }
             }
         }
         let mut rest = body.rest();
         if header.flags & FLAG_EXTRA != 0 {
-            rest = self.extras(rest)?;
+            rest = out.with(|out| self.extras(out, rest))?;
         }
         if !is_record_padding(rest) {
             return Err(Damaged);
         }
         if header.flags & FLAG_CUT != 0 {
-            self.out.put(b",\"truncated\":true");
+            out.put(b",\"truncated\":true");
         }
-        self.out.put_array(b"}\n");
+        out.put_array(b"}\n");
         Ok(())
     }
 
     #[cold]
-    fn weight(&mut self, id: u8) -> Result<(), Damaged> {
+    fn weight(&mut self, out: &mut Pen<'_>, id: u8) -> Result<(), Damaged> {
         let weight = self.context.registry.weight(id).ok_or(Damaged)?;
         #[expect(clippy::float_cmp, reason = "exactly one is no sampling")]
         if weight == 1.0 {
             return Ok(());
         }
-        self.out.put(b",\"sample_weight\":");
+        out.put(b",\"sample_weight\":");
         if id < 16 {
-            put_integer(self.out, weight as u64);
+            out.unsigned(weight as u64);
         } else {
-            put_f64(self.out, weight);
+            out.float(weight);
         }
         Ok(())
     }
 
-    #[inline(always)]
-    fn value(&mut self, value: ValueRef<'_>, secret: bool) -> Result<(), Damaged> {
-        let out = &mut *self.out;
+    /// Appends the value of a field of any kind; returns what follows it.
+    #[inline(never)]
+    fn any<'b>(
+        &mut self,
+        out: &mut LineBuffer,
+        mut body: Body<'b>,
+        field: FieldType,
+        secret: bool,
+    ) -> Result<Body<'b>, Damaged> {
+        let value = body.value(field)?;
+        self.value(out, value, secret)?;
+        Ok(body)
+    }
+
+    fn value(
+        &mut self,
+        out: &mut LineBuffer,
+        value: ValueRef<'_>,
+        secret: bool,
+    ) -> Result<(), Damaged> {
+        let mut pen = out.pen();
         match value {
-            ValueRef::Null | ValueRef::Json(b"null") => out.put_array(b"null"),
-            ValueRef::Bool(true) => out.put_array(b"true"),
-            ValueRef::Bool(false) => out.put_array(b"false"),
-            _ if secret && !is_empty(value) => self.scrub.put_constant(out),
-            ValueRef::U64(value) => put_integer(out, value),
-            ValueRef::I64(value) => put_integer(out, value),
-            ValueRef::F32(value) => put_f32(out, value),
-            ValueRef::F64(value) => put_f64(out, value),
-            ValueRef::Text(text) => self.scrub.put_string(out, text, self.cut),
+            ValueRef::Null | ValueRef::Json(b"null") => pen.put_array(b"null"),
+            ValueRef::Bool(true) => pen.put_array(b"true"),
+            ValueRef::Bool(false) => pen.put_array(b"false"),
+            _ if secret && !is_empty(value) => pen.with(|out| self.scrub.put_constant(out)),
+            ValueRef::U64(value) => pen.unsigned(value),
+            ValueRef::I64(value) => pen.signed(value),
+            ValueRef::F32(value) => put_f32(&mut pen, value),
+            ValueRef::F64(value) => pen.float(value),
+            ValueRef::Text(text) => {
+                pen.put_array(b"\"");
+                self.scrub.write(&mut pen, text, self.cut);
+                pen.put_array(b"\"");
+            }
             ValueRef::Symbol(id) => {
                 self.scrub.found += self.context.redacted_in_symbol(id);
-                out.put_fragment(self.context.symbol(id).ok_or(Damaged)?);
+                pen.put_fragment(self.context.symbol(id).ok_or(Damaged)?);
             }
             ValueRef::Json(text) => {
-                self.scrub.put_json(out, text, self.plan.counts, self.cut);
+                pen.with(|out| self.scrub.put_json(out, text, self.plan.counts, self.cut));
             }
-            ValueRef::Number(text) => self.scrub.put_number(out, text, self.cut),
-            ValueRef::Duration(ns, decimals) => put_duration(out, ns, decimals),
+            ValueRef::Number(text) => pen.with(|out| self.scrub.put_number(out, text, self.cut)),
+            ValueRef::Duration(ns, decimals) => put_duration(&mut pen, ns, decimals),
         }
+        pen.finish();
         Ok(())
     }
 
     /// Appends the extra fields; returns what follows them.
     #[inline(never)]
-    fn extras<'b>(&mut self, area: &'b [u8]) -> Result<&'b [u8], Damaged> {
+    fn extras<'b>(&mut self, out: &mut LineBuffer, area: &'b [u8]) -> Result<&'b [u8], Damaged> {
         let mut extras = Extras::new(area)?;
         self.names.clear();
         while let Some((key, value)) = extras.next_extra()? {
@@ -280,16 +304,18 @@ impl Line<'_, '_> {
                 }
             };
             self.names.escaped.truncate(0);
-            self.scrub.put_text(&mut self.names.escaped, key, self.cut);
+            let mut name = self.names.escaped.pen();
+            self.scrub.write(&mut name, key, self.cut);
+            name.finish();
             let secret = self.scrub.is_secret_name(key);
             if !self.names.take(self.plan) {
                 self.left_out += 1;
                 continue;
             }
-            self.out.put_array(b",\"");
-            self.out.put(self.names.escaped.content());
-            self.out.put_array(b"\":");
-            self.value(value, secret)?;
+            out.put_array(b",\"");
+            out.put(self.names.escaped.content());
+            out.put_array(b"\":");
+            self.value(out, value, secret)?;
         }
         Ok(extras.rest())
     }

@@ -8,6 +8,9 @@ use crate::ledger::{Account, DROP_REASONS, INTERRUPTED, Ledger, OFFERED, SAMPLED
 use crate::segment::clock::Time;
 use crate::session::ConvertedFile;
 
+/// Faults of one kind that are named one by one; the rest is counted.
+const FAULTS_MAX: usize = 100;
+
 /// What could not be read of the segments of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOut {
@@ -137,4 +140,29 @@ pub(super) fn ledger_of_line(line: &[u8]) -> Option<Ledger> {
     let json: Json = serde_json::from_slice(line).ok()?;
     (json.get("event")?.as_str()? == "session_end").then_some(())?;
     parse_ledger(json.get("ledger")?)
+}
+
+/// Sentences, not without bound.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub sentences: Vec<String>,
+    more: u64,
+}
+
+impl Faults {
+    pub(super) fn add(&mut self, sentence: String) {
+        if self.sentences.len() < FAULTS_MAX {
+            self.sentences.push(sentence);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences
+                .push(format!("and {} more faults", self.more));
+        }
+        self.sentences
+    }
 }

@@ -3,32 +3,31 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::batch::{Batch, Totals};
 use super::control::{Control, ConvertOptions};
-use super::index::{Faults, Index};
+use super::index::Index;
+use super::lines::Lines;
 use super::merge::Merge;
 use super::output::{LineSink, OutputFiles};
-use super::plan::{Context, SESSION};
-use super::render::{Batch, Renderer};
-use super::report::{ConvertReport, ledger_of_line};
+use super::plan::Context;
+use super::render::Renderer;
+use super::report::{ConvertReport, Faults};
+use super::turns::Turns;
 use crate::error::Error;
 use crate::ledger::{Account, DropReason, WRITTEN};
 use crate::redact::{Redactor, Rules};
 use crate::segment::clock::ClockMap;
 use crate::segment::files::SessionFiles;
 use crate::segment::registry::Registry;
-use crate::session::ConvertedFile;
 use crate::sys::dir::Dir;
 
-/// Lines of a category are written out when they are longer than this.
-const WRITE_BYTES: usize = 128 * 1024;
-/// The same where there are many categories: what all of them hold together, at most.
-const WRITE_BYTES_TOTAL: usize = 8 << 20;
-/// The buffer of a category keeps so many times the memory after which it is written out.
-const KEEP_TIMES: usize = 2;
-/// Bytes of lines after which they are looked at: a short record can become a long line.
-const RENDER_BYTES: usize = 4 << 20;
-/// The longest line that is searched for the ledger.
-const LEDGER_LINE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of lines after which they are looked at, all threads together: a short record can become
+/// a long line.
+const RENDER_BYTES_TOTAL: usize = 4 << 20;
+/// Bytes of blocks that batches hold on to, all threads together.
+const BATCH_BYTES_TOTAL: u64 = 4 << 20;
+/// Threads that convert one session.
+const THREADS_MAX: usize = 16;
 
 /// Converts a session into the directory `out`, which must exist: one file
 /// `{session}_{category}.jsonl` per category with records. Files appear under their names when
@@ -81,36 +80,75 @@ pub(crate) fn convert_into(
 /// As [`convert_session`], and what the sink says.
 pub fn convert_lines(
     files: &SessionFiles,
-    sink: &mut impl LineSink,
+    sink: &mut (impl LineSink + Send),
     options: ConvertOptions<'_>,
 ) -> Result<ConvertReport, Error> {
     let total = files.segments.iter().map(|file| file.header.file_bytes);
     let total = total.fold(0_u64, u64::saturating_add).saturating_mul(2);
     let rules = options.redact.clone();
+    let threads = options.threads.clamp(1, THREADS_MAX);
     let mut control = Control::new(options, total);
     control.check()?;
-    let mut index = Index::build(files, &mut control)?;
+    let mut index = Index::build(files, &mut control, threads)?;
     control.set_total(control.done().saturating_add(index.data_bytes));
     let clock = clock_map(files, &index);
     let registry = std::mem::take(&mut index.registry);
     let redactor = redactor(rules, &registry)?;
     let context = Context::new(&files.session_id, clock, registry, redactor);
 
-    let mut renderer = Renderer::new(&context);
-    let mut output = Lines::new(&context, files);
-    let mut merge = Merge::new(files, &index);
+    let merge = Merge::new(files, &index, BATCH_BYTES_TOTAL / threads as u64);
+    let lines = Lines::new(&context, files, sink, threads);
+    let turns = Turns::new((merge, &mut control), lines);
+    turns.run(threads, || render(&turns, &context, threads))?;
+    let (merge, lines) = turns.into_inner();
+    drop(merge);
+    let (report, totals) = lines.finish()?;
+    control.check()?;
+    Ok(finish(index, &context, &totals, report))
+}
+
+/// What one thread does in the second pass.
+fn render<S: LineSink + Send>(
+    turns: &Turns<(Merge<'_>, &mut Control<'_>), Lines<'_, S>>,
+    context: &Context,
+    threads: usize,
+) -> Result<(), Error> {
+    let mut renderer = Renderer::new(context);
     let mut batch = Batch::default();
-    let write_bytes = WRITE_BYTES.min(WRITE_BYTES_TOTAL / context.categories.len().max(1));
-    while merge.next_batch(&mut batch, &mut control)? {
-        let mut next = 0;
-        while next < batch.records.len() {
-            next = renderer.render(&batch, next, RENDER_BYTES);
-            output.take(&mut renderer, write_bytes, sink)?;
+    while let Some((number, ())) = turns.task(|(merge, control)| {
+        let more = merge.next_batch(&mut batch, control)?;
+        Ok(more.then_some(()))
+    })? {
+        loop {
+            let done = renderer.render(&mut batch, RENDER_BYTES_TOTAL / threads);
+            let Some(mut lines) = turns.turn(number) else {
+                return Ok(());
+            };
+            let later = lines.take(&mut renderer.lines)?;
+            let keep_bytes = lines.keep_bytes;
+            if done {
+                lines.pass();
+            } else {
+                drop(lines);
+            }
+            // Others may write now too.
+            for (category, place) in later {
+                if let Some(lines) = renderer.lines.get_mut(category) {
+                    place.write(lines.content())?;
+                    lines.clear(keep_bytes);
+                }
+            }
+            if done {
+                break;
+            }
+            turns.source(|(_, control)| control.check())?;
         }
     }
-    output.take(&mut renderer, 0, sink)?;
-    control.check()?;
-    Ok(finish(index, &context, &renderer, output))
+    turns.sink(|lines| {
+        lines.last(&mut renderer.lines)?;
+        lines.totals.add(&renderer.totals);
+        Ok(())
+    })
 }
 
 /// For what the session says and the options add to it.
@@ -147,12 +185,11 @@ fn clock_map(files: &SessionFiles, index: &Index) -> ClockMap {
 fn finish(
     index: Index,
     context: &Context,
-    renderer: &Renderer<'_>,
-    output: Lines<'_>,
+    totals: &Totals,
+    mut report: ConvertReport,
 ) -> ConvertReport {
-    let mut report = output.report;
     let mut faults: Faults = index.faults;
-    for (name, counts) in context.categories.iter().zip(&renderer.counts) {
+    for (name, counts) in context.categories.iter().zip(&totals.counts) {
         if counts.lines + counts.damaged == 0 {
             continue;
         }
@@ -160,21 +197,21 @@ fn finish(
         let account = report.counted.categories.entry(name.clone()).or_default();
         account.counters[WRITTEN] = counts.lines;
         account.counters[DropReason::Damaged.counter()] = counts.damaged;
-        let estimated = counts.lines as f64 + counts.beyond;
+        let estimated = counts.estimated(context);
         report.estimated.insert(name.clone(), estimated);
     }
-    if renderer.extras_left_out > 0 {
+    if totals.extras_left_out > 0 {
         faults.add(format!(
             "{} extra fields were left out: their names occur too often in one record",
-            renderer.extras_left_out
+            totals.extras_left_out
         ));
     }
     let time = |ticks| context.clock.time(ticks);
     report.faults = faults.finish();
-    report.redacted = renderer.redacted;
-    report.damaged_unknown = renderer.damaged_unknown + index.damaged;
+    report.redacted = totals.redacted;
+    report.damaged_unknown = totals.damaged_unknown + index.damaged;
     report.left_out = index.left_out;
-    report.blocks = index.blocks;
+    report.blocks = index.block_count;
     report.records = index.records;
     report.segment_bytes = index.segment_bytes;
     report.sealed = index.sealed;
@@ -188,63 +225,4 @@ fn finish(
     }
     report.compare();
     report
-}
-
-/// Moves rendered lines to the sink.
-struct Lines<'a> {
-    context: &'a Context,
-    /// Index of each category in `report.files`, once it has lines.
-    files: Vec<Option<usize>>,
-    report: ConvertReport,
-}
-
-impl<'a> Lines<'a> {
-    fn new(context: &'a Context, files: &SessionFiles) -> Self {
-        Self {
-            context,
-            files: vec![None; context.categories.len()],
-            report: ConvertReport {
-                session_id: files.session_id.clone(),
-                ..ConvertReport::default()
-            },
-        }
-    }
-
-    /// Writes the lines of categories that have more than `more_than` bytes of them.
-    fn take(
-        &mut self,
-        renderer: &mut Renderer<'_>,
-        more_than: usize,
-        sink: &mut impl LineSink,
-    ) -> Result<(), Error> {
-        let categories = self.context.categories.iter().zip(&mut self.files);
-        for ((category, file), lines) in categories.zip(&mut renderer.lines) {
-            if lines.len() <= more_than {
-                continue;
-            }
-            if category == SESSION {
-                let ends = lines.content().split(|byte| *byte == b'\n');
-                let ends = ends.filter(|line| line.len() <= LEDGER_LINE_BYTES_MAX);
-                if let Some(ledger) = ends.rev().find_map(ledger_of_line) {
-                    self.report.ledger = Some(ledger);
-                }
-            }
-            sink.write(category, lines.content())?;
-            let files = &mut self.report.files;
-            let index = *file.get_or_insert_with(|| {
-                files.push(ConvertedFile {
-                    category: category.clone(),
-                    path: format!("{}_{category}.jsonl", self.context.session_id).into(),
-                    lines: 0,
-                    bytes: 0,
-                });
-                files.len() - 1
-            });
-            if let Some(file) = files.get_mut(index) {
-                file.bytes += lines.len() as u64;
-            }
-            lines.clear(KEEP_TIMES * more_than);
-        }
-        Ok(())
-    }
 }

@@ -1,18 +1,23 @@
 //! The start of every line: session, timestamp, elapsed seconds.
 //!
-//! The texts of a whole second are kept, so that most lines only need two times nine digits.
+//! The start of the line before is kept: within a second only two times nine digits change.
 
-use super::buffer::LineBuffer;
+use super::buffer::Pen;
+use super::digits::nine_digits;
 use crate::segment::clock::Time;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// `{"session_id":"YYYYMMDD_HHMMSS","timestamp":"YYYY-MM-DDTHH:MM:SS.`
-const HEAD_BYTES: usize = 15 + 15 + 15 + 20;
-/// [`HEAD_BYTES`] rounded up to whole vector registers.
-const HEAD_PLACE: usize = 80;
+/// Where the date and time stand in the start of a line:
+/// `{"session_id":"YYYYMMDD_HHMMSS","timestamp":"YYYY-MM-DDTHH:MM:SS.nnnnnnnnnZ`
+const DATE_AT: usize = 15 + 15 + 15;
+/// Where the digits behind the second stand.
+const FRACTION_AT: usize = DATE_AT + 20;
 const MIDDLE: &[u8; 21] = b"Z\",\"elapsed_seconds\":";
-/// A cached second that no time has.
-const NO_SECOND: u64 = u64::MAX;
+/// Where `elapsed_seconds` stands.
+const ELAPSED_AT: usize = FRACTION_AT + 9 + MIDDLE.len();
+/// Room for the start of any line: 64 bits of nanoseconds are 11 digits of seconds.
+const START_BYTES: usize = 128;
+const _: () = assert!(ELAPSED_AT + 11 + 1 + 9 <= START_BYTES);
 
 /// Digits of 0 to 99.
 static PAIRS: [[u8; 2]; 100] = {
@@ -28,83 +33,70 @@ static PAIRS: [[u8; 2]; 100] = {
 /// Writes the start of lines of one session.
 #[derive(Debug)]
 pub struct LineStart {
-    head: [u8; HEAD_PLACE],
-    /// Second that the timestamp in `head` shows.
-    head_second: u64,
-    /// `{middle}{seconds}.`, which is `elapsed_len` bytes long.
-    elapsed: [u8; 48],
-    elapsed_len: usize,
-    elapsed_second: u64,
+    /// The start of the line before, up to the last digit of `elapsed_seconds`.
+    text: [u8; START_BYTES],
+    len: usize,
+    /// The moments that the whole seconds in `text` stand for, in ns.
+    utc_ns: u64,
+    elapsed_ns: u64,
 }
 
 impl LineStart {
     /// For lines of this session; the id is cut to its 15 characters.
     pub fn new(session_id: &str) -> Self {
-        let mut head = [0; HEAD_PLACE];
-        let text = format!("{{\"session_id\":\"{session_id:<15.15}\",\"timestamp\":\"");
-        for (place, byte) in head.iter_mut().zip(text.bytes()) {
+        let mut text = [0; START_BYTES];
+        let head = format!("{{\"session_id\":\"{session_id:<15.15}\",\"timestamp\":\"");
+        for (place, byte) in text.iter_mut().zip(head.bytes()) {
             *place = byte;
         }
-        Self {
-            head,
-            head_second: NO_SECOND,
-            elapsed: [0; 48],
-            elapsed_len: 0,
-            elapsed_second: NO_SECOND,
-        }
+        text[FRACTION_AT - 1] = b'.';
+        text[FRACTION_AT + 9..ELAPSED_AT].copy_from_slice(MIDDLE);
+        let mut start = Self {
+            text,
+            len: 0,
+            utc_ns: 0,
+            elapsed_ns: 0,
+        };
+        start.set_seconds(Time::default());
+        start
     }
 
-    /// Appends the start of a line, up to the last digit of `elapsed_seconds`.
+    /// Writes the start of a line, up to the last digit of `elapsed_seconds`.
     #[inline]
-    pub fn put(&mut self, out: &mut LineBuffer, time: Time) {
+    pub fn put(&mut self, out: &mut Pen<'_>, time: Time) {
+        let mut utc = time.utc_ns.wrapping_sub(self.utc_ns);
+        let mut elapsed = time.elapsed_ns.wrapping_sub(self.elapsed_ns);
+        if utc >= SECOND_NS || elapsed >= SECOND_NS {
+            self.set_seconds(time);
+            utc = time.utc_ns % SECOND_NS;
+            elapsed = time.elapsed_ns % SECOND_NS;
+        }
+        let len = self.len;
+        out.put_changed(&self.text, len, |text| {
+            text[FRACTION_AT..FRACTION_AT + 9].copy_from_slice(&nine_digits(utc as u32));
+            let place = text.get_mut(len - 9..len);
+            if let Some(place) = place.and_then(<[u8]>::first_chunk_mut) {
+                *place = nine_digits(elapsed as u32);
+            }
+        });
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn set_seconds(&mut self, time: Time) {
         let second = time.utc_ns / SECOND_NS;
-        if second != self.head_second {
-            self.set_second(second);
-        }
-        let elapsed_second = time.elapsed_ns / SECOND_NS;
-        if elapsed_second != self.elapsed_second {
-            self.set_elapsed_second(elapsed_second);
-        }
-        out.put_prefix(&self.head, HEAD_BYTES);
-        out.put_array(&nine_digits((time.utc_ns % SECOND_NS) as u32));
-        out.put_prefix(&self.elapsed, self.elapsed_len);
-        out.put_array(&nine_digits((time.elapsed_ns % SECOND_NS) as u32));
-    }
-
-    #[cold]
-    fn set_second(&mut self, second: u64) {
-        self.head_second = second;
-        let text = date_time(second);
-        let start = HEAD_BYTES - 20;
-        self.head[start..HEAD_BYTES - 1].copy_from_slice(&text);
-        self.head[HEAD_BYTES - 1] = b'.';
-    }
-
-    #[cold]
-    fn set_elapsed_second(&mut self, second: u64) {
-        self.elapsed_second = second;
+        self.utc_ns = second * SECOND_NS;
+        self.text[DATE_AT..FRACTION_AT - 1].copy_from_slice(&date_time(second));
+        let second = time.elapsed_ns / SECOND_NS;
+        self.elapsed_ns = second * SECOND_NS;
         let mut buffer = itoa::Buffer::new();
-        let parts = [MIDDLE.as_slice(), buffer.format(second).as_bytes(), b"."];
-        let bytes = parts.into_iter().flatten();
-        self.elapsed_len = 0;
-        for (place, byte) in self.elapsed.iter_mut().zip(bytes) {
+        let digits = buffer.format(second).as_bytes();
+        self.len = ELAPSED_AT + digits.len() + 1 + 9;
+        let place = self.text[ELAPSED_AT..].iter_mut();
+        for (place, byte) in place.zip(digits.iter().chain(b".")) {
             *place = *byte;
-            self.elapsed_len += 1;
         }
     }
-}
-
-/// `value` (below 1e9) with leading zeros.
-#[inline]
-#[expect(clippy::many_single_char_names, reason = "one name per digit")]
-fn nine_digits(value: u32) -> [u8; 9] {
-    let pair = |value: u32| PAIRS[(value % 100) as usize];
-    let (high, low) = (value / 10_000, value % 10_000);
-    let [a, b] = pair(high / 1000);
-    let [c, d] = pair(high / 10);
-    let [e, f] = [b'0' + (high % 10) as u8, b'0' + (low / 1000) as u8];
-    let [g, h] = pair(low / 10);
-    [a, b, c, d, e, f, g, h, b'0' + (low % 10) as u8]
 }
 
 /// `YYYY-MM-DDTHH:MM:SS` of a second since 1970; the range of ns in 64 bits ends in 2554.
@@ -148,14 +140,8 @@ pub fn rfc3339(utc_ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::buffer::LineBuffer;
     use super::*;
-
-    #[test]
-    fn digits_keep_their_zeros() {
-        for value in [0, 1, 9, 10, 99_999, 100_000, 123_456_789, 999_999_999] {
-            assert_eq!(nine_digits(value), format!("{value:09}").as_bytes());
-        }
-    }
 
     #[test]
     fn dates_match_a_day_by_day_count() {
@@ -202,7 +188,9 @@ mod tests {
             ),
         ] {
             let mut out = LineBuffer::new();
-            start.put(&mut out, Time { elapsed_ns, utc_ns });
+            let mut pen = out.pen();
+            start.put(&mut pen, Time { elapsed_ns, utc_ns });
+            pen.finish();
             assert_eq!(String::from_utf8_lossy(out.content()), expected);
         }
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");

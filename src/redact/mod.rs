@@ -15,6 +15,7 @@
 mod find;
 mod json;
 mod names;
+mod plain;
 mod rules;
 mod tokens;
 mod value;
@@ -29,6 +30,7 @@ use regex_lite::Regex;
 use crate::record::StaticSlot;
 use find::Finder;
 use names::Names;
+pub(crate) use plain::is_plain;
 pub use rules::{RuleError, Rules};
 use tokens::{TOKENS, Token};
 
@@ -147,6 +149,11 @@ impl Redactor {
     #[inline]
     pub fn is_secret_name(&self, name: &[u8]) -> bool {
         self.names.matches(name)
+    }
+
+    /// Whether there are patterns of the user's own: then [`is_plain`] says nothing about secrets.
+    pub(crate) fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
     }
 
     /// Whether it is worth to look closer at `text`. False for most texts, after one quick pass.

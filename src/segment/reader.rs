@@ -89,6 +89,8 @@ pub struct SegmentReader<S> {
     window: Vec<u8>,
     /// File offset of `window[0]`.
     window_offset: u64,
+    /// Where the window ends at the latest, if a block does not.
+    window_end_max: u64,
 }
 
 /// What stands at an offset.
@@ -151,6 +153,7 @@ impl<S: Source> SegmentReader<S> {
             prefixes: None,
             window: Vec::new(),
             window_offset: 0,
+            window_end_max: u64::MAX,
         })
     }
 
@@ -233,6 +236,30 @@ impl<S: Source> SegmentReader<S> {
             offset,
             payload,
         }))
+    }
+
+    /// The valid block at `offset`, `None` when there is none or a seal. Reads up to `end` at once.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system cannot read.
+    pub fn block_at(&mut self, offset: u64, end: u64) -> Result<Option<Block<'_>>, Error> {
+        self.window_end_max = end;
+        let found = self.read_block_at(offset)?.valid();
+        let Some(header) = found.filter(|header| header.kind != BLOCK_SEAL) else {
+            return Ok(None);
+        };
+        let payload = self.payload(offset, header.payload_bytes as usize);
+        Ok(Some(Block {
+            header,
+            offset,
+            payload,
+        }))
+    }
+
+    /// Lets [`next_block`](Self::next_block) go on at `offset`, with this sequence if it is known.
+    pub fn go_on_at(&mut self, offset: u64, sequence: Option<u64>) {
+        self.next_offset = offset;
+        self.next_sequence = sequence;
     }
 
     /// The next block, seals included; `None` when the segment ends without one.
@@ -319,7 +346,9 @@ impl<S: Source> SegmentReader<S> {
         let window_end = self.window_offset.saturating_add(self.window.len() as u64);
         if offset < self.window_offset || end > window_end {
             let rest = self.byte_count.saturating_sub(offset);
-            let count = (bytes.max(WINDOW_BYTES) as u64).min(rest) as usize;
+            let ahead = self.window_end_max.saturating_sub(offset);
+            let ahead = ahead.min(WINDOW_BYTES as u64);
+            let count = ahead.max(bytes as u64).min(rest) as usize;
             self.window.resize(count, 0);
             self.window_offset = offset;
             let read = self
@@ -353,7 +382,7 @@ impl<S: Source> SegmentReader<S> {
 }
 
 /// Bounds everything that the block header says about lengths.
-pub(super) fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
+pub(crate) fn check_block_header(header: &BlockHeader) -> Result<(), &'static str> {
     if header.magic != BLOCK_MAGIC {
         return Err("no block where one should stand");
     }

@@ -13,7 +13,7 @@ use crate::record::{
 };
 
 /// Set in the slot of a symbol field whose text is in the variable area.
-const INLINE_BIT: u32 = 1 << 31;
+pub const INLINE_BIT: u32 = 1 << 31;
 
 /// A record, field or extra area that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,15 +248,23 @@ impl<'a> Body<'a> {
         self.variable
     }
 
+    /// The bytes of the next slot, for readers who know how long it is.
+    ///
+    /// # Errors
+    /// [`Damaged`] when there are not so many.
     #[inline(always)]
-    fn slot<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
+    pub fn slot<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         let (slot, rest) = self.fixed.split_first_chunk::<N>().ok_or(Damaged)?;
         self.fixed = rest;
         Ok(*slot)
     }
 
+    /// The next `count` bytes of the texts.
+    ///
+    /// # Errors
+    /// [`Damaged`] when there are not so many.
     #[inline(always)]
-    fn text(&mut self, count: u32) -> Result<&'a [u8], Damaged> {
+    pub fn text(&mut self, count: u32) -> Result<&'a [u8], Damaged> {
         let split = self.variable.split_at_checked(count as usize);
         let (text, rest) = split.ok_or(Damaged)?;
         self.variable = rest;

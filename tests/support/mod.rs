@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use stormlog::Error;
 use stormlog::convert::{ConvertOptions, ConvertReport, convert_lines};
 use stormlog::record::{
     FLAG_EXTRA, FLAG_LARGE, HEADER_BYTES, Record, RecordHeader, Variable, align_record,
@@ -373,11 +374,32 @@ pub fn convert(segments: &[Vec<u8>]) -> (BTreeMap<String, String>, ConvertReport
     let named = named.map(|(i, bytes)| (PathBuf::from(format!("{:06}.seg", i + 1)), bytes.clone()));
     let mut sessions = SessionFiles::from_memory(named).unwrap();
     assert_eq!(sessions.len(), 1);
-    let mut lines = BTreeMap::new();
-    let report = convert_lines(&sessions.remove(0), &mut lines, ConvertOptions::default()).unwrap();
+    let (lines, report) = convert_by_threads(&sessions.remove(0), false).unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("lines are UTF-8");
     let lines = lines.into_iter().map(|(name, bytes)| (name, text(bytes)));
     (lines.collect(), report)
+}
+
+/// Lines by category and the report of a session. One thread and three give the same.
+#[track_caller]
+pub fn convert_by_threads(
+    session: &SessionFiles,
+    salvage: bool,
+) -> Result<(BTreeMap<String, Vec<u8>>, ConvertReport), Error> {
+    let convert = |threads| {
+        let mut lines = BTreeMap::new();
+        let options = ConvertOptions {
+            salvage,
+            threads,
+            ..ConvertOptions::default()
+        };
+        let report = convert_lines(session, &mut lines, options)?;
+        Ok((lines, report))
+    };
+    let (one, three) = (convert(1)?, convert(3)?);
+    assert!(one.0 == three.0, "the lines do not depend on threads");
+    assert_eq!(format!("{:?}", one.1), format!("{:?}", three.1));
+    Ok(one)
 }
 
 /// Repairs every checksum that can be found, so that damage reaches the code behind them.

@@ -10,7 +10,6 @@ mod event;
 mod model;
 mod orchestrator;
 mod proxy;
-mod random;
 mod record;
 mod report;
 mod storm;

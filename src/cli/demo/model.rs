@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::event::{Event, Extras, Payload, Side};
-use super::random::Random;
+use crate::cli::random::Random;
 
 /// Length of one cycle.
 pub const CYCLE: Duration = Duration::from_secs(600);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::episodes;
 use super::event::{Extras, Owned, Payload, Side, severity};
 use super::model::{CYCLE, ENGINES, Generator, millis, seconds};
-use super::random::Quantiles;
+use crate::cli::random::Quantiles;
 use crate::record::Name;
 use crate::symbol;
 

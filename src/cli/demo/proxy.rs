@@ -7,7 +7,7 @@ use super::episodes;
 use super::event::{Extras, Payload, Side, severity};
 use super::model::{CYCLE, ENGINES, Generator, millis, seconds};
 use super::orchestrator::micros;
-use super::random::Quantiles;
+use crate::cli::random::Quantiles;
 use crate::record::Name;
 use crate::symbol;
 

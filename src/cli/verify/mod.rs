@@ -181,7 +181,10 @@ fn read_segments(
         facts.survey = Some(Survey::new(&files, false)?);
         return Ok(None);
     }
-    facts.survey = Some(Survey::new(&files, false)?);
+    let mut survey = Survey::new(&files, false)?;
+    // The conversion has its own; a segment may hold millions.
+    survey.registry.clock_points.clear();
+    facts.survey = Some(survey);
     if let Some(survey) = facts
         .survey
         .as_ref()

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::latency::{Latency, Windows};
-use crate::cli::demo::random::Random;
+use crate::cli::random::Random;
 use crate::record::{ShortText, Symbol, Text};
 use crate::{Log, Outcome, symbol};
 

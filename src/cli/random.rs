@@ -1,8 +1,8 @@
-//! Seeded random numbers for the generator: the same seed gives the same traffic for ever.
+//! Seeded random numbers: the same seed gives the same traffic, and the same interval, for ever.
 
 use std::time::Duration;
 
-/// `SplitMix64`: small, fast, good enough for traffic. Not for secrets.
+/// `SplitMix64`: small, fast, good enough for traffic and for drawing samples. Not for secrets.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: u64,

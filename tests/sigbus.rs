@@ -529,7 +529,7 @@ fn cut_rings(bytes: u64, guard: bool) {
         }
         more(1000);
         stop.store(true, SeqCst);
-        let mut kept = pusher.join().unwrap();
+        let mut kept = thread.join().unwrap();
         kept.retain(|number| *number >= settled);
         let alarms = alarms
             .into_iter()

@@ -190,7 +190,8 @@ fn a_full_registry_is_counted() {
     const NAMES: u64 = 32_000;
     const KEYS: u64 = 10;
     let temp = tempfile::tempdir().unwrap();
-    let builder = recording::builder().dir(temp.path());
+    // A slow machine would sample.
+    let builder = recording::builder().dir(temp.path()).sampling(false);
     let session = builder.conversion(Conversion::Later).start().unwrap();
     let log = session.log();
     let name = |number: u64| Name::Symbol(Symbol::intern(&format!("{number:060}")).unwrap());
@@ -359,7 +360,9 @@ fn seals_state_what_is_in_their_segment() {
     let builder = recording::builder()
         .dir(temp.path())
         .segment_bytes(4 << 20)
-        .conversion(Conversion::Later);
+        .conversion(Conversion::Later)
+        // A slow machine would sample.
+        .sampling(false);
     let session = builder.start().unwrap();
     let log = session.log();
     let text = "x".repeat(2000);

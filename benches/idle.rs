@@ -105,8 +105,8 @@ fn real_load(log: &Log, category: Category, seconds: u64) {
     let seconds = start.elapsed().as_secs_f64();
     let cpu = (cpu_ns() - cpu) as f64;
     println!(
-        "real load: {:.4} % of a core over {seconds:.1} s, {pushed} records, {:.0} context switches \
-         per second; the thread that pushes is in both",
+        "real load: {:.4} % of a core over {seconds:.1} s, {pushed} records, {:.0} context \
+         switches per second; the thread that pushes is in both",
         cpu / seconds / 1e7,
         (switches() - switched) as f64 / seconds
     );

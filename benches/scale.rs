@@ -127,12 +127,23 @@ fn push_a(log: &Log, number: u64) -> Outcome {
     })
 }
 
+/// Measures one value of a table.
+type RoundAt<'a> = Box<dyn Fn(&Path, u64) -> Round + 'a>;
+
+/// A value of a table and what a record costs there, with its interval.
+struct Point {
+    value: u64,
+    cost: f64,
+    low: f64,
+    high: f64,
+}
+
 /// One table: what grows, its values, and a round at each of them.
 struct Table<'a> {
     name: &'static str,
     axis: &'static str,
     values: Vec<u64>,
-    round: Box<dyn Fn(&Path, u64) -> Round + 'a>,
+    round: RoundAt<'a>,
 }
 
 fn tables(part: u64) -> Vec<Table<'static>> {
@@ -180,14 +191,17 @@ fn tables(part: u64) -> Vec<Table<'static>> {
 }
 
 /// A line with the interval of each point, both axes logarithmic.
-fn plot(path: &Path, table: &Table<'_>, points: &[(u64, f64, (f64, f64))]) {
+fn plot(path: &Path, table: &Table<'_>, points: &[Point]) {
     let drawn = (|| -> Result<(), Box<dyn std::error::Error>> {
         let root = SVGBackend::new(path, (640, 400)).into_drawing_area();
         root.fill(&WHITE)?;
-        let of = |value: fn(&(u64, f64, (f64, f64))) -> f64| points.iter().map(value);
-        let low = of(|point| point.2.0).fold(f64::INFINITY, f64::min) / 1.5;
-        let high = of(|point| point.2.1).fold(0.0, f64::max) * 1.5;
-        let (first, last) = (points[0].0, points[points.len() - 1].0);
+        let low = points
+            .iter()
+            .map(|point| point.low)
+            .fold(f64::INFINITY, f64::min)
+            / 1.5;
+        let high = points.iter().map(|point| point.high).fold(0.0, f64::max) * 1.5;
+        let (first, last) = (points[0].value, points[points.len() - 1].value);
         let mut chart = ChartBuilder::on(&root)
             .margin(15)
             .x_label_area_size(40)
@@ -197,10 +211,11 @@ fn plot(path: &Path, table: &Table<'_>, points: &[(u64, f64, (f64, f64))]) {
         mesh.x_desc(table.axis)
             .y_desc("ns of processor time per record");
         mesh.draw()?;
-        let line = points.iter().map(|(x, y, _)| (*x, *y));
+        let line = points.iter().map(|point| (point.value, point.cost));
         chart.draw_series(LineSeries::new(line, &BLUE))?;
-        let intervals = points.iter().map(|(x, _, (low, high))| {
-            PathElement::new(vec![(*x, *low), (*x, *high)], BLUE.stroke_width(3))
+        let intervals = points.iter().map(|point| {
+            let ends = vec![(point.value, point.low), (point.value, point.high)];
+            PathElement::new(ends, BLUE.stroke_width(3))
         });
         chart.draw_series(intervals)?;
         root.present()?;
@@ -240,7 +255,12 @@ fn main() {
             );
             let cost_and_interval = format!("{cost:.1} [{low:.1}, {high:.1}]");
             println!("{value:10} {cost_and_interval:>26} {rate:10.2} {memory:12.1}");
-            points.push((*value, cost, (low, high)));
+            points.push(Point {
+                value: *value,
+                cost,
+                low,
+                high,
+            });
         }
         if let Some(plots) = &plots {
             plot(

@@ -103,7 +103,7 @@ fn no_inode_is_left() {
 /// There is space, and it is not for us.
 #[test]
 fn a_quota_that_is_reached() {
-    for sink in [SegmentSink::Auto, SegmentSink::Pwrite] {
+    for sink in [SegmentSink::Mapped, SegmentSink::Pwrite] {
         let Some(mount) = Mount::with_quota(40 << 20) else {
             return;
         };
@@ -159,11 +159,11 @@ fn rings_on_a_file_system_that_turns_read_only_lose_nothing() {
     }
     // In chunks, of which nobody has touched a page yet: the file system has to know about each.
     let text = "g".repeat(60_000);
-    let long = log.push(&Call {
+    let outcome = log.push(&Call {
         number: 110,
         text: &text,
     });
-    assert_eq!(long, Outcome::Kept);
+    assert_eq!(outcome, Outcome::Kept);
     assert_eq!(log.push(&Alarm { number: 110 }), Outcome::Kept);
     let report = session.close().unwrap();
     assert!(report.ledger.is_exact(), "{report:?}");

@@ -279,8 +279,9 @@ fn rows(kind: Kind) {
     let rounds = std::env::var("STORMLOG_ROUNDS").ok();
     let rounds = rounds.map(|rounds| rounds.parse::<usize>().unwrap());
     let sinks: &[SegmentSink] = match (rounds, kind) {
-        (None, Kind::Ext4 | Kind::Btrfs) => &[SegmentSink::Auto],
-        _ => &[SegmentSink::Auto, SegmentSink::Pwrite],
+        (_, Kind::Btrfs) => &[SegmentSink::Pwrite],
+        (None, Kind::Ext4) => &[SegmentSink::Mapped],
+        _ => &[SegmentSink::Mapped, SegmentSink::Pwrite],
     };
     let few = if kind == Kind::Btrfs {
         vec![0]

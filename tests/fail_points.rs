@@ -78,6 +78,8 @@ const POINTS: &[(&str, When, u64)] = &[
     ("block.payload", Recording, 50),
     ("block.header", Recording, 50),
     ("block.hint", Recording, 50),
+    ("block.written", Recording, 50),
+    ("block.published", Recording, 20),
     ("ledger.published", Recording, 1),
     ("reserve.created", Recording, 1),
     ("large.taken", Rolling, 10),
@@ -308,6 +310,12 @@ fn ledger_of(line: &str) -> Option<Ledger> {
 }
 
 fn round(name: &str, when: When, passes: u64, seed: u64) {
+    // The plan takes the sink from the seed.
+    let seed = match name {
+        "block.payload" | "block.header" | "block.hint" => seed * 2,
+        "block.written" | "block.published" => seed * 2 + 1,
+        _ => seed,
+    };
     let pass = 1 + Random(seed ^ passes).below(passes);
     let point = format!("{name}:{pass}");
     let unused = name == "recover.unused_removed";

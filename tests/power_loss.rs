@@ -162,7 +162,7 @@ fn wait_for_syncs(session: &Session, dir: &Path) {
         let name = entry.file_name().into_string().unwrap();
         let file = File::open(entry.path()).unwrap();
         // One that is made ready for later is nobody's.
-        if name.ends_with(".seg") && holds_blocks(&file) {
+        if name.strip_suffix(".seg").is_some() && holds_blocks(&file) {
             match dirty_pages(&file) {
                 Some(dirty) => assert_eq!(dirty, 0, "{name} is not on the disk"),
                 None => println!("not checked: the kernel has no cachestat"),

@@ -476,7 +476,7 @@ fn cut_rings(bytes: u64, guard: bool) {
     let stop = AtomicBool::new(false);
     let pushed = AtomicU64::new(0);
     let (kept, alarms) = std::thread::scope(|scope| {
-        let pusher = scope.spawn(|| {
+        let thread = scope.spawn(|| {
             let log = session.log();
             let mut kept = Vec::new();
             while !stop.load(SeqCst) {
@@ -487,7 +487,7 @@ fn cut_rings(bytes: u64, guard: bool) {
                 });
                 kept.extend((outcome == Outcome::Kept).then_some(number));
                 pushed.store(number + 1, SeqCst);
-                if number % 16 == 0 {
+                if number.is_multiple_of(16) {
                     std::thread::sleep(Duration::from_micros(200));
                 }
             }
@@ -529,7 +529,7 @@ fn cut_rings(bytes: u64, guard: bool) {
         }
         more(1000);
         stop.store(true, SeqCst);
-        let mut kept = pusher.join().unwrap();
+        let mut kept = thread.join().unwrap();
         kept.retain(|number| *number >= settled);
         let alarms = alarms
             .into_iter()

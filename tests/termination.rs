@@ -371,16 +371,16 @@ fn a_step_of_utc_neither_disorders_lines_nor_falsifies_elapsed_seconds() {
         let (start, _, last) = survey.span().unwrap();
         last.utc_ns < start.utc_ns
     });
-    let least = started.elapsed().as_secs_f64();
+    let lower = started.elapsed().as_secs_f64();
     assert_eq!(push(&session.log(), 0, 0), Outcome::Kept);
     let most = begin.elapsed().as_secs_f64();
     assert_eq!(session.close().unwrap().faults, Vec::<String>::new());
     let times = times(temp.path());
     assert!(times.is_sorted_by(|a, b| a.0 <= b.0), "elapsed falls");
-    let last = times.last().unwrap().0;
+    let newest = times.last().unwrap().0;
     // The rate of the counter is not known to the last digit.
-    let within = least * 0.99..=most * 1.01;
-    assert!(within.contains(&last), "{last} of {within:?}");
+    let within = lower * 0.99..=most * 1.01;
+    assert!(within.contains(&newest), "{newest} of {within:?}");
     let steps = times.windows(2).filter(|pair| pair[1].1 < pair[0].1);
     assert_eq!(steps.count(), 1);
 }

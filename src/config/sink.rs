@@ -6,14 +6,13 @@ use crate::error::Error;
 /// How segments are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SegmentSink {
-    /// Into a mapping on file systems that keep what they reserved (ext4, xfs, tmpfs), by `pwrite`
-    /// on all others.
+    /// What was measured to be better: `pwrite` (ARCHITECTURE.md, section 9.1).
     #[default]
     Auto,
-    /// Always into a mapping: a process whose segment loses its space or is cut by somebody is
-    /// killed by SIGBUS, unless `sigbus_guard` is on.
+    /// Into a mapping: a process whose segment loses its space or is cut by somebody is killed by
+    /// SIGBUS, unless `sigbus_guard` is on.
     Mapped,
-    /// Always by `pwrite`: nothing that happens to the file can kill the process.
+    /// By `pwrite`: nothing that happens to the file can kill the process.
     Pwrite,
 }
 

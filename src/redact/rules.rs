@@ -47,7 +47,10 @@ impl Default for Rules {
 #[non_exhaustive]
 pub enum RuleError {
     /// A name has no letter at its end, is too long, or has other characters than printable ASCII.
-    #[error("a name has up to 256 printable ASCII characters and ends with a letter: not {:?}", shown(.0))]
+    #[error(
+        "a name has up to 256 printable ASCII characters and ends with a letter: not {:?}",
+        shown(.0)
+    )]
     Name(String),
     /// A pattern is no regular expression, or too large.
     #[error("not a regular expression that can be used: {0}")]

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::segment::layout::HINT_OFFSET;
 use crate::sys::map::Region;
-use crate::sys::reserve::{allocate, can_map, extend, fill_with_zeros};
+use crate::sys::reserve::{allocate, extend, fill_with_zeros};
 use crate::sys::sigbus::RangeGuard;
 
 /// Memory that a sink keeps for its blocks.
@@ -21,8 +21,6 @@ const POPULATE_BYTES: usize = 4 << 20;
 /// Which kind of sink segments have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SinkKind {
-    /// A mapping where the file system is known to keep what was reserved, `pwrite` elsewhere.
-    Auto,
     Mapped,
     Pwrite,
 }
@@ -62,12 +60,7 @@ impl SinkPlan {
     /// reserved even where that means to write it.
     pub(crate) fn make(self, file: &File, bytes: usize, needed: bool) -> io::Result<Sink> {
         let reserved = allocate(file, bytes as u64)?;
-        let map = match self.kind {
-            SinkKind::Auto => reserved && can_map(file)?,
-            SinkKind::Mapped => true,
-            SinkKind::Pwrite => false,
-        };
-        if map {
+        if self.kind == SinkKind::Mapped {
             if !reserved {
                 fill_with_zeros(file, bytes as u64)?;
             }

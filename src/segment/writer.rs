@@ -169,6 +169,7 @@ impl SegmentWriter {
                 let filled = self.offset + header.len() + payload.len();
                 let pieces = [header, payload, &[0; BLOCK_ALIGN][..next - filled]];
                 let written = write_pieces(&self.prepared.file, self.offset, &pieces);
+                fail_point!("block.written");
                 self.offset = next;
                 written
             }
@@ -214,6 +215,7 @@ impl SegmentWriter {
             && self.published < self.flushed.0
         {
             write_hint(&self.prepared.file, self.flushed.0);
+            fail_point!("block.published");
             self.published = self.flushed.0;
         }
     }

@@ -9,7 +9,7 @@ use crate::segment::shm::{REFERENCE_NAME, ShmDir};
 use crate::sys::alive::SessionLock;
 use crate::sys::dir::Dir;
 use crate::sys::report::say;
-use crate::sys::reserve::reserved;
+use crate::sys::reserve::keeps_reserved;
 
 /// `auto` takes a file only where so many times its bytes are free: segments come first.
 const FREE_FACTOR: u64 = 4;
@@ -103,7 +103,7 @@ impl Maker<'_> {
     /// Why the session directory should not hold the rings.
     fn refusal(&self) -> Option<String> {
         match self.dir.file_system() {
-            Ok(kind) if reserved(kind).is_some() => {}
+            Ok(kind) if keeps_reserved(kind) => {}
             Ok(kind) => {
                 return Some(format!(
                     "its file system (statfs type {kind:#x}) is not known to keep space that was \

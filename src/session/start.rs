@@ -224,9 +224,8 @@ fn start_threads(
 fn sink_plan(settings: &Settings) -> SinkPlan {
     SinkPlan {
         kind: match settings.segment_sink {
-            SegmentSink::Auto => SinkKind::Auto,
+            SegmentSink::Auto | SegmentSink::Pwrite => SinkKind::Pwrite,
             SegmentSink::Mapped => SinkKind::Mapped,
-            SegmentSink::Pwrite => SinkKind::Pwrite,
         },
         guard: settings.sigbus_guard,
     }

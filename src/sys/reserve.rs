@@ -4,41 +4,31 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{FallocateFlags, IFlags, fallocate, fstatfs, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{FallocateFlags, IFlags, fallocate, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// What is known of a file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reserved {
-    /// Space that was reserved is there for every later store.
-    Kept,
-    /// That is up to the file system below it, which it hides: so it is in a container, mostly on
-    /// one that keeps it. The rings take the risk, because `/dev/shm` of a container does not
-    /// outlive it; segments need not, because `pwrite` has none.
-    Hidden,
-}
-
-/// The file systems of which it is known, by their type (statfs): the one list. A store into a
-/// mapping that finds no space kills the process. Others (btrfs, ZFS and other copy-on-write ones,
-/// network file systems, FUSE) may take new space for a rewrite, or lose their server.
-const RESERVED: [(u32, Reserved); 5] = [
+/// The file systems of which it is known that space which was reserved is there for every later
+/// store, by their type (statfs): a store into a mapping that finds no space kills the process.
+/// Others (btrfs, ZFS and other copy-on-write ones, network file systems, FUSE) may take new space
+/// for a rewrite, or lose their server.
+const KEEPS_RESERVED: [u32; 5] = [
     // ext2, ext3, ext4
-    (0xEF53, Reserved::Kept),
+    0xEF53,
     // xfs
-    (0x5846_5342, Reserved::Kept),
+    0x5846_5342,
     // tmpfs
-    (0x0102_1994, Reserved::Kept),
+    0x0102_1994,
     // ramfs
-    (0x8584_58F6, Reserved::Kept),
-    // overlayfs
-    (0x794C_7630, Reserved::Hidden),
+    0x8584_58F6,
+    // overlayfs: that is up to what lies below it, which it hides; in a container one that keeps
+    // it, mostly. The rings take the risk, because its `/dev/shm` does not outlive the container.
+    0x794C_7630,
 ];
 
-/// What a file system of this type (statfs) does about reserved space; `None` = it is not known.
-pub(crate) fn reserved(kind: u32) -> Option<Reserved> {
-    let known = RESERVED.iter().find(|known| known.0 == kind);
-    known.map(|known| known.1)
+/// Whether a file system of this type (statfs) keeps reserved space, as far as is known.
+pub(crate) fn keeps_reserved(kind: u32) -> bool {
+    KEEPS_RESERVED.contains(&kind)
 }
 
 /// Reserves `bytes` bytes for an empty file and makes it that long.
@@ -87,13 +77,6 @@ pub(crate) fn file_bytes_max() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
-/// Whether a store into reserved space of this file cannot fail for lack of it.
-pub(crate) fn can_map(file: &File) -> io::Result<bool> {
-    // 32 bits, in a field whose type depends on the architecture.
-    let kind = fstatfs(file)?.f_type as u32;
-    Ok(reserved(kind) == Some(Reserved::Kept))
-}
-
 /// Asks btrfs not to copy the blocks of an empty file when they are written again: the second
 /// block of records in a page of 4 KiB needs space otherwise, which a full disk does not have,
 /// reserved or not. Others do not know this, or do not copy; and after a snapshot each block is
@@ -130,12 +113,7 @@ mod tests {
     #[test]
     fn only_what_is_known_to_keep_reserved_space_is_trusted() {
         const BTRFS: u32 = 0x9123_683E;
-        assert_eq!(reserved(BTRFS), None);
-        assert_eq!(reserved(0xEF53), Some(Reserved::Kept));
-        assert_eq!(reserved(0x794C_7630), Some(Reserved::Hidden));
-        let temp = tempfile::tempfile().unwrap();
-        let kind = fstatfs(&temp).unwrap().f_type as u32;
-        let kept = reserved(kind) == Some(Reserved::Kept);
-        assert_eq!(can_map(&temp).unwrap(), kept);
+        assert!(!keeps_reserved(BTRFS));
+        assert!(keeps_reserved(0xEF53));
     }
 }

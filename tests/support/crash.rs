@@ -26,7 +26,7 @@ use stormlog::ledger::Ledger;
 use stormlog::record::{DurationMs, LongText, Name, Symbol};
 use stormlog::recover::{RecoverOptions, RecoverReport, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
-use stormlog::{Conversion, Log, Outcome, RingStorage, Session, SessionBuilder};
+use stormlog::{Conversion, Log, Outcome, RingStorage, SegmentSink, Session, SessionBuilder};
 
 use crate::recording;
 
@@ -219,6 +219,7 @@ impl Plan {
             } else {
                 RingStorage::SessionDir
             })
+            .segment_sink(self.sink())
             .conversion(conversion)
             .sampling(self.storm)
             .always_wait_max(Duration::ZERO)
@@ -237,6 +238,15 @@ impl Plan {
             builder
                 .ring_total_bytes(4 << 20)
                 .spill_total_bytes(64 << 10)
+        }
+    }
+
+    /// Every other seed has the sink that is not the default.
+    fn sink(self) -> SegmentSink {
+        if self.seed.is_multiple_of(2) {
+            SegmentSink::Mapped
+        } else {
+            SegmentSink::Pwrite
         }
     }
 

@@ -1,7 +1,8 @@
 //! `stormlog bench overhead`: what recording costs a program, with an interval and a verdict.
 //!
 //! `plan` says what each side runs, `child` runs it, `data` keeps what was measured, `stats` and
-//! `judge` say what it means, `report`, `text` and `plot` show it. docs/BENCHMARKS.md has the method.
+//! `judge` say what it means, `report`, `text` and `plot` show it. The method is in
+//! docs/BENCHMARKS.md.
 
 mod child;
 mod data;

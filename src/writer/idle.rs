@@ -9,10 +9,13 @@ use crate::wake::Wake;
 
 /// A pass that drained at least this much is followed by the next one at once.
 const BUSY_BYTES: usize = 32 << 10;
-/// First wait after work.
+/// The shortest wait.
 const WAIT_MIN: Duration = Duration::from_micros(50);
 /// Longest wait without being woken: bounds the time from a push to the segment.
 const WAIT_MAX: Duration = Duration::from_millis(5);
+/// What may gather in the rings during one wait, as far as the last pass tells: half of what a
+/// producer wakes the writer for in the largest ring, so that it mostly need not.
+const GATHER_BYTES: usize = 32 << 10;
 /// Waits from here on are sleeps that a producer with a filling ring may end.
 const PARK_FROM: Duration = Duration::from_micros(200);
 /// After this long without a record the writer dozes: the next push wakes it. Waking up 200 times
@@ -24,16 +27,18 @@ const DOZE_MAX: Duration = Duration::from_secs(1);
 /// How long the next wait is.
 #[derive(Debug)]
 pub(crate) struct Idle {
-    wait: Duration,
     /// When there was something to do last.
     last_work: Instant,
+    /// When the last pass ended.
+    last_pass: Instant,
 }
 
 impl Idle {
     pub(crate) fn new() -> Self {
+        let now = Instant::now();
         Self {
-            wait: WAIT_MIN,
-            last_work: Instant::now(),
+            last_work: now,
+            last_pass: now,
         }
     }
 
@@ -45,23 +50,31 @@ impl Idle {
     /// Waits as long as a pass that drained `bytes` suggests. `has_work` looks at rings and
     /// requests once more after producers were told that the writer sleeps.
     pub(crate) fn wait(&mut self, bytes: usize, core: &Core, has_work: impl Fn() -> bool) {
+        let now = Instant::now();
+        let passed = now - std::mem::replace(&mut self.last_pass, now);
         if bytes > 0 {
-            self.last_work = Instant::now();
-            self.wait = WAIT_MIN;
-            if bytes < BUSY_BYTES {
-                std::thread::park_timeout(self.wait);
-            }
+            self.last_work = now;
+        }
+        if bytes >= BUSY_BYTES {
             return;
         }
-        self.wait = (self.wait * 2).min(WAIT_MAX);
-        if self.wait < PARK_FROM {
-            std::thread::park_timeout(self.wait);
-        } else if self.last_work.elapsed() < DOZE_AFTER {
-            sleep(&core.wake, self.wait, has_work);
+        let wait = wait_for(bytes, passed);
+        if wait < PARK_FROM {
+            std::thread::park_timeout(wait);
+        } else if now - self.last_work < DOZE_AFTER {
+            sleep(&core.wake, wait, has_work);
         } else {
             doze(core, has_work);
         }
     }
+}
+
+/// How long it takes until [`GATHER_BYTES`] have gathered, at `bytes` in `passed`. A few records a
+/// second are one look each, and not a row of looks that become rarer: those are what such a load
+/// costs.
+fn wait_for(bytes: usize, passed: Duration) -> Duration {
+    let waits = GATHER_BYTES as f64 / bytes.max(1) as f64;
+    passed.mul_f64(waits.min(1e6)).clamp(WAIT_MIN, WAIT_MAX)
 }
 
 fn sleep(wake: &Wake, wait: Duration, has_work: impl Fn() -> bool) {
@@ -83,4 +96,22 @@ fn doze(core: &Core, has_work: impl Fn() -> bool) {
     }
     core.wake.set_dozing(false);
     core.storage.set_doze(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_follows_the_rate() {
+        let ms = Duration::from_millis;
+        // One record in 2 ms, none at all: the longest one.
+        assert_eq!(wait_for(44, ms(2)), WAIT_MAX);
+        assert_eq!(wait_for(0, Duration::from_nanos(1)), WAIT_MIN);
+        assert_eq!(wait_for(0, ms(1)), WAIT_MAX);
+        // A million records of 44 bytes a second fill 32 KiB in three quarters of a millisecond.
+        let wait = wait_for(22_000, Duration::from_micros(500));
+        assert_eq!(wait.as_micros(), 744);
+        assert_eq!(wait_for(30_000, Duration::from_micros(10)), WAIT_MIN);
+    }
 }

@@ -217,8 +217,10 @@ impl Writer {
         let mut all = (0, 0);
         for index in 0..self.consumers.len() {
             let ring = self.core.storage.slot(index as u32).ring();
-            // Relaxed: a look at what the producer has committed.
-            let read_pos = self.consumers[index].read_pos();
+            // Relaxed: the writer's own counter, and a look at what the producer has committed. The
+            // one in the ring is zero when its page was lost, the other while the ring is drained.
+            let stored = ring.header.read_pos.load(Relaxed);
+            let read_pos = self.consumers[index].read_pos().max(stored);
             let waiting = ring.header.write_pos.load(Relaxed).saturating_sub(read_pos);
             self.balance.ring(waiting, ring.buffer.capacity());
             all = (all.0 + waiting, all.1 + ring.buffer.capacity());

@@ -26,8 +26,8 @@ pub(super) struct Finder<'a> {
     /// Whether the text may end in the middle of a secret.
     cut: bool,
     spans: Vec<(usize, usize)>,
-    /// Where the last span ends: hits before it are part of a secret.
-    covered: usize,
+    /// Where the span that ends last begins and ends: hits in it are part of a secret.
+    covered: (usize, usize),
 }
 
 impl<'a> Finder<'a> {
@@ -37,13 +37,16 @@ impl<'a> Finder<'a> {
             text,
             cut,
             spans: Vec::new(),
-            covered: 0,
+            covered: (0, 0),
         }
     }
 
     /// Looks at the anchor in `start..end`.
     pub(super) fn hit(&mut self, anchor: Anchor, start: usize, end: usize) {
-        if start < self.covered {
+        let (from, to) = self.covered;
+        // Before it is the user of a URL whose password it is, and may be a token all the same; a
+        // name there is no name of what follows.
+        if start < to && (start >= from || matches!(anchor, Anchor::Name | Anchor::Url)) {
             return;
         }
         let span = match anchor {
@@ -63,7 +66,9 @@ impl<'a> Finder<'a> {
     pub(super) fn span(&mut self, start: usize, end: usize) {
         if start < end && self.text.get(start..end) != Some(REDACTED.as_bytes()) {
             self.spans.push((start, end));
-            self.covered = self.covered.max(end);
+            if end > self.covered.1 {
+                self.covered = (start, end);
+            }
         }
     }
 

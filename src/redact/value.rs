@@ -1,6 +1,7 @@
 //! The value behind a name in a text: `name=value`, `"name": "value"`, `Name: value`,
 //! `--name value`, `<name>value</name>`, and how they look inside of other texts.
 
+use super::REDACTED;
 use super::names::Kind;
 
 /// Spaces around a separator, at most.
@@ -61,7 +62,9 @@ pub(super) fn behind(text: &[u8], start: usize, end: usize, kind: Kind) -> Optio
         (rest.at, rest.bare_end())
     };
     let value = text.get(from..to)?;
-    let none = NONE.iter().any(|none| value.eq_ignore_ascii_case(none));
+    let none = NONE.iter().any(|none| value.eq_ignore_ascii_case(none))
+        // The password of a URL whose user has this name, redacted before.
+        || value.strip_prefix(REDACTED.as_bytes()).is_some_and(|rest| rest.starts_with(b"@"));
     (!none && !value.is_empty()).then_some((from, to))
 }
 

@@ -582,9 +582,11 @@ fn a_user_with_a_secret_name_is_not_redacted_the_second_time() {
 proptest! {
     #[test]
     fn a_second_time_changes_nothing(text in suspect()) {
-        prop_assume!(!(text.contains("://") && text.contains('@')));
         let once = clean(&text);
-        prop_assert_eq!(clean(&once), once);
+        // As below.
+        if !(text.contains("://") && text.contains('@')) {
+            prop_assert_eq!(clean(&once), once);
+        }
     }
 
     #[test]

@@ -147,7 +147,7 @@ struct Table<'a> {
 }
 
 fn tables(part: u64) -> Vec<Table<'static>> {
-    let categories: Vec<Category> = (0..240)
+    let categories: Vec<Category> = (0..200)
         .map(|number| Category::named(&format!("bench_{number:03}")).expect("a valid name"))
         .collect();
     let text = "x".repeat(64 << 10);
@@ -167,7 +167,7 @@ fn tables(part: u64) -> Vec<Table<'static>> {
         Table {
             name: "categories",
             axis: "categories (2 M open records, 2 threads)",
-            values: vec![1, 4, 16, 64, 240],
+            values: vec![1, 4, 16, 64, 200],
             round: Box::new(move |dir, count| {
                 let push = |log: &Log, number: u64| {
                     let category = categories[(number % count) as usize];

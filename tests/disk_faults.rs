@@ -103,29 +103,28 @@ fn no_inode_is_left() {
 /// There is space, and it is not for us.
 #[test]
 fn a_quota_that_is_reached() {
-    for sink in [SegmentSink::Mapped, SegmentSink::Pwrite] {
-        let Some(mount) = Mount::with_quota(40 << 20) else {
-            return;
-        };
-        let dir = mount.path().join("logs");
-        let session = builder(&dir)
-            .segment_sink(sink)
-            .ring_storage(RingStorage::Anonymous);
-        let session = session.start().unwrap();
-        let filler = mount.fill();
-        let refused = std::fs::File::create(mount.path().join("more")).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(libc::EDQUOT), "{refused}");
-        let log = session.log();
-        wait_until("shedding", || {
-            call(&log, 0) == Outcome::Dropped(DropReason::Disk)
-        });
-        let report = outage(session, || {
-            drop(filler);
-            mount.wait_for_space();
-        });
-        let named = |fault: &String| fault.contains("quota");
-        assert!(report.faults.iter().any(named), "{:?}", report.faults);
-    }
+    let Some(mount) = Mount::with_quota(40 << 20) else {
+        return;
+    };
+    let dir = mount.path().join("logs");
+    // A mapping would end the process: btrfs takes new space for what was reserved.
+    let session = builder(&dir)
+        .segment_sink(SegmentSink::Pwrite)
+        .ring_storage(RingStorage::Anonymous);
+    let session = session.start().unwrap();
+    let filler = mount.fill();
+    let refused = std::fs::File::create(mount.path().join("more")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EDQUOT), "{refused}");
+    let log = session.log();
+    wait_until("shedding", || {
+        call(&log, 0) == Outcome::Dropped(DropReason::Disk)
+    });
+    let report = outage(session, || {
+        drop(filler);
+        mount.wait_for_space();
+    });
+    let named = |fault: &String| fault.contains("quota");
+    assert!(report.faults.iter().any(named), "{:?}", report.faults);
 }
 
 /// A store into a page of the rings that nobody has touched yet asks the file system. Where that

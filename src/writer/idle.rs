@@ -74,7 +74,7 @@ impl Idle {
 /// costs.
 fn wait_for(bytes: usize, passed: Duration) -> Duration {
     let waits = GATHER_BYTES as f64 / bytes.max(1) as f64;
-    passed.mul_f64(waits.min(1e6)).clamp(WAIT_MIN, WAIT_MAX)
+    passed.mul_f64(waits).clamp(WAIT_MIN, WAIT_MAX)
 }
 
 fn sleep(wake: &Wake, wait: Duration, has_work: impl Fn() -> bool) {

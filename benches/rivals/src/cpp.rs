@@ -29,7 +29,7 @@ pub fn built() -> Result<PathBuf> {
     let output = compiler.output().context("g++ cannot be run")?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        bail!("g++ failed: {}", text.lines().next().unwrap_or_default());
+        bail!("g++ failed: {}", text.trim_end());
     }
     Ok(program)
 }

@@ -40,6 +40,9 @@ enum Column {
 
 use Column::{Median, Ratio, Spread};
 
+/// Why a write into a `String` has no error.
+const TAKES_ALL: &str = "a String takes everything";
+
 impl Column {
     fn title(&self) -> &'static str {
         match self {
@@ -127,7 +130,7 @@ pub fn loggers(entries: &[Entry]) -> String {
                 version(package).unwrap_or("of this machine")
             )
         });
-        let _ = writeln!(out, "| `{name}` | {package} | {format} | {how} |");
+        writeln!(out, "| `{name}` | {package} | {format} | {how} |").expect(TAKES_ALL);
     }
     out
 }
@@ -143,9 +146,9 @@ fn table(out: &mut String, entries: &[Entry], results: &Results, all: &[Column])
     }
     out.push_str("| logger |");
     for column in &columns {
-        let _ = write!(out, " {} |", column.title());
+        write!(out, " {} |", column.title()).expect(TAKES_ALL);
     }
-    let _ = writeln!(out, "\n|---|{}", "---:|".repeat(columns.len()));
+    writeln!(out, "\n|---|{}", "---:|".repeat(columns.len())).expect(TAKES_ALL);
     for Entry { name, .. } in entries {
         let cells: Vec<_> = columns
             .iter()
@@ -154,9 +157,9 @@ fn table(out: &mut String, entries: &[Entry], results: &Results, all: &[Column])
         if cells.iter().all(Option::is_none) {
             continue;
         }
-        let _ = write!(out, "| `{name}` |");
+        write!(out, "| `{name}` |").expect(TAKES_ALL);
         for cell in cells {
-            let _ = write!(out, " {} |", cell.unwrap_or_default());
+            write!(out, " {} |", cell.unwrap_or_default()).expect(TAKES_ALL);
         }
         out.push('\n');
     }
@@ -170,10 +173,11 @@ fn lines(out: &mut String, entries: &[Entry], results: &Results) {
         if results.rounds_of(kind) == 0 {
             continue;
         }
-        let _ = writeln!(
+        writeln!(
             out,
             "| {title} | CPU s per M, until there are lines | Stormlog's part of it |"
-        );
+        )
+        .expect(TAKES_ALL);
         out.push_str("|---|---:|---:|\n");
         for Entry { name, format, .. } in entries {
             let Some(spread) = results.spread(name, kind, total) else {
@@ -188,10 +192,11 @@ fn lines(out: &mut String, entries: &[Entry], results: &Results) {
                 None => String::new(),
             };
             let [median, min, max] = [spread.median, spread.min, spread.max].map(number);
-            let _ = writeln!(
+            writeln!(
                 out,
                 "| `{name}`{note} | {median} ({min} to {max}) | {part} |"
-            );
+            )
+            .expect(TAKES_ALL);
         }
         out.push('\n');
     }
@@ -206,33 +211,35 @@ pub fn tables(entries: &[Entry], results: &Results) -> String {
         rounds.join(", ")
     );
     if let Some(clock) = results.spread(STORMLOG, Kind::Calls, figure::CLOCK_NS) {
-        let _ = writeln!(
+        writeln!(
             out,
             "Cost of a call, ns. Two readings of the counter cost {} ns, which are subtracted once \
              from each burst of {} calls and once from each single call.\n",
             number(clock.median),
             results.burst
-        );
+        )
+        .expect(TAKES_ALL);
     }
     table(&mut out, entries, results, &CALLS);
     let more = entries.iter().filter(|entry| entry.factor != 1);
     let more: String = more
         .map(|entry| format!(", {} times as many of `{}`", entry.factor, entry.name))
         .collect();
-    let _ = writeln!(
+    writeln!(
         out,
         "Into the file, millions of records per second until all has arrived; {} records{more}.\n",
         results.records,
-    );
+    )
+    .expect(TAKES_ALL);
     table(&mut out, entries, results, &FILES);
     out.push_str("Processor time of all threads per million records that arrived, and more.\n\n");
     table(&mut out, entries, results, &COSTS);
     lines(&mut out, entries, results);
     for (name, reason) in &results.skipped {
-        let _ = writeln!(out, "`{name}` skipped: {reason}.");
+        writeln!(out, "`{name}` skipped: {reason}.").expect(TAKES_ALL);
     }
     for (name, reason) in LEFT_OUT {
-        let _ = writeln!(out, "{name} left out: {reason}.");
+        writeln!(out, "{name} left out: {reason}.").expect(TAKES_ALL);
     }
     out
 }

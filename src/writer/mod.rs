@@ -60,6 +60,8 @@ const CLOCK_FIRST: Duration = Duration::from_millis(20);
 /// Pause of a writer that has no segment to write to. With the wait for the segment it is the time
 /// between two looks at the rings, which has to be short against what a ring takes to fill.
 const STALL_PAUSE: Duration = Duration::from_millis(1);
+/// Longest wait of a writer that has set a pressure.
+const WAIT_UNDER_PRESSURE: Duration = Duration::from_millis(8);
 /// Room for the news of the session about itself: at most 4,096 changes, and notices with a
 /// ledger.
 const NEWS_BYTES: usize = 384 << 10;
@@ -103,6 +105,7 @@ pub(crate) struct Writer {
     clock: ClockSchedule,
     balance: Balance,
     pace: Pace,
+    wait_max: Duration,
     faults: Vec<String>,
 }
 
@@ -127,7 +130,13 @@ struct ClockSchedule {
 }
 
 impl Writer {
-    pub(crate) fn new(core: Arc<Core>, control: Arc<Control>, segments: Segments) -> Self {
+    /// `wait_max` is the longest wait between two looks at the rings.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        control: Arc<Control>,
+        segments: Segments,
+        wait_max: Duration,
+    ) -> Self {
         let now = Instant::now();
         let clock = ClockSchedule {
             written: now,
@@ -162,6 +171,7 @@ impl Writer {
             rescues: 0,
             clock,
             pace: Pace::new(),
+            wait_max,
             faults: Vec::new(),
         }
     }
@@ -196,9 +206,18 @@ impl Writer {
             }
             let (control, core) = (Arc::clone(&self.control), Arc::clone(&self.core));
             let has_work = || control.seen() != seen || self.has_work(&core);
-            idle.wait(drained, &core, has_work);
+            idle.wait(drained, self.wait_max(), &core, has_work);
         }
         self.finish(end)
+    }
+
+    /// The longest wait now: a pressure is to end soon after the load that it is for.
+    fn wait_max(&self) -> Duration {
+        if self.balance.is_active() {
+            self.wait_max.min(WAIT_UNDER_PRESSURE)
+        } else {
+            self.wait_max
+        }
     }
 
     /// Adapts the pressure to the load and writes down what changed.

@@ -21,8 +21,8 @@ pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
 use parse::{
-    parse_bool, parse_bytes, parse_conversion, parse_durability, parse_list, parse_ms,
-    parse_ring_storage, parse_writer_core,
+    check_resource_interval, is_service_link, parse_bool, parse_bytes, parse_conversion,
+    parse_durability, parse_list, parse_ms, parse_ring_storage, parse_seconds, parse_writer_core,
 };
 
 /// When segments become JSON Lines.
@@ -121,6 +121,8 @@ pub(crate) struct Settings {
     pub(crate) redact: Rules,
     pub(crate) segment_sink: SegmentSink,
     pub(crate) sigbus_guard: bool,
+    /// How often resources are sampled; zero = not at all.
+    pub(crate) resource_interval: Duration,
     /// For tests: as if the processor had no invariant counter.
     pub(crate) without_counter: bool,
 }
@@ -152,6 +154,7 @@ impl Default for Settings {
             redact: Rules::default(),
             segment_sink: SegmentSink::default(),
             sigbus_guard: false,
+            resource_interval: Duration::ZERO,
             without_counter: false,
         }
     }
@@ -245,6 +248,7 @@ impl Settings {
             }
             "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
+            "STORMLOG_RESOURCE_INTERVAL_S" => self.resource_interval = parse_seconds(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -316,6 +320,7 @@ impl Settings {
                 return Err(bad("categories_off", category, remedy));
             }
         }
+        check_resource_interval(self.resource_interval)?;
         self.rules.validate()?;
         self.redact.check().map_err(|error| {
             let value = self.redact.to_json().to_string();
@@ -368,14 +373,9 @@ impl Settings {
             "redact_keep": self.redact.keep,
             "segment_sink": self.segment_sink.name(),
             "sigbus_guard": self.sigbus_guard,
+            "resource_interval_s": self.resource_interval.as_secs_f64(),
         })
     }
-}
-
-/// Variables that Kubernetes sets for a service that is called stormlog.
-fn is_service_link(name: &str) -> bool {
-    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
-    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
 fn bad(name: &str, value: &str, remedy: &str) -> Error {
@@ -494,6 +494,7 @@ mod tests {
             ("STORMLOG_REDACT_KEEP", "psk,aws"),
             ("STORMLOG_SEGMENT_SINK", "pwrite"),
             ("STORMLOG_SIGBUS_GUARD", "on"),
+            ("STORMLOG_RESOURCE_INTERVAL_S", "60"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -540,6 +541,7 @@ mod tests {
             },
             segment_sink: SegmentSink::Pwrite,
             sigbus_guard: true,
+            resource_interval: Duration::from_secs(60),
             without_counter: false,
         };
         assert_eq!(settings, expected);

@@ -61,7 +61,10 @@ extern crate self as stormlog;
 #[macro_use]
 mod fail;
 
+#[cfg(any(feature = "log", feature = "tower", feature = "tracing"))]
+pub mod adapters;
 mod config;
+pub mod context;
 pub mod convert;
 mod core;
 pub mod durations;
@@ -70,16 +73,19 @@ mod gates;
 pub mod ledger;
 mod local;
 mod losses;
+pub mod panics;
 mod policy;
 mod producer;
 pub mod record;
 pub mod recover;
 pub mod redact;
+mod resources;
 mod ring;
 pub mod sampling;
 pub mod segment;
 mod session;
 pub mod signals;
+pub mod span;
 mod sync;
 mod sys;
 mod wake;

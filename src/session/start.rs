@@ -19,7 +19,9 @@ use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
+use crate::producer::Log;
 use crate::record::cut_text;
+use crate::resources::Sampler;
 use crate::ring::Storage;
 use crate::segment::entry::ClockPoint;
 use crate::segment::layout::{
@@ -49,6 +51,9 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     match start_in(&claimed, &settings) {
         Ok(started) => {
             salvage::begin(claimed.log_dir.path(), root_dir, &id);
+            let log = Log::new(Arc::clone(&started.core));
+            let dir = claimed.log_dir.path().to_owned();
+            let resources = Sampler::start(log, settings.resource_interval, dir);
             Ok(Live {
                 id,
                 started: Instant::now(),
@@ -61,6 +66,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
                 threads: Mutex::new(Some(started.threads)),
                 closed: Mutex::new(None),
                 rings: started.rings,
+                resources: Mutex::new(resources),
                 _lock: started.lock,
             })
         }
@@ -152,6 +158,7 @@ fn start_threads(
         settings.always_wait_max,
     )
     .io_context("cannot map memory for session", path)?;
+    core.rate.start(rate, &point);
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;

@@ -36,8 +36,9 @@
 //!
 //! One reading of the counter is both the time of the end and what its duration is reckoned from.
 //! Where the category is sampled, begin and end are kept or left out together, with one weight. (A
-//! ring that is full drops either alone, and the ledger counts it; so does a rate limit.) Recording that is off when an operation begins costs a
-//! load, and its end is not recorded either. No allocation, but for the first use of a name.
+//! ring that is full drops either alone, and the ledger counts it; so does a rate limit.) Recording
+//! that is off when an operation begins costs a load, and its end is not recorded either. No
+//! allocation, but for the first use of a name.
 //!
 //! An operation runs on the thread that began it, and what that thread begins meanwhile belongs to
 //! it. [`Span::detach`] lets it go to other threads, or through an `async` task.

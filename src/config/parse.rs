@@ -65,7 +65,7 @@ pub(super) fn parse_seconds(name: &str, value: &str) -> Result<Duration, Error> 
 
 /// The longest time between two samples of resources.
 const RESOURCE_INTERVAL_MAX: Duration = Duration::from_secs(3600);
-/// The shortest; one sample takes about a millisecond, more with many open files.
+/// The shortest.
 const RESOURCE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 pub(super) fn check_resource_interval(interval: Duration) -> Result<(), Error> {

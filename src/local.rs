@@ -55,10 +55,9 @@ struct Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         FAST.with(|fast| {
-            fast.uids
-                .iter()
-                .chain(&fast.kept)
-                .for_each(|uid| uid.set(0))
+            for uid in fast.uids.iter().chain(&fast.kept) {
+                uid.set(0);
+            }
         });
         for ring in self.rings.get_mut().iter_mut().filter_map(Option::take) {
             // In a forked child the ring belongs to the thread of the parent.

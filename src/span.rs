@@ -202,20 +202,20 @@ macro_rules! span {
 
         /// Ends it: it worked. `fields` follow in the record.
         pub fn success(mut self, fields: &[Extra<'_>]) {
-            self.end(&End::Success, fields);
+            self.end(End::Success, fields);
         }
 
         /// Ends it: it did not work.
         pub fn fail(mut self, error: impl Display, fields: &[Extra<'_>]) {
             if self.running.is_some() {
-                let mut text = Inline::EMPTY;
+                let mut text = Inline::<ERROR_BYTES_MAX>::EMPTY;
                 // An error says that the text is full, or that it cannot be shown any further.
                 let _: std::fmt::Result = write!(text, "{error}");
-                self.end(&End::Failed(text), fields);
+                self.end(End::Failed(text.as_str()), fields);
             }
         }
 
-        fn end(&mut self, end: &End, fields: &[Extra<'_>]) {
+        fn end(&mut self, end: End<'_>, fields: &[Extra<'_>]) {
             if let Some(running) = self.running.take() {
                 $leave(running.id);
                 running.end(&self.log, end, fields);
@@ -253,21 +253,21 @@ impl<K: SpanKind> DetachedSpan<K> {
 
 impl<K: SpanKind> Drop for Span<'_, K> {
     fn drop(&mut self) {
-        self.end(&End::Abandoned, &[]);
+        self.end(End::Abandoned, &[]);
     }
 }
 
 impl<K: SpanKind> Drop for DetachedSpan<K> {
     fn drop(&mut self) {
-        self.end(&End::Abandoned, &[]);
+        self.end(End::Abandoned, &[]);
     }
 }
 
 /// How an operation ends.
-#[derive(Debug)]
-enum End {
+#[derive(Clone, Copy, Debug)]
+enum End<'e> {
     Success,
-    Failed(Inline<ERROR_BYTES_MAX>),
+    Failed(&'e str),
     Abandoned,
 }
 
@@ -313,13 +313,13 @@ impl<K: SpanKind> Running<K> {
         Some(running)
     }
 
-    fn end(self, log: &Log, end: &End, fields: &[Extra<'_>]) {
+    fn end(self, log: &Log, end: End<'_>, fields: &[Extra<'_>]) {
         let Some(now) = log.ticks(&K::record(begin_event(Name::Text("")))) else {
             return;
         };
         let (suffix, error) = match end {
             End::Success => ("_success", None),
-            End::Failed(text) => ("_failed", Some(text.as_str())),
+            End::Failed(text) => ("_failed", Some(text)),
             End::Abandoned if std::thread::panicking() => ("_abandoned", Some("panic")),
             End::Abandoned => ("_abandoned", Some("dropped")),
         };

@@ -43,7 +43,7 @@ thread_local! {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
     texts: String,
-    fields: Vec<Field>,
+    all: Vec<Field>,
     left_out: u64,
 }
 
@@ -83,7 +83,7 @@ impl Fields {
 
     fn clear(&mut self) {
         self.texts.clear();
-        self.fields.clear();
+        self.all.clear();
         self.left_out = 0;
     }
 
@@ -145,7 +145,7 @@ impl Fields {
     }
 
     fn put(&mut self, name: &str, value: impl FnOnce(&mut Self) -> Typed) {
-        if self.fields.len() == FIELDS_MAX {
+        if self.all.len() == FIELDS_MAX {
             self.left_out += 1;
             return;
         }
@@ -153,7 +153,7 @@ impl Fields {
         self.texts.push_str(cut_text(name, NAME_BYTES_MAX));
         let name = begin..self.texts.len();
         let value = value(self);
-        self.fields.push(Field { name, value });
+        self.all.push(Field { name, value });
     }
 
     /// Appends at most `most` bytes of what `write` writes, and fewer where there is no more room.
@@ -180,7 +180,7 @@ impl Fields {
                 count += 1;
             }
         };
-        for field in &self.fields {
+        for field in &self.all {
             let value = match &field.value {
                 Typed::Plain(value) => *value,
                 Typed::Text(range) => Value::Text(text(range)),
@@ -197,11 +197,11 @@ impl Fields {
     /// Takes over the fields of another set; a name that it has already gets the new value.
     #[cfg(feature = "tracing")]
     pub(super) fn append_all(&mut self, other: &Self) {
-        for field in &other.fields {
+        for field in &other.all {
             let name = &other.texts[field.name.clone()];
             let same = |own: &Field| self.texts[own.name.clone()] == *name;
-            if let Some(same) = self.fields.iter().position(same) {
-                self.fields.remove(same);
+            if let Some(same) = self.all.iter().position(same) {
+                self.all.remove(same);
             }
             match &field.value {
                 Typed::Plain(value) => self.plain(name, *value),

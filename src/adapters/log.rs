@@ -123,25 +123,27 @@ struct Typed<'a> {
 }
 
 impl Typed<'_> {
-    fn plain(&mut self, value: impl Into<Value<'static>>) -> Result<(), kv::Error> {
+    fn plain(&mut self, value: impl Into<Value<'static>>) {
         self.fields.plain(self.name, value);
-        Ok(())
     }
 }
 
-impl<'v> VisitValue<'v> for Typed<'_> {
+impl VisitValue<'_> for Typed<'_> {
     fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
         self.fields.text(self.name, value);
         Ok(())
     }
     fn visit_null(&mut self) -> Result<(), kv::Error> {
-        self.plain(Value::Null)
+        self.plain(Value::Null);
+        Ok(())
     }
     fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        self.plain(value)
+        self.plain(value);
+        Ok(())
     }
     fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
-        self.plain(value)
+        self.plain(value);
+        Ok(())
     }
     fn visit_u128(&mut self, value: u128) -> Result<(), kv::Error> {
         self.fields.number(self.name, value);
@@ -152,10 +154,12 @@ impl<'v> VisitValue<'v> for Typed<'_> {
         Ok(())
     }
     fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
-        self.plain(value)
+        self.plain(value);
+        Ok(())
     }
     fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
-        self.plain(value)
+        self.plain(value);
+        Ok(())
     }
     fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
         self.fields.text(self.name, value);

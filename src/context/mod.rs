@@ -207,6 +207,6 @@ impl Context {
     /// The future in this context: in force while it is polled, and while it is dropped, on
     /// whatever thread that is.
     pub fn in_task<F: Future>(self, future: F) -> InContext<F> {
-        InContext::new(self, future)
+        InContext::new(&self, future)
     }
 }

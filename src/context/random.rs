@@ -17,7 +17,7 @@ thread_local! {
 /// How many numbers a thread takes at once.
 const BLOCK: u64 = 1 << 10;
 
-/// The next random number of this thread (SplitMix64).
+/// The next random number of this thread (`SplitMix64`).
 pub(super) fn next() -> u64 {
     let (mut state, process) = RANDOM.get();
     let now = fork::generation();

@@ -47,9 +47,9 @@ impl Active {
     };
 
     /// `context` on the calling thread.
-    fn new(context: Context) -> Self {
+    fn new(context: &Context) -> Self {
         let mut active = Self {
-            context,
+            context: *context,
             ..Self::NONE
         };
         if let Some(trace) = context.trace {
@@ -80,7 +80,9 @@ impl Active {
                 count += 1;
             }
         };
-        first.iter().for_each(|extra| put(*extra));
+        for extra in first {
+            put(*extra);
+        }
         if context.trace.is_some() {
             put(Extra::new(symbol!("trace_id"), ascii(&self.trace_id)));
             put(Extra::new(symbol!("span_id"), ascii(&self.span_id)));
@@ -202,11 +204,11 @@ pub(super) fn current() -> Context {
 }
 
 impl State {
-    fn set(&self, active: Option<Active>) {
+    fn set(&self, active: Option<&Active>) {
         self.is_active.set(false);
         compiler_fence(SeqCst);
         if let Some(active) = active {
-            self.active.set(active);
+            self.active.set(*active);
             compiler_fence(SeqCst);
             self.is_active.set(true);
         }
@@ -293,7 +295,8 @@ pub(super) fn enter(context: &Context) -> ContextGuard {
             Some(before) => context.over(&before.context),
             None => *context,
         };
-        state.set(whole.has_fields().then(|| Active::new(whole)));
+        let active = whole.has_fields().then(|| Active::new(&whole));
+        state.set(active.as_ref());
         let operation = if context.operation > 0 && state.push(context.operation) {
             context.operation
         } else {
@@ -319,7 +322,7 @@ impl Drop for ContextGuard {
             // Else an outer guard was dropped before, and has put back what was before that.
             if self.depth <= state.depth.get() {
                 state.depth.set(self.depth - 1);
-                state.set(self.before.0.take());
+                state.set(self.before.0.as_ref());
             }
         });
     }

@@ -16,9 +16,9 @@ pub struct InContext<F> {
 }
 
 impl<F> InContext<F> {
-    pub(super) fn new(context: Context, future: F) -> Self {
+    pub(super) fn new(context: &Context, future: F) -> Self {
         Self {
-            context,
+            context: *context,
             future: Some(future),
         }
     }

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::producer::{Log, Outcome};
-use crate::record::Symbol;
+use crate::record::{Extra, Symbol};
 use crate::symbol;
 use crate::sys::report::say;
 use sample::{FIELDS_MAX, Reader};
@@ -74,7 +74,7 @@ fn run(log: &Log, interval: Duration, dir: PathBuf, stopped: &Receiver<()>) {
             return;
         }
         let sample = reader.sample();
-        let mut room = [Default::default(); FIELDS_MAX];
+        let mut room = [Extra::default(); FIELDS_MAX];
         let fields = sample.fields(&mut room);
         let record = Resources {
             operation: symbol!("resources"),

@@ -2,6 +2,7 @@
 //! session starts.
 
 mod check;
+mod live;
 mod parse;
 mod rules;
 mod sink;
@@ -21,8 +22,8 @@ pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
 use parse::{
-    parse_bool, parse_bytes, parse_conversion, parse_durability, parse_list, parse_ring_storage,
-    parse_writer_core,
+    is_service_link, parse_bool, parse_bytes, parse_conversion, parse_durability, parse_list,
+    parse_ring_storage, parse_writer_core,
 };
 
 /// When segments become JSON Lines.
@@ -120,6 +121,10 @@ pub(crate) struct Settings {
     pub(crate) redact: Rules,
     pub(crate) segment_sink: SegmentSink,
     pub(crate) sigbus_guard: bool,
+    /// Lines are appended while the session records.
+    pub(crate) live: bool,
+    /// A push returns after its line is in the file.
+    pub(crate) line_sync: bool,
     /// For tests: as if the processor had no invariant counter.
     pub(crate) without_counter: bool,
 }
@@ -150,6 +155,8 @@ impl Default for Settings {
             redact: Rules::default(),
             segment_sink: SegmentSink::default(),
             sigbus_guard: false,
+            live: false,
+            line_sync: false,
             without_counter: false,
         }
     }
@@ -243,6 +250,8 @@ impl Settings {
             }
             "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
+            "STORMLOG_LIVE" => self.live = parse_bool(name, value)?,
+            "STORMLOG_LINE_SYNC" => self.line_sync = parse_bool(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -310,6 +319,7 @@ impl Settings {
                 return Err(bad("categories_off", category, remedy));
             }
         }
+        self.check_live()?;
         self.rules.validate()?;
         self.redact.check().map_err(|error| {
             let value = self.redact.to_json().to_string();
@@ -361,14 +371,10 @@ impl Settings {
             "redact_keep": self.redact.keep,
             "segment_sink": self.segment_sink.name(),
             "sigbus_guard": self.sigbus_guard,
+            "live": self.live,
+            "line_sync": self.line_sync,
         })
     }
-}
-
-/// Variables that Kubernetes sets for a service that is called stormlog.
-fn is_service_link(name: &str) -> bool {
-    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
-    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
 fn bad(name: &str, value: &str, remedy: &str) -> Error {
@@ -486,6 +492,8 @@ mod tests {
             ("STORMLOG_REDACT_KEEP", "psk,aws"),
             ("STORMLOG_SEGMENT_SINK", "pwrite"),
             ("STORMLOG_SIGBUS_GUARD", "on"),
+            ("STORMLOG_LIVE", "true"),
+            ("STORMLOG_LINE_SYNC", "1"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -531,11 +539,15 @@ mod tests {
             },
             segment_sink: SegmentSink::Pwrite,
             sigbus_guard: true,
+            live: true,
+            line_sync: true,
             without_counter: false,
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();
         assert!(parse(&[("STORMLOG_RING_BYTES", "1")]).is_err());
+        let alone = parse(&[("STORMLOG_LINE_SYNC", "1")]).unwrap();
+        assert!(alone.validate().is_err(), "there are no lines to wait for");
     }
 
     #[test]

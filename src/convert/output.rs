@@ -104,7 +104,7 @@ impl<'a> OutputFiles<'a> {
         let mut finished = Vec::new();
         fail_point!("convert.synced");
         while let Some((category, file)) = self.files.pop_first() {
-            let name = format!("{}_{category}.jsonl", self.session_id);
+            let name = file_name(self.session_id, &category);
             let temporary = temporary_name(self.session_id, &category);
             if let Err(error) = self.dir.rename(&temporary, &name) {
                 // Back into the list of what the drop removes.
@@ -178,6 +178,11 @@ impl Drop for OutputFiles<'_> {
             );
         }
     }
+}
+
+/// The name of the file of a category.
+pub(super) fn file_name(session_id: &str, category: &str) -> String {
+    format!("{session_id}_{category}.jsonl")
 }
 
 fn temporary_name(session_id: &str, category: &str) -> String {

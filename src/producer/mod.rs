@@ -307,6 +307,20 @@ impl Log {
         let Some(core) = self.link.core() else {
             return Outcome::Disabled;
         };
+        let outcome = self.push_slowly(core, record, extras, key);
+        if outcome == Outcome::Kept {
+            core.line_sync();
+        }
+        outcome
+    }
+
+    fn push_slowly<R: Record>(
+        &self,
+        core: &Arc<Core>,
+        record: R,
+        extras: &[Extra<'_>],
+        key: Option<KeyHash>,
+    ) -> Outcome {
         let ids = record.schema().packed_ids();
         if is_open(self.gate(ids)) {
             let mut offer = Offer::new(record, extras, ids);

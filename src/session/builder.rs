@@ -265,6 +265,25 @@ impl SessionBuilder {
         self
     }
 
+    /// Append finished lines to the JSON Lines files while the session records, default false:
+    /// within 100 ms of the push as long as there is processor time and disk, ordered within 50 ms.
+    /// Lines of records that came later than that are [`CloseReport::late`](crate::CloseReport::late);
+    /// the close puts them in their places. Callers of pushes pay nothing for it.
+    #[must_use]
+    pub fn live(mut self, live: bool) -> Self {
+        self.settings.live = live;
+        self
+    }
+
+    /// A push returns after its line is in the file, or after 20 s, default false; with
+    /// [`live`](Self::live) only. For tests and scripts: every push waits for two threads and takes
+    /// a lock, so nothing of what is promised about the time of a push holds.
+    #[must_use]
+    pub fn line_sync(mut self, line_sync: bool) -> Self {
+        self.settings.line_sync = line_sync;
+        self
+    }
+
     /// For tests: stamps records with `CLOCK_MONOTONIC`, as on a machine without an invariant
     /// counter.
     #[doc(hidden)]

@@ -165,10 +165,10 @@ impl LiveFeed {
     }
 
     /// Closer: the writer has ended. `deadline`: when the lines are not waited for any longer.
-    pub(crate) fn stop(&self, deadline: Option<Instant>) {
+    pub(crate) fn stop(&self, deadline: Instant) {
         let mut wishes = self.wishes();
         wishes.stop = true;
-        wishes.deadline = deadline;
+        wishes.deadline = Some(deadline);
         drop(wishes);
         self.wake.unpark();
     }
@@ -202,7 +202,7 @@ mod tests {
         let endings: [fn(&LiveFeed); 3] = [
             |feed| feed.tell(1, None),
             |feed| feed.wait_for_lines(Duration::ZERO),
-            |feed| feed.stop(None),
+            |feed| feed.stop(Instant::now()),
         ];
         for ending in endings {
             let feed = LiveFeed::default();

@@ -118,20 +118,18 @@ impl Live {
             ));
         }
         report.segments = Some(self.session_dir.path().to_owned());
+        let deadline = Instant::now() + self.settings.close_deadline;
         if let Some(live) = threads.live {
-            self.end_live(live, &mut report);
+            self.end_live(live, deadline, &mut report);
         }
-        self.convert(&mut report);
+        self.convert(deadline, &mut report);
         Ok(report)
     }
 
     /// Waits until all lines are appended. Where the session converts itself, what is missing is
     /// no trouble yet.
-    fn end_live(&self, live: LiveThread, report: &mut CloseReport) {
-        let end = live.end(
-            &self.core,
-            Some(Instant::now() + self.settings.close_deadline),
-        );
+    fn end_live(&self, live: LiveThread, deadline: Instant, report: &mut CloseReport) {
+        let end = live.end(&self.core, deadline);
         report.late = end.late;
         if self.settings.conversion == Conversion::Later {
             let missing = end.missing.map(|what| {
@@ -161,13 +159,10 @@ impl Live {
         }
     }
 
-    fn convert(self: &Arc<Self>, report: &mut CloseReport) {
+    fn convert(self: &Arc<Self>, deadline: Instant, report: &mut CloseReport) {
         match self.settings.conversion {
             Conversion::Later => {}
-            Conversion::Wait => {
-                let deadline = Instant::now() + self.settings.close_deadline;
-                self.convert_until(Some(deadline), report);
-            }
+            Conversion::Wait => self.convert_until(Some(deadline), report),
             Conversion::Background => {
                 let mut background = report.clone();
                 let live = Arc::clone(self);

@@ -83,7 +83,7 @@ impl LiveThread {
     }
 
     /// Lets it append what is left, until `deadline`, and waits for its end.
-    pub(super) fn end(self, core: &Core, deadline: Option<Instant>) -> LiveEnd {
+    pub(super) fn end(self, core: &Core, deadline: Instant) -> LiveEnd {
         if let Some(live) = &core.live {
             live.stop(deadline);
         }

@@ -236,7 +236,7 @@ fn start_threads(
 fn end_live(live: Option<LiveThread>, core: &Core) {
     if let Some(live) = live {
         // Nothing was recorded.
-        drop(live.end(core, Some(Instant::now())));
+        drop(live.end(core, Instant::now()));
     }
 }
 

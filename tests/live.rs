@@ -429,6 +429,29 @@ fn a_file_that_others_move_cut_or_remove_is_made_again_and_whole_at_the_end() {
     assert_eq!(numbers(&text(&path)), (0..70).collect::<Vec<_>>());
 }
 
+/// The lines of a segment that somebody removes are in the file already, and stay there.
+#[test]
+fn lines_whose_segment_is_lost_stay() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path()).segment_bytes(4 << 20).start().unwrap();
+    let path = file(temp.path(), session.id(), "calls");
+    let segments = session.segment_dir().unwrap().to_owned();
+    push_and_wait(&session, &path, 0..10);
+    let (log, long) = (session.log(), "x".repeat(20_000));
+    let mut last = 9;
+    wait_until("the third segment", || {
+        last += 1;
+        assert_eq!(call(&log, "a", last, &long), Outcome::Kept);
+        segments.join("000003.seg").exists()
+    });
+    push_and_wait(&session, &path, last + 1..last + 10);
+    last += 9;
+    std::fs::remove_file(segments.join("000001.seg")).unwrap();
+    let report = session.close().unwrap();
+    assert!(!report.faults.is_empty());
+    assert_eq!(numbers(&text(&path)), (0..=last).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_directory_that_is_moved_has_its_files_where_it_is() {
     let temp = tempfile::tempdir().unwrap();

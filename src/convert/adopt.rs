@@ -45,20 +45,30 @@ impl<'a> AdoptedFiles<'a> {
         }
     }
 
-    /// Gives the files that were written again their names, and returns all files.
-    pub(crate) fn finish(mut self, sync: bool) -> Result<Vec<FinishedFile>, Error> {
+    /// Gives the files that were written again their names, and returns all files. `damaged`: not
+    /// all of the session could be read, so a file that has more stays as it is.
+    pub(crate) fn finish(mut self, sync: bool, damaged: bool) -> Result<Vec<FinishedFile>, Error> {
         let mut finished = Vec::new();
         for (category, existing) in std::mem::take(&mut self.files) {
-            let Some(existing) = existing else { continue };
             let name = file_name(self.session_id, &category);
             let stat = self.dir.stat_of(&name)?;
-            let stat = stat.filter(|stat| existing.id == Some(FileId::in_stat(stat)));
-            let Some(stat) = stat else {
+            let has_more = |bytes| {
+                let stat = stat.as_ref().filter(|_| damaged);
+                stat.is_some_and(|stat| stat.st_size as u64 > bytes)
+            };
+            let Some(existing) = existing else {
+                if has_more(self.output.bytes_of(&category)) {
+                    self.output.discard(&category)?;
+                }
+                continue;
+            };
+            let is_named = |stat| existing.id == Some(FileId::in_stat(stat));
+            if !stat.as_ref().is_some_and(is_named) {
                 // It has lost its name.
                 self.write_again(&category, &existing)?;
                 continue;
-            };
-            if stat.st_size as u64 != existing.bytes {
+            }
+            if !has_more(existing.bytes) {
                 let cut = existing.file.set_len(existing.bytes);
                 cut.io_context("cannot cut", self.dir.path_of(&name))?;
             }
@@ -146,7 +156,7 @@ mod tests {
         for (category, lines) in lines {
             files.write(category, lines.as_bytes()).unwrap();
         }
-        let finished = files.finish(true).unwrap();
+        let finished = files.finish(true, false).unwrap();
         let all = finished.into_iter().map(|file| (file.category, file.bytes));
         let mut all: Vec<_> = all.collect();
         all.sort();
@@ -189,6 +199,29 @@ mod tests {
     }
 
     #[test]
+    fn of_a_damaged_session_a_file_with_more_lines_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let path = |category: &str| temp.path().join(file_name(ID, category));
+        let before = [
+            ("longer", "a\nb\nc\n"),
+            ("other", "a\nx\nb\n"),
+            ("shorter", "b\n"),
+        ];
+        for (category, text) in before {
+            std::fs::write(path(category), text).unwrap();
+        }
+        let mut files = AdoptedFiles::new(&dir, ID, dir.ownership().unwrap());
+        for (category, _) in before {
+            files.write(category, b"a\nb\n").unwrap();
+        }
+        files.finish(true, true).unwrap();
+        let after = before.map(|(category, _)| std::fs::read_to_string(path(category)).unwrap());
+        assert_eq!(after, ["a\nb\nc\n", "a\nx\nb\n", "a\nb\n"]);
+        assert_eq!(dir.names().unwrap().len(), before.len(), "no temporary");
+    }
+
+    #[test]
     fn a_file_that_lost_its_name_is_written_again() {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
@@ -198,7 +231,7 @@ mod tests {
         files.write("vpn", b"a\n").unwrap();
         std::fs::rename(&path, temp.path().join("elsewhere")).unwrap();
         files.write("vpn", b"b\n").unwrap();
-        assert_eq!(files.finish(false).unwrap().len(), 1);
+        assert_eq!(files.finish(false, false).unwrap().len(), 1);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nb\n");
     }
 }

@@ -125,6 +125,21 @@ impl<'a> OutputFiles<'a> {
         Ok(finished)
     }
 
+    /// Bytes of the file of a category so far.
+    pub(super) fn bytes_of(&self, category: &str) -> u64 {
+        self.files.get(category).map_or(0, |file| file.bytes)
+    }
+
+    /// Gives up the file of a category.
+    pub(super) fn discard(&mut self, category: &str) -> Result<(), Error> {
+        match self.files.remove(category) {
+            Some(_) => self
+                .dir
+                .remove_file(&temporary_name(self.session_id, category)),
+            None => Ok(()),
+        }
+    }
+
     fn create(&self, category: &str) -> Result<OutputFile, Error> {
         let name = temporary_name(self.session_id, category);
         if self.dir.exists(&name)? {

@@ -70,7 +70,8 @@ pub(crate) fn convert_into(
 }
 
 /// [`convert_into`] a directory that has files of the session, which its process appended to while
-/// it recorded: those that are as they should be stay.
+/// it recorded: those that are as they should be stay, and those that have lines whose segments are
+/// lost.
 ///
 /// # Errors
 /// As [`convert_session`].
@@ -83,7 +84,8 @@ pub(crate) fn convert_over(
     let owner = files.owner().unwrap_or_else(|| out.ownership())?;
     let mut output = AdoptedFiles::new(out, &files.session_id, owner);
     let report = convert_lines(files, &mut output, options)?;
-    Ok(named(report, out, output.finish(sync)?))
+    let finished = output.finish(sync, !report.faults.is_empty())?;
+    Ok(named(report, out, finished))
 }
 
 /// The report with the places of its files.

@@ -50,7 +50,7 @@ impl Unread {
     }
 
     /// Moves records of up to `ticks_max` into the batch, at most to the end of the block or of
-    /// the batch, and at most one with a large body. `so_far` are the largest ticks of the producer.
+    /// the batch, and at most one with a large body. `so_far`: the largest ticks of the producer.
     pub(super) fn emit(
         &mut self,
         so_far: &mut u64,

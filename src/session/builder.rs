@@ -267,8 +267,9 @@ impl SessionBuilder {
 
     /// Append finished lines to the JSON Lines files while the session records, default false:
     /// within 100 ms of the push as long as there is processor time and disk, ordered within 50 ms.
-    /// Lines of records that came later than that are [`CloseReport::late`](crate::CloseReport::late);
-    /// the close puts them in their places. Callers of pushes pay nothing for it.
+    /// Lines of records that came later than that are counted
+    /// ([`CloseReport::late`](crate::CloseReport::late)); the close puts them in their places.
+    /// Callers of pushes pay nothing for it.
     #[must_use]
     pub fn live(mut self, live: bool) -> Self {
         self.settings.live = live;

@@ -129,8 +129,8 @@ pub struct CloseReport {
     pub always_lost: u64,
     /// Secrets that were replaced in the lines; 0 when segments were left for later.
     pub redacted: u64,
-    /// With `live`: lines whose records were committed after later ones had been appended. The close
-    /// puts them in order where it converts.
+    /// With `live`: lines whose records were committed after later ones had been appended. The
+    /// close puts them in order where it converts.
     pub late: u64,
     /// Where the rings were, and why when that is not the first choice; as `session_start.rings`.
     pub rings: String,

@@ -68,8 +68,8 @@ impl SpaceBounds {
     fn rooms(&self, space: &Space) -> (u64, u64) {
         let free = match space.total {
             0 => u64::MAX,
-            // Lines that are there have taken their space already; a file that is written anew takes
-            // as much again until the old one goes.
+            // Lines that are there have taken their space already; a file that is written anew
+            // takes as much again until the old one goes.
             total => (space.free.saturating_sub(self.keep_free(total)))
                 .saturating_add(space.live)
                 .saturating_sub(space.again),

@@ -207,6 +207,10 @@ impl Plan {
             plan.storm = true;
             (plan.tiny, plan.rests, plan.long) = (false, false, true);
             plan.delay = Duration::from_micros(random.below(400_000));
+        } else if seed % 8 == 6 {
+            // Long enough for lines of which the window is over.
+            (plan.rests, plan.long) = (false, false);
+            plan.delay = Duration::from_micros(random.below(120_000));
         }
         plan
     }

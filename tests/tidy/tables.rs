@@ -221,6 +221,7 @@ pub const LAYERS: [(&str, &[&str]); 25] = [
             "segment",
             "session::ConvertedFile",
             "sys::dir",
+            "sys::file",
             "sys::reserve",
         ],
     ),

@@ -145,7 +145,7 @@ impl LiveFiles {
         })
     }
 
-    /// The log directory was removed: makes it again, with what the files had, which are still open.
+    /// The log directory was removed: makes it again, with what the files had: they are still open.
     fn move_to_new_dir(&mut self) -> Result<(), Error> {
         self.dir = Arc::new(Dir::open_log_dir(self.dir.path())?);
         let categories: Vec<String> = self.files.keys().cloned().collect();

@@ -109,7 +109,7 @@ impl LiveMerge {
         producer.blocks.push_back(waiting);
     }
 
-    /// Fills `batch` with the next records of up to `horizon` ticks. Those that are late come alone.
+    /// Fills `batch` with the next records of up to `horizon` ticks. Late ones come alone.
     pub(super) fn next_batch(&mut self, batch: &mut Batch, horizon: u64) -> Filled {
         batch.clear();
         self.batch += 1;

@@ -121,7 +121,8 @@ impl LiveConverter {
         })
     }
 
-    /// Appends the lines of all records that were read, up to `horizon` ticks. Whether there were any.
+    /// Appends the lines of all records that were read, up to `horizon` ticks. Whether there were
+    /// any.
     ///
     /// # Errors
     /// [`Error::Io`] when they cannot be written now: nothing is lost, and no part of a line stays.

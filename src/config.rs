@@ -2,6 +2,7 @@
 //! session starts.
 
 mod check;
+mod durability;
 mod live;
 mod parse;
 mod rules;
@@ -18,12 +19,13 @@ use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
 pub use check::check_settings;
+pub use durability::Durability;
 pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
 use parse::{
     is_service_link, parse_bool, parse_bytes, parse_conversion, parse_durability, parse_list,
-    parse_ring_storage, parse_writer_core,
+    parse_ms, parse_ring_storage, parse_writer_core,
 };
 
 /// When segments become JSON Lines.
@@ -78,19 +80,6 @@ impl RingStorage {
     }
 }
 
-/// What a session brings to the disk while it records, so that it survives the loss of the machine.
-/// `docs/DURABILITY.md` says what is promised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing: the kernel writes when it wants to, usually within 35 s.
-    #[default]
-    Off,
-    /// The open segment, sealed ones and their names, each time after this pause (10 ms to 1 h).
-    Interval(Duration),
-    /// Each segment when it is sealed, and its name.
-    Segment,
-}
-
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
@@ -101,6 +90,7 @@ pub(crate) struct Settings {
     pub(crate) large_total_bytes: usize,
     pub(crate) spill_total_bytes: usize,
     pub(crate) always_wait_max: Duration,
+    pub(crate) drain_wait_max: Duration,
     pub(crate) segment_bytes: usize,
     pub(crate) record_bytes_max: usize,
     pub(crate) ring_storage: RingStorage,
@@ -138,6 +128,7 @@ impl Default for Settings {
             large_total_bytes: 4 << 20,
             spill_total_bytes: 1 << 20,
             always_wait_max: Duration::from_millis(1),
+            drain_wait_max: Duration::from_millis(8),
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
             ring_storage: RingStorage::default(),
@@ -170,6 +161,9 @@ const SEGMENT_BYTES_MAX: usize = 1 << 30;
 const LARGE_BYTES_MAX: usize = 1 << 30;
 /// Longest wait that can be asked of a caller: far less than what `close()` waits for callers.
 const ALWAYS_WAIT_MAX_MAX: Duration = Duration::from_millis(100);
+/// What the writer may wait between two looks at the rings.
+const DRAIN_WAITS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(1);
 
 /// Pauses between two syncs that can be asked for.
 const DURABILITY_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -213,17 +207,14 @@ impl Settings {
                 let us = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
                 self.always_wait_max = Duration::from_micros(us);
             }
+            "STORMLOG_DRAIN_WAIT_MAX_MS" => self.drain_wait_max = parse_ms(name, value, 8)?,
             "STORMLOG_SEGMENT_BYTES" => self.segment_bytes = parse_bytes(name, value)?,
             "STORMLOG_RECORD_BYTES_MAX" => self.record_bytes_max = parse_bytes(name, value)?,
             "STORMLOG_RING_STORAGE" => self.ring_storage = parse_ring_storage(name, value)?,
             "STORMLOG_DURABILITY" => self.durability = parse_durability(name, value)?,
             "STORMLOG_WRITER_CORE" => self.writer_core = parse_writer_core(name, value)?,
             "STORMLOG_CONVERSION" => self.conversion = parse_conversion(name, value)?,
-            "STORMLOG_CLOSE_DEADLINE_MS" => {
-                let remedy = "give a number of milliseconds, such as 5000";
-                let ms = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
-                self.close_deadline = Duration::from_millis(ms);
-            }
+            "STORMLOG_CLOSE_DEADLINE_MS" => self.close_deadline = parse_ms(name, value, 5000)?,
             "STORMLOG_KEEP_SEGMENTS" => self.keep_segments = parse_bool(name, value)?,
             "STORMLOG_CATEGORIES_OFF" => self.categories_off = parse_list(value),
             "STORMLOG_SAMPLING" => self.sampling = parse_bool(name, value)?,
@@ -296,6 +287,10 @@ impl Settings {
             let remedy = format!("give 0 to {} us", ALWAYS_WAIT_MAX_MAX.as_micros());
             return Err(bad("always_wait_max", &value, &remedy));
         }
+        if !DRAIN_WAITS.contains(&self.drain_wait_max) {
+            let value = format!("{} us", self.drain_wait_max.as_micros());
+            return Err(bad("drain_wait_max", &value, "give 1 to 1000 ms"));
+        }
         if let Durability::Interval(pause) = self.durability
             && !DURABILITY_INTERVALS.contains(&pause)
         {
@@ -341,6 +336,7 @@ impl Settings {
             "large_total_bytes": self.large_total_bytes,
             "spill_total_bytes": self.spill_total_bytes,
             "always_wait_max_us": self.always_wait_max.as_micros() as u64,
+            "drain_wait_max_ms": self.drain_wait_max.as_millis() as u64,
             "segment_bytes": self.segment_bytes,
             "record_bytes_max": self.record_bytes_max,
             "ring_storage": self.ring_storage.name(),
@@ -469,6 +465,7 @@ mod tests {
             ("STORMLOG_LARGE_TOTAL_BYTES", "2MiB"),
             ("STORMLOG_SPILL_TOTAL_BYTES", "8KiB"),
             ("STORMLOG_ALWAYS_WAIT_MAX_US", "250"),
+            ("STORMLOG_DRAIN_WAIT_MAX_MS", "100"),
             ("STORMLOG_SEGMENT_BYTES", "8MiB"),
             ("STORMLOG_RECORD_BYTES_MAX", "64KiB"),
             ("STORMLOG_RING_STORAGE", "shm"),
@@ -506,6 +503,7 @@ mod tests {
             large_total_bytes: 2 << 20,
             spill_total_bytes: 8 << 10,
             always_wait_max: Duration::from_micros(250),
+            drain_wait_max: Duration::from_millis(100),
             segment_bytes: 8 << 20,
             record_bytes_max: 64 << 10,
             ring_storage: RingStorage::Shm,
@@ -614,6 +612,13 @@ mod tests {
             ..defaults()
         });
         assert_eq!(error, "always_wait_max=101000 us: give 0 to 100000 us");
+        for drain_wait_max in [Duration::ZERO, Duration::from_millis(1001)] {
+            let error = wrong(Settings {
+                drain_wait_max,
+                ..defaults()
+            });
+            assert!(error.ends_with("give 1 to 1000 ms"), "{error}");
+        }
         wrong(Settings {
             categories_off: vec!["a/b".to_owned()],
             ..defaults()

@@ -17,6 +17,16 @@ pub(super) fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
     }
 }
 
+/// A number of milliseconds; `example` is one for the remedy.
+pub(super) fn parse_ms(name: &str, value: &str, example: u32) -> Result<Duration, Error> {
+    let remedy = format!("give a number of milliseconds, such as {example}");
+    let ms = value
+        .trim()
+        .parse()
+        .map_err(|_| bad(name, value, &remedy))?;
+    Ok(Duration::from_millis(ms))
+}
+
 /// A number of bytes: `1048576`, `512KiB`, `16MiB`, `1GiB`.
 pub(super) fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
     let text = value.trim();

@@ -208,7 +208,8 @@ fn start_threads(
         settings.segment_bytes,
         bounds,
     );
-    let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments);
+    let wait_max = settings.drain_wait_max;
+    let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments, wait_max);
     let mut run = WriterRun::new(claimed, settings, &core, &control, point);
     rings.clone_into(&mut run.rings);
     let writer = match spawn("stormlog-writer", path, move || run.run(writer)) {

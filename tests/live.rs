@@ -319,6 +319,38 @@ fn a_late_line_is_appended_counted_and_put_in_its_place_at_the_close() {
     assert_eq!(kept[1], ids[1], "its lines were in order");
 }
 
+/// A record that is committed some milliseconds after one with a later time, which is in a segment
+/// by then, is in its place: lines wait for it. Not each time, where others have the processor.
+#[test]
+fn a_record_within_the_window_is_in_its_place() {
+    const ROUNDS: u64 = 10;
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path()).keep_segments(true).start().unwrap();
+    let log = session.log();
+    log.push(&Acting(|| {}));
+    for number in 0..ROUNDS {
+        let begun = std::sync::Barrier::new(2);
+        let is_there = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let log = session.log();
+                log.push(&Acting(|| {
+                    begun.wait();
+                    is_there.wait();
+                    std::thread::sleep(Duration::from_millis(5));
+                }))
+            });
+            begun.wait();
+            assert_eq!(call(&log, "a", number, ""), Outcome::Kept);
+            session.flush().unwrap();
+            is_there.wait();
+        });
+    }
+    let report = session.close().unwrap();
+    assert!(report.late < ROUNDS, "no line has waited");
+    check(temp.path(), &report);
+}
+
 #[test]
 fn with_line_sync_a_push_returns_after_its_line_is_in_the_file() {
     let temp = tempfile::tempdir().unwrap();

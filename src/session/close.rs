@@ -195,9 +195,13 @@ impl Live {
             .session_dir
             .try_clone()
             .and_then(|dir| SessionFiles::in_dir(dir, self.log_dir.path()))
-            .and_then(|files| match self.settings.live {
-                true => convert_over(&files, &self.log_dir, options),
-                false => convert_into(&files, &self.log_dir, options),
+            .and_then(|files| {
+                let convert = if self.settings.live {
+                    convert_over
+                } else {
+                    convert_into
+                };
+                convert(&files, &self.log_dir, options)
             });
         match converted {
             Ok(converted) => self.converted(converted, report),

@@ -254,3 +254,74 @@ impl Waiting {
         Some(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordHeader;
+    use crate::segment::layout::BlockHeader;
+
+    /// Adds a block of records with these ticks.
+    fn add(merge: &mut LiveMerge, ring: u32, ticks: &[u64]) {
+        let records = ticks
+            .iter()
+            .map(|ticks| RecordHeader::new(16, 1, 0, 0, *ticks));
+        let payload: Vec<u8> = records
+            .flat_map(|header| bytemuck::bytes_of(&header).to_vec())
+            .collect();
+        let header = BlockHeader {
+            payload_bytes: payload.len() as u32,
+            kind: BLOCK_DATA,
+            ring,
+            records: ticks.len() as u32,
+            next_pos: payload.len() as u64,
+            ..BlockHeader::default()
+        };
+        merge.add(&Block {
+            header,
+            offset: 0,
+            payload: &payload,
+        });
+    }
+
+    fn next(merge: &mut LiveMerge, horizon: u64) -> (Filled, usize) {
+        let mut batch = Batch::default();
+        let filled = merge.next_batch(&mut batch, horizon);
+        (filled, batch.records)
+    }
+
+    #[test]
+    fn records_wait_for_the_horizon_and_late_ones_come_alone() {
+        let mut merge = LiveMerge::default();
+        add(&mut merge, 2, &[10, 30, 31]);
+        add(&mut merge, 1, &[20]);
+        assert_eq!(merge.first(), Some(10));
+        assert_eq!(next(&mut merge, 25), (Filled::InOrder, 2));
+        assert_eq!(next(&mut merge, 25), (Filled::None, 0));
+        assert_eq!((merge.first(), merge.seen()), (Some(30), 31));
+        add(&mut merge, 3, &[15, 19, 30]);
+        // A record whose counter fell keeps its place in its ring.
+        add(&mut merge, 1, &[5]);
+        assert_eq!(next(&mut merge, 40), (Filled::Late, 2));
+        assert_eq!(next(&mut merge, 40), (Filled::InOrder, 4));
+        assert_eq!(next(&mut merge, 40), (Filled::None, 0));
+        assert_eq!((merge.first(), merge.waiting()), (None, 0));
+    }
+
+    #[test]
+    fn producers_that_have_ended_are_forgotten() {
+        let mut merge = LiveMerge::default();
+        add(&mut merge, 0, &[1, 1_000_000]);
+        let mut count = 0;
+        for ring in 1..20_000 {
+            add(&mut merge, ring, &[u64::from(ring) * 10]);
+            while let (Filled::InOrder, more) = next(&mut merge, 999_999) {
+                count += more;
+            }
+            merge.forget();
+            assert!(merge.producers.len() <= PRODUCERS_MAX + 2);
+        }
+        assert_eq!(count, 20_000);
+        assert_eq!(next(&mut merge, u64::MAX), (Filled::InOrder, 1));
+    }
+}

@@ -24,8 +24,8 @@ pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
 use parse::{
-    is_service_link, parse_bool, parse_bytes, parse_conversion, parse_durability, parse_list,
-    parse_ms, parse_ring_storage, parse_writer_core,
+    check_resource_interval, is_service_link, parse_bool, parse_bytes, parse_conversion,
+    parse_durability, parse_list, parse_ms, parse_ring_storage, parse_seconds, parse_writer_core,
 };
 
 /// When segments become JSON Lines.
@@ -111,10 +111,11 @@ pub(crate) struct Settings {
     pub(crate) redact: Rules,
     pub(crate) segment_sink: SegmentSink,
     pub(crate) sigbus_guard: bool,
-    /// Lines are appended while the session records.
+    /// Lines are appended while the session records, and a push waits for its line.
     pub(crate) live: bool,
-    /// A push returns after its line is in the file.
     pub(crate) line_sync: bool,
+    /// How often resources are sampled; zero = not at all.
+    pub(crate) resource_interval: Duration,
     /// For tests: as if the processor had no invariant counter.
     pub(crate) without_counter: bool,
 }
@@ -148,6 +149,7 @@ impl Default for Settings {
             sigbus_guard: false,
             live: false,
             line_sync: false,
+            resource_interval: Duration::ZERO,
             without_counter: false,
         }
     }
@@ -243,6 +245,7 @@ impl Settings {
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             "STORMLOG_LIVE" => self.live = parse_bool(name, value)?,
             "STORMLOG_LINE_SYNC" => self.line_sync = parse_bool(name, value)?,
+            "STORMLOG_RESOURCE_INTERVAL_S" => self.resource_interval = parse_seconds(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -315,6 +318,7 @@ impl Settings {
             }
         }
         self.check_live()?;
+        check_resource_interval(self.resource_interval)?;
         self.rules.validate()?;
         self.redact.check().map_err(|error| {
             let value = self.redact.to_json().to_string();
@@ -369,6 +373,7 @@ impl Settings {
             "sigbus_guard": self.sigbus_guard,
             "live": self.live,
             "line_sync": self.line_sync,
+            "resource_interval_s": self.resource_interval.as_secs_f64(),
         })
     }
 }
@@ -491,6 +496,7 @@ mod tests {
             ("STORMLOG_SIGBUS_GUARD", "on"),
             ("STORMLOG_LIVE", "true"),
             ("STORMLOG_LINE_SYNC", "1"),
+            ("STORMLOG_RESOURCE_INTERVAL_S", "60"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -539,6 +545,7 @@ mod tests {
             sigbus_guard: true,
             live: true,
             line_sync: true,
+            resource_interval: Duration::from_secs(60),
             without_counter: false,
         };
         assert_eq!(settings, expected);

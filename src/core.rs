@@ -4,6 +4,7 @@ mod books;
 mod live;
 mod operations;
 pub(crate) mod phase;
+pub(crate) mod rate;
 mod space;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -26,6 +27,7 @@ use crate::sys::clock::Clock;
 use crate::wake::Wake;
 pub(crate) use live::LiveFeed;
 use phase::{Phase, WithoutRing};
+use rate::TickRate;
 use space::SpaceUse;
 
 /// What a session's threads share.
@@ -72,6 +74,7 @@ pub(crate) struct Core {
     pub(crate) space: SpaceUse,
     /// For who appends lines while the session records, if anybody does.
     pub(crate) live: Option<LiveFeed>,
+    pub(crate) rate: TickRate,
     /// A test moves UTC by so many ns, and the counter by so many ticks.
     pub(crate) clock_shifts: [AtomicI64; 2],
 }
@@ -126,6 +129,7 @@ impl Core {
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
             live: None,
+            rate: TickRate::default(),
             clock_shifts: [const { AtomicI64::new(0) }; 2],
         })
     }

@@ -51,6 +51,32 @@ pub(super) fn parse_bytes(name: &str, value: &str) -> Result<usize, Error> {
         })
 }
 
+/// Variables that Kubernetes sets for a service that is called stormlog.
+pub(super) fn is_service_link(name: &str) -> bool {
+    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}
+
+/// A whole number of seconds.
+pub(super) fn parse_seconds(name: &str, value: &str) -> Result<Duration, Error> {
+    let seconds = value.trim().parse().map(Duration::from_secs);
+    seconds.map_err(|_| bad(name, value, "give a number of seconds, such as 60"))
+}
+
+/// The longest time between two samples of resources.
+const RESOURCE_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// The shortest.
+const RESOURCE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+pub(super) fn check_resource_interval(interval: Duration) -> Result<(), Error> {
+    if interval.is_zero() || (RESOURCE_INTERVAL_MIN..=RESOURCE_INTERVAL_MAX).contains(&interval) {
+        return Ok(());
+    }
+    let value = format!("{} s", interval.as_secs_f64());
+    let remedy = "give 0 (not at all) or 0.1 to 3600 s";
+    Err(bad("resource_interval", &value, remedy))
+}
+
 /// Names with commas.
 pub(super) fn parse_list(value: &str) -> Vec<String> {
     let names = value.split(',').map(str::trim);

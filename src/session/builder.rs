@@ -295,6 +295,15 @@ impl SessionBuilder {
         self
     }
 
+    /// Samples what the process and the machine use (memory, processor, open files, threads,
+    /// connections, disk, pressure, limits of control groups) so often, as records of the category
+    /// `performance`; default zero = not at all, else 100 ms to 1 h. It takes a thread of its own.
+    #[must_use]
+    pub fn resource_interval(mut self, interval: Duration) -> Self {
+        self.settings.resource_interval = interval;
+        self
+    }
+
     /// For tests: stamps records with `CLOCK_MONOTONIC`, as on a machine without an invariant
     /// counter.
     #[doc(hidden)]

@@ -95,6 +95,13 @@ impl LiveThread {
     }
 }
 
+/// Ends the thread of a session that does not start: nothing was recorded.
+pub(super) fn give_up(live: Option<LiveThread>, core: &Core) {
+    if let Some(live) = live {
+        drop(live.end(core, Instant::now()));
+    }
+}
+
 /// What the thread does.
 struct Appender {
     core: Arc<Core>,

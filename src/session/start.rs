@@ -20,7 +20,9 @@ use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
+use crate::producer::Log;
 use crate::record::cut_text;
+use crate::resources::Sampler;
 use crate::ring::Storage;
 use crate::segment::entry::ClockPoint;
 use crate::segment::layout::{
@@ -50,6 +52,9 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     match start_in(&claimed, &settings) {
         Ok(started) => {
             salvage::begin(claimed.log_dir.path(), root_dir, &id);
+            let log = Log::new(Arc::clone(&started.core));
+            let dir = claimed.log_dir.path().to_owned();
+            let resources = Sampler::start(log, settings.resource_interval, dir);
             Ok(Live {
                 id,
                 started: Instant::now(),
@@ -62,6 +67,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
                 threads: Mutex::new(Some(started.threads)),
                 closed: Mutex::new(None),
                 rings: started.rings,
+                resources: Mutex::new(resources),
                 _lock: started.lock,
             })
         }
@@ -153,6 +159,7 @@ fn start_threads(
         settings.always_wait_max,
     )
     .io_context("cannot map memory for session", path)?;
+    core.rate.start(rate, &point);
     let control = Arc::new(Control::default());
     core.live = live::feed(settings, &control);
     let core = Arc::new(core);
@@ -190,7 +197,7 @@ fn start_threads(
     let helper = match spawn("stormlog-helper", path, move || helper.run()) {
         Ok(helper) => helper,
         Err(error) => {
-            end_live(live, &core);
+            live::give_up(live, &core);
             return Err(error);
         }
     };
@@ -219,7 +226,7 @@ fn start_threads(
             // not make another file while the directory is removed.
             drop(helper.join());
             drop(syncer.map(std::thread::JoinHandle::join));
-            end_live(live, &core);
+            live::give_up(live, &core);
             return Err(error);
         }
     };
@@ -231,14 +238,6 @@ fn start_threads(
         live,
     };
     Ok((core, control, threads))
-}
-
-/// Ends the thread that appends lines of a session that does not start.
-fn end_live(live: Option<LiveThread>, core: &Core) {
-    if let Some(live) = live {
-        // Nothing was recorded.
-        drop(live.end(core, Instant::now()));
-    }
 }
 
 fn sink_plan(settings: &Settings) -> SinkPlan {

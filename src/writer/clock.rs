@@ -68,6 +68,7 @@ impl Writer {
                     .to_owned(),
             );
         }
+        self.core.rate.refine(&point);
         if self.segments.write_clock(point) {
             self.clock.written = Instant::now();
             self.clock.every = (self.clock.every * 10).min(CLOCK_EVERY);

@@ -5,6 +5,7 @@ mod check;
 mod parse;
 mod rules;
 mod sink;
+mod stress;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::record::is_category_name;
 use crate::redact::Rules;
 use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 use crate::segment::prepare::SEGMENT_ALIGN;
+use crate::stress::StressSettings;
 use crate::writer::segment_bytes_min;
 
 pub use check::check_settings;
@@ -112,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) sampling: bool,
     pub(crate) sampling_salt: u64,
     pub(crate) rules: CategoryRules,
+    /// Stress rules.
+    pub(crate) stress: StressSettings,
     /// Most bytes of segments and JSON Lines of the session; 0 = no bound.
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
@@ -145,6 +149,7 @@ impl Default for Settings {
             sampling: true,
             sampling_salt: 0,
             rules: CategoryRules::default(),
+            stress: StressSettings::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
             redact: Rules::default(),
@@ -182,6 +187,7 @@ impl Settings {
             enabled: false,
             ..Self::default()
         };
+        settings.stress.on = true;
         for (name, value) in vars {
             if name == "DEBUG_MODE" {
                 settings.enabled = parse_bool(&name, &value)?;
@@ -189,6 +195,8 @@ impl Settings {
                 if !value.is_empty() {
                     settings.dir = PathBuf::from(value);
                 }
+            } else if name == "STARTUP_TIMEOUT_S" {
+                stress::parse_timeout(&mut settings.stress, &name, &value)?;
             } else if name.starts_with("STORMLOG_") && !is_service_link(&name) {
                 settings.set(&name, &value)?;
             }
@@ -241,6 +249,10 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
+            "STORMLOG_STRESS" => self.stress.on = parse_bool(name, value)?,
+            "STORMLOG_STRESS_RULES" => self.stress.file = stress::parse_path(value),
+            "STORMLOG_STRESS_OFF" => self.stress.rules_off = parse_list(value),
+            "STORMLOG_STRESS_ON" => self.stress.rules_on = parse_list(value),
             "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             _ => {
@@ -311,6 +323,7 @@ impl Settings {
             }
         }
         self.rules.validate()?;
+        stress::validate(&self.stress)?;
         self.redact.check().map_err(|error| {
             let value = self.redact.to_json().to_string();
             bad("redact", &value, &error.to_string())
@@ -353,6 +366,11 @@ impl Settings {
             "sample_rates": self.rules.sample_rates_json(),
             "rate_limits": self.rules.rate_limits_json(),
             "on_change": self.rules.on_change,
+            "stress": self.stress.on,
+            "stress_rules": self.stress.file.iter().map(shown_path).collect::<Vec<_>>(),
+            "stress_off": self.stress.rules_off,
+            "stress_on": self.stress.rules_on,
+            "startup_timeout_s": self.stress.startup_timeout.as_secs_f64(),
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
             "redact": self.redact.on,
@@ -369,6 +387,10 @@ impl Settings {
 fn is_service_link(name: &str) -> bool {
     let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
     rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}
+
+fn shown_path(path: &PathBuf) -> String {
+    path.display().to_string()
 }
 
 fn bad(name: &str, value: &str, remedy: &str) -> Error {
@@ -484,6 +506,11 @@ mod tests {
             ("STORMLOG_REDACT_NAMES", "engine_pin, ace_secret_id"),
             ("STORMLOG_REDACT_PATTERNS", r"corp-[0-9]{1,4} x\sy"),
             ("STORMLOG_REDACT_KEEP", "psk,aws"),
+            ("STORMLOG_STRESS", "on"),
+            ("STORMLOG_STRESS_RULES", ""),
+            ("STORMLOG_STRESS_OFF", "slow_query, slow_function"),
+            ("STORMLOG_STRESS_ON", "slow_get_request"),
+            ("STARTUP_TIMEOUT_S", "30"),
             ("STORMLOG_SEGMENT_SINK", "pwrite"),
             ("STORMLOG_SIGBUS_GUARD", "on"),
             ("UNRELATED", "x"),
@@ -520,6 +547,13 @@ mod tests {
                     },
                 )],
                 on_change: vec!["vpn".to_owned(), "health".to_owned()],
+            },
+            stress: StressSettings {
+                on: true,
+                file: None,
+                startup_timeout: Duration::from_secs(30),
+                rules_off: vec!["slow_query".to_owned(), "slow_function".to_owned()],
+                rules_on: vec!["slow_get_request".to_owned()],
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),

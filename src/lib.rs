@@ -53,6 +53,8 @@
 //!
 //! - `cli` (default): the command line tool and its module `cli`. Turn it off to embed the
 //!   engine alone.
+//! - `rules` (part of `cli`): files of stress rules, which are TOML. Without it the built-in rules
+//!   remain.
 //! - `failpoints`: for tests of recovery only. Processes can be made to kill themselves at named
 //!   points.
 
@@ -80,6 +82,7 @@ pub mod sampling;
 pub mod segment;
 mod session;
 pub mod signals;
+pub mod stress;
 mod sync;
 mod sys;
 mod wake;

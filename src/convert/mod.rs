@@ -25,6 +25,7 @@ mod lines;
 mod merge;
 mod output;
 mod plan;
+mod records;
 mod render;
 mod report;
 mod run;
@@ -36,6 +37,7 @@ mod turns;
 pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
 pub use output::{LinePlace, LineSink};
+pub use records::{RecordView, visit_records};
 pub use report::{ConvertReport, LeftOut, parse_ledger};
 #[allow(
     unused_imports,

@@ -8,13 +8,14 @@ mod offer;
 mod order_tests;
 mod overflow;
 mod quick;
+mod ruled;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, phase};
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure, is_ruled};
 use crate::ledger::DropReason;
 use crate::local::Link;
 use crate::record::{Category, Declared, Extra, Open, PackedIds, Record, SCHEMAS_MAX};
@@ -146,6 +147,8 @@ impl Log {
                 return Outcome::SampledOut;
             }
             return self.push_pressed(record, extras, gate, key);
+        } else if is_ruled(gate) {
+            return self.push_ruled(record, extras, gate, key);
         }
         self.push_slow(record, extras, key)
     }
@@ -309,6 +312,9 @@ impl Log {
         };
         let ids = record.schema().packed_ids();
         if is_open(self.gate(ids)) {
+            if let Some(outcome) = self.push_if_fired(core, record, extras, key) {
+                return outcome;
+            }
             let mut offer = Offer::new(record, extras, ids);
             offer.key = key;
             return offer.push_any(core);
@@ -330,6 +336,9 @@ impl Log {
         }
         if !core.register_schema(ids, schema) {
             return push_described(core, &record, extras);
+        }
+        if let Some(outcome) = self.push_if_fired(core, record, extras, key) {
+            return outcome;
         }
         Offer::new(record, extras, schema.packed_ids()).push_any(core)
     }

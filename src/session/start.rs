@@ -28,6 +28,7 @@ use crate::segment::layout::{
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
 use crate::segment::sink::{SinkKind, SinkPlan};
+use crate::stress::Online;
 use crate::sys::affinity;
 use crate::sys::alive::SessionLock;
 use crate::sys::clock::{Clock, ticks_per_second};
@@ -142,11 +143,13 @@ fn start_threads(
         point,
     } = *base;
     let policies = Policies::new(&settings.rules, rate);
+    let rules = rules(settings, point.ticks, rate)?;
     let core = Core::new(
         storage,
         clock,
         settings.record_bytes_max,
         policies,
+        rules,
         settings.sampling,
         settings.sampling_salt,
         settings.always_wait_max,
@@ -219,6 +222,17 @@ fn start_threads(
         syncer,
     };
     Ok((core, control, threads))
+}
+
+/// The stress rules of the session.
+fn rules(settings: &Settings, ticks: u64, rate: u64) -> Result<Option<Online>, Error> {
+    let Some(set) = settings.stress.rules()? else {
+        return Ok(None);
+    };
+    let rules = Online::new(&set, ticks, rate);
+    rules
+        .map(Some)
+        .map_err(|error| settings.stress.refuse(&error))
 }
 
 fn sink_plan(settings: &Settings) -> SinkPlan {

@@ -133,7 +133,7 @@ pub const UNSAFE_FILES: [(&str, &str); 37] = [
 
 /// What a module may name of the others with `crate::`. A path allows everything below it. The
 /// table is the picture in docs/ARCHITECTURE.md; `error` and `record` are open to all.
-pub const LAYERS: [(&str, &[&str]); 25] = [
+pub const LAYERS: [(&str, &[&str]); 26] = [
     ("sync", &[]),
     ("error", &[]),
     ("fail", &[]),
@@ -160,6 +160,7 @@ pub const LAYERS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("segment", &["ledger", "redact::Rules", "sys"]),
+    ("stress", &["sync"]),
     // The bounds of settings stand where they are made.
     (
         "config",
@@ -168,6 +169,7 @@ pub const LAYERS: [(&str, &[&str]); 25] = [
             "ring::SPILL_BYTES_",
             "ring::TOTAL_BYTES_",
             "segment::prepare",
+            "stress::StressSettings",
             "writer::segment_bytes_min",
         ],
     ),
@@ -188,6 +190,7 @@ pub const LAYERS: [(&str, &[&str]); 25] = [
             "policy",
             "ring",
             "segment::entry",
+            "stress::Online",
             "sync",
             "sys",
             "wake",
@@ -197,7 +200,7 @@ pub const LAYERS: [(&str, &[&str]); 25] = [
     (
         "producer",
         &[
-            "core", "gates", "ledger", "local", "policy", "ring", "sampling", "wake",
+            "core", "gates", "ledger", "local", "policy", "ring", "sampling", "stress", "wake",
         ],
     ),
     (
@@ -250,6 +253,7 @@ pub const LAYERS: [(&str, &[&str]); 25] = [
             "redact::Rules",
             "ring",
             "segment",
+            "stress",
             "sync",
             "sys",
             "writer",
@@ -268,6 +272,7 @@ pub const LAYERS: [(&str, &[&str]); 25] = [
             "sampling",
             "segment",
             "signals",
+            "stress",
             "symbol",
             "CloseReport",
             "Conversion",

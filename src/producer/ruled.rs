@@ -1,0 +1,188 @@
+//! Pushes of records that stress rules look at: evaluate, then go on as any other.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use super::offer::{Offer, observation_of};
+use super::{Log, Outcome};
+use crate::core::Core;
+use crate::gates::{GATE_ON, is_pressure, is_ruled, without_rules};
+use crate::record::catalog::orchestrator::Stress;
+use crate::record::{Extra, FLAG_RULE, Record, WHOLE};
+use crate::sampling::KeyHash;
+use crate::stress::{EVENT_FIELDS_MAX, Online, StressEvent, name_of};
+
+/// Bytes of a description; longer ones are cut.
+const DESCRIPTION_BYTES_MAX: usize = 512;
+
+impl Log {
+    /// A record whose gate says that there are rules.
+    #[inline(never)]
+    pub(super) fn push_ruled<R: Record>(
+        &self,
+        record: R,
+        extras: &[Extra<'_>],
+        gate: u8,
+        key: Option<KeyHash>,
+    ) -> Outcome {
+        if let Some(core) = self.link.core()
+            && let Some(rules) = core.rules.as_deref()
+            && may_fire(rules, &record, extras)
+        {
+            return self.push_looked(core, rules, record, extras, key);
+        }
+        self.push_unfired(record, extras, without_rules(gate), key)
+    }
+
+    /// A record on which no rule has fired.
+    #[inline(always)]
+    fn push_unfired<R: Record>(
+        &self,
+        record: R,
+        extras: &[Extra<'_>],
+        gate: u8,
+        key: Option<KeyHash>,
+    ) -> Outcome {
+        let ids = record.schema().packed_ids();
+        if gate == GATE_ON
+            && let Some((core, slot)) = self.link.fast()
+        {
+            let offer = Offer::new(record, extras, ids);
+            if offer.push_quick(core, slot, ids) {
+                return Outcome::Kept;
+            }
+        } else if is_pressure(gate) {
+            let key = match key {
+                None if R::KEYED => self.key_hash(record.key_bytes()),
+                key => key,
+            };
+            let observation = observation_of(&record, ids.schema());
+            if self.leave_out(ids, gate, key, observation) {
+                return Outcome::SampledOut;
+            }
+            return self.push_pressed(record, extras, gate, key);
+        }
+        self.push_open(record, extras, key)
+    }
+
+    /// A record of a schema whose gate was open, on the slow path.
+    #[cold]
+    #[inline(never)]
+    fn push_open<R: Record>(
+        &self,
+        record: R,
+        extras: &[Extra<'_>],
+        key: Option<KeyHash>,
+    ) -> Outcome {
+        let Some(core) = self.link.core() else {
+            return Outcome::Disabled;
+        };
+        let mut offer = Offer::new(record, extras, record.schema().packed_ids());
+        offer.key = key;
+        offer.push_any(core)
+    }
+
+    /// Evaluates the rules. A record on which one fires is kept with weight 1, and what the rules
+    /// tell follows it.
+    #[cold]
+    #[inline(never)]
+    fn push_looked<R: Record>(
+        &self,
+        core: &Arc<Core>,
+        rules: &Online,
+        record: R,
+        extras: &[Extra<'_>],
+        key: Option<KeyHash>,
+    ) -> Outcome {
+        let looked = rules.look(&record, extras, core.clock.ticks());
+        let Some(looked) = looked.filter(|looked| !looked.is_quiet()) else {
+            let gate = self.gate(record.schema().packed_ids());
+            return self.push_unfired(record, extras, without_rules(gate), key);
+        };
+        let mut offer = Offer::new(record, extras, record.schema().packed_ids());
+        offer.decided = true;
+        offer.flags = FLAG_RULE;
+        let outcome = offer.push_any(core);
+        looked.each(|event| self.push_stress(event));
+        outcome
+    }
+
+    /// The slow path of a record whose gate may say that there are rules, before anything else.
+    pub(super) fn push_if_fired<R: Record>(
+        &self,
+        core: &Arc<Core>,
+        record: R,
+        extras: &[Extra<'_>],
+        key: Option<KeyHash>,
+    ) -> Option<Outcome> {
+        let rules = core.rules.as_deref()?;
+        let gate = self.gate(record.schema().packed_ids());
+        (is_ruled(gate) && may_fire(rules, &record, extras))
+            .then(|| self.push_looked(core, rules, record, extras, key))
+    }
+
+    /// What becomes of it is in the ledger, as of any other record.
+    fn push_stress(&self, event: &StressEvent<'_>) {
+        let mut description = Text::default();
+        // A description that is too long is cut.
+        let _cut = write!(description, "{}", event.description());
+        let mut extras = [Extra::default(); EVENT_FIELDS_MAX];
+        let mut count = 0;
+        event.fields(|name, value| {
+            if let Some(extra) = extras.get_mut(count) {
+                *extra = Extra::new(name, value);
+                count += 1;
+            }
+        });
+        let stress = Stress {
+            event_type: name_of(event.event_type()),
+            severity: name_of(event.severity().name()),
+            description: description.text(),
+        };
+        self.push_with(&stress, &extras[..count]);
+    }
+}
+
+#[inline(always)]
+fn may_fire<R: Record>(rules: &Online, record: &R, extras: &[Extra<'_>]) -> bool {
+    let fixed = record.fixed(WHOLE);
+    let schema = record.schema().packed_ids().schema();
+    rules.may_fire(schema, bytemuck::bytes_of(&fixed), !extras.is_empty())
+}
+
+/// A text on the stack: a push does not allocate.
+struct Text {
+    bytes: [u8; DESCRIPTION_BYTES_MAX],
+    length: usize,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self {
+            bytes: [0; DESCRIPTION_BYTES_MAX],
+            length: 0,
+        }
+    }
+}
+
+impl Text {
+    fn text(&self) -> &str {
+        let bytes = &self.bytes[..self.length];
+        // Whole characters were written.
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.len() - self.length;
+        let part = crate::record::cut_text(text, room);
+        self.bytes[self.length..][..part.len()].copy_from_slice(part.as_bytes());
+        self.length += part.len();
+        if part.len() == text.len() {
+            Ok(())
+        } else {
+            Err(fmt::Error)
+        }
+    }
+}

@@ -109,8 +109,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// Any text as a file of stress rules, and behind a line `---` lines of JSON that they look at: each
-/// file gives rules, or an error with a line; what the rules tell can be told.
+/// Any text as a file of stress rules, and behind a line `---` lines of JSON that they look at:
+/// each file gives rules, or an error with a line; what the rules tell can be told.
 #[cfg(feature = "cli")]
 pub fn rules(data: &[u8]) {
     use stormlog::cli::replay::{Field, parse_line};

@@ -23,8 +23,8 @@ pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
 use parse::{
-    parse_bool, parse_bytes, parse_conversion, parse_durability, parse_list, parse_ring_storage,
-    parse_writer_core,
+    check_range, is_service_link, parse_bool, parse_bytes, parse_conversion, parse_durability,
+    parse_list, parse_ring_storage, parse_writer_core,
 };
 
 /// When segments become JSON Lines.
@@ -367,7 +367,7 @@ impl Settings {
             "rate_limits": self.rules.rate_limits_json(),
             "on_change": self.rules.on_change,
             "stress": self.stress.on,
-            "stress_rules": self.stress.file.iter().map(shown_path).collect::<Vec<_>>(),
+            "stress_rules": stress::files_json(&self.stress),
             "stress_off": self.stress.rules_off,
             "stress_on": self.stress.rules_on,
             "startup_timeout_s": self.stress.startup_timeout.as_secs_f64(),
@@ -383,33 +383,12 @@ impl Settings {
     }
 }
 
-/// Variables that Kubernetes sets for a service that is called stormlog.
-fn is_service_link(name: &str) -> bool {
-    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
-    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
-}
-
-fn shown_path(path: &PathBuf) -> String {
-    path.display().to_string()
-}
-
 fn bad(name: &str, value: &str, remedy: &str) -> Error {
     Error::Setting {
         name: name.to_owned(),
         value: value.to_owned(),
         remedy: remedy.to_owned(),
     }
-}
-
-fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<(), Error> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(bad(
-        name,
-        &value.to_string(),
-        &format!("give {least} to {most} bytes"),
-    ))
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ pub(crate) const GATE_OFF: u8 = 0xf0;
 /// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
 const GATE_ALIVE: u8 = 1;
 
-/// The gate of a schema whose records are taken: by its rules, its policies, and the pressure of its
-/// category.
+/// The gate of a schema whose records are taken: by its rules, its policies, and the pressure of
+/// its category.
 pub(crate) const fn open_gate(rules: bool, policy: bool, k: u8) -> u8 {
     match (rules, policy, k) {
         (false, false, 0) => GATE_ON,

@@ -128,7 +128,6 @@ fn a_limit_is_not_over_the_limit_and_a_nanosecond_more_is() {
     assert_eq!(events[1]["records"], 2);
     assert_eq!(events[1]["worst"], 25.0);
     assert!(events[1]["episode_seconds"].as_f64().unwrap() > 0.0);
-    assert_eq!(events[4]["description"], "Request took 5.00s");
     assert_eq!(events[4]["path"], "/ace/getstream");
 }
 
@@ -386,11 +385,10 @@ fn web_applications_have_rules_of_their_own() {
 
 #[test]
 fn without_rules_nothing_is_told() {
-    let quiet = |builder: SessionBuilder| {
+    let minute = Duration::from_secs(60);
+    let quiet = |builder| {
         events_of(builder, |log| {
-            for _ in 0..20 {
-                request(log, Duration::from_secs(60), &[]);
-            }
+            (0..20).for_each(|_| request(log, minute, &[]))
         })
     };
     assert!(quiet(recording::builder().sampling(false)).is_empty());
@@ -484,7 +482,7 @@ fn under_a_storm_every_slow_record_is_told() {
     assert_eq!(sum + lost, EACH_SLOW * THREADS as u64, "{told:?}");
 }
 
-/// What is the same in a session and afterwards.
+/// What is the same afterwards.
 fn comparable(event: &Json) -> Json {
     let mut event = event.clone();
     let object = event.as_object_mut().unwrap();
@@ -549,7 +547,7 @@ fn offline_tells_what_the_session_told() {
     }
     // Only segments have it to the nanosecond.
     let limit = Duration::from_millis(12_500);
-    start(&log, container, Some(NS));
+    start(&log, container, Some(limit / 2));
     start(&log, container, Some(limit + NS));
     let report = session.close().unwrap();
     assert!(
@@ -661,7 +659,6 @@ fn lines_of_the_old_loggers_are_looked_at() {
     assert_eq!(events[1]["episode_seconds"], 11.0);
     assert_eq!(events[2]["session_id"], "20251018_164523");
     assert_eq!(events[2]["ace_id"], "{id: 00ff}");
-    // Another timeout, another limit; and a rule that is switched off.
     let words = [
         "stress",
         "--startup-timeout",

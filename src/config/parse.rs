@@ -93,3 +93,25 @@ pub(super) fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Er
         _ => Err(bad(name, value, "give wait, background or later")),
     }
 }
+
+/// Variables that Kubernetes sets for a service that is called stormlog.
+pub(super) fn is_service_link(name: &str) -> bool {
+    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}
+
+pub(super) fn check_range(
+    name: &str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), Error> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(
+        name,
+        &value.to_string(),
+        &format!("give {least} to {most} bytes"),
+    ))
+}

@@ -37,6 +37,12 @@ pub(super) fn parse_path(value: &str) -> Option<PathBuf> {
     (!value.trim().is_empty()).then(|| PathBuf::from(value))
 }
 
+/// As `session_start` has it: no file, or one.
+pub(super) fn files_json(settings: &StressSettings) -> Vec<String> {
+    let file = settings.file.iter();
+    file.map(|file| file.display().to_string()).collect()
+}
+
 pub(super) fn validate(settings: &StressSettings) -> Result<(), Error> {
     let seconds = settings.startup_timeout.as_secs_f64();
     if seconds_of(seconds).is_none() {

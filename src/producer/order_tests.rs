@@ -43,7 +43,6 @@ fn core() -> Arc<Core> {
         Clock::detect(),
         1024,
         policies,
-        None,
         true,
         0,
         Duration::ZERO,

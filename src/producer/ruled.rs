@@ -4,9 +4,10 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use super::offer::{Offer, observation_of};
-use super::{Log, Outcome};
+use super::{Log, Outcome, Verdict};
 use crate::core::Core;
 use crate::gates::{GATE_ON, is_pressure, is_ruled, without_rules};
+use crate::ledger::DropReason;
 use crate::record::catalog::orchestrator::Stress;
 use crate::record::{Extra, FLAG_RULE, Record, WHOLE};
 use crate::sampling::KeyHash;
@@ -60,7 +61,13 @@ impl Log {
             if self.leave_out(ids, gate, key, observation) {
                 return Outcome::SampledOut;
             }
-            return self.push_pressed(record, extras, gate, key);
+            // Not by `push_pressed`, which may come to `push_slow`: the rules have had their look.
+            match self.verdict(ids, gate, key, observation) {
+                Verdict::LeaveOut => return Outcome::SampledOut,
+                Verdict::Full => return Outcome::Dropped(DropReason::RingFull),
+                Verdict::Keep(weight) => return self.push_decided(record, extras, weight),
+                Verdict::Unknown => {}
+            }
         }
         self.push_open(record, extras, key)
     }

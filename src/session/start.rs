@@ -144,17 +144,17 @@ fn start_threads(
     } = *base;
     let policies = Policies::new(&settings.rules, rate);
     let rules = rules(settings, point.ticks, rate)?;
-    let core = Core::new(
+    let mut core = Core::new(
         storage,
         clock,
         settings.record_bytes_max,
         policies,
-        rules,
         settings.sampling,
         settings.sampling_salt,
         settings.always_wait_max,
     )
     .io_context("cannot map memory for session", path)?;
+    core.rules = rules;
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;
@@ -225,14 +225,12 @@ fn start_threads(
 }
 
 /// The stress rules of the session.
-fn rules(settings: &Settings, ticks: u64, rate: u64) -> Result<Option<Online>, Error> {
+fn rules(settings: &Settings, ticks: u64, rate: u64) -> Result<Option<Box<Online>>, Error> {
     let Some(set) = settings.stress.rules()? else {
         return Ok(None);
     };
-    let rules = Online::new(&set, ticks, rate);
-    rules
-        .map(Some)
-        .map_err(|error| settings.stress.refuse(&error))
+    let rules = Online::new(&set, ticks, rate).map_err(|error| settings.stress.refuse(&error))?;
+    Ok(Some(Box::new(rules)))
 }
 
 fn sink_plan(settings: &Settings) -> SinkPlan {

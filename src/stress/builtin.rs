@@ -74,7 +74,7 @@ impl Rule {
     }
 
     fn unless(mut self, field: &str, patterns: &[&str]) -> Self {
-        self.tests.push(Test::new(field, patterns).not());
+        self.tests.push(Test::new(field, patterns).negated());
         self
     }
 

@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::cell::Change;
+use super::check::{CATEGORY_RULES_MAX, RuleError};
 use super::compile::{Category, Check, Compiled, Values, compile};
 use super::event::StressEvent;
-use super::rule::{CATEGORY_RULES_MAX, Episode, RuleError, RuleSet};
+use super::rule::{Episode, RuleSet};
 use super::state::{self, Reading, Told, Truth};
 use super::value::FieldValue;
 
 /// One record can make every rule of its category fire.
-pub(crate) const FIRINGS_MAX: usize = CATEGORY_RULES_MAX;
+const FIRINGS_MAX: usize = CATEGORY_RULES_MAX;
 
 /// A rule that fired.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -18,7 +18,7 @@ pub struct StressEvent<'a> {
 }
 
 /// The most fields that [`StressEvent::fields`] gives.
-pub(crate) const EVENT_FIELDS_MAX: usize = super::rule::DETAILS_MAX + 6;
+pub(crate) const EVENT_FIELDS_MAX: usize = super::check::DETAILS_MAX + 6;
 
 impl<'a> StressEvent<'a> {
     pub(super) fn new(

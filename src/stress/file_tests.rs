@@ -1,5 +1,9 @@
 //! Files of rules: what they say, and what is told of those that are wrong.
 
+use std::time::Duration;
+
+use super::super::file_values::parse_time;
+use super::super::rule::{Limit, Severity, Test};
 use super::*;
 
 const EXAMPLE: &str = r#"
@@ -52,7 +56,7 @@ fn a_file_adds_rules_and_changes_others() {
     assert!(!rule("slow_query").on);
     let queue = rule("queue_too_long");
     assert_eq!(queue.severity, Severity::Critical);
-    assert_eq!(queue.tests[1], Test::new("state", &["paused"]).not());
+    assert_eq!(queue.tests[1], Test::new("state", &["paused"]).negated());
     assert_eq!(queue.details[1], Detail::parse("count=waiting"));
 }
 

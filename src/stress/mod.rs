@@ -22,11 +22,16 @@
 
 mod builtin;
 mod cell;
+mod check;
 mod compile;
 mod evaluate;
 mod event;
 #[cfg(feature = "rules")]
 mod file;
+#[cfg(feature = "rules")]
+mod file_values;
+mod history;
+mod judge;
 #[cfg(all(test, not(loom)))]
 mod model_tests;
 mod online;
@@ -39,11 +44,10 @@ mod state;
 mod value;
 
 pub use builtin::STARTUP_TIMEOUT;
+pub use check::RuleError;
 pub use evaluate::Evaluator;
 pub use event::StressEvent;
-pub use rule::{
-    Below, Condition, Detail, Episode, Limit, Pattern, Rule, RuleError, RuleSet, Severity, Test,
-};
+pub use rule::{Below, Condition, Detail, Episode, Limit, Pattern, Rule, RuleSet, Severity, Test};
 pub use value::FieldValue;
 
 pub(crate) use event::EVENT_FIELDS_MAX;

@@ -1,10 +1,11 @@
 //! Rules in a session: names as symbols, times from the counter, plans per schema.
 
+use super::check::RuleError;
 use super::compile::{Category, Values};
 use super::evaluate::{Firings, Rules};
 use super::event::StressEvent;
 use super::plan::Plans;
-use super::rule::{RuleError, RuleSet, Severity};
+use super::rule::{RuleSet, Severity};
 use super::value::FieldValue;
 use crate::record::{Extra, FieldDef, Name, Record, SchemaDef, Symbol, Value, WHOLE};
 

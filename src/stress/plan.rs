@@ -93,9 +93,9 @@ impl Plans {
 
     /// The number of a plan that nobody has; two threads that race on one schema waste one.
     fn free_number(&self) -> u8 {
-        let taken = self
-            .next
-            .fetch_update(Relaxed, Relaxed, |next| (next < PLANS_MAX as u32).then_some(next + 1));
+        let taken = self.next.fetch_update(Relaxed, Relaxed, |next| {
+            (next < PLANS_MAX as u32).then_some(next + 1)
+        });
         taken.map_or(EVERY, |index| index as u8 + 1)
     }
 
@@ -191,7 +191,8 @@ fn holds(rules: &[Compiled], fixed: &[u8], word: u64, limit: u64) -> bool {
     };
     let limit = f64::from_bits(limit);
     if kind == FieldKind::Bool as u8 {
-        number == limit
+        // Both are 0 or 1.
+        (number > 0.5) == (limit > 0.5)
     } else if below {
         number < limit
     } else {
@@ -310,8 +311,8 @@ impl Compare {
     fn of_match(rule: u16, field: &FieldDef, any: &[Test]) -> Option<Self> {
         let test = any.iter().find(|test| test.field == field.name)?;
         let wanted = match test.patterns.as_slice() {
-            [Pattern::Is(text)] if text == "true" => 1.0_f64,
-            [Pattern::Is(text)] if text == "false" => 0.0,
+            [Pattern::Is(flag)] if flag == "true" => 1.0_f64,
+            [Pattern::Is(flag)] if flag == "false" => 0.0,
             _ => return None,
         };
         let is_bool = field.field_type.kind == FieldKind::Bool;

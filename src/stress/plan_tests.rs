@@ -105,14 +105,22 @@ fn what_cannot_be_compared_is_evaluated() {
         let online = online(rule);
         let schema = record.schema().ids().unwrap().schema;
         assert!(online.concerns(schema));
-        (may_fire(&online, &record, &[]), may_fire(&online, &record, &extra))
+        (
+            may_fire(&online, &record, &[]),
+            may_fire(&online, &record, &extra),
+        )
     };
     // A field that only an extra field can be.
-    assert_eq!(said(threshold("x", Limit::Number(1e9), Below::No)), (false, true));
+    assert_eq!(
+        said(threshold("x", Limit::Number(1e9), Below::No)),
+        (false, true)
+    );
     // A number as a duration.
     let time = Limit::Time(Duration::from_secs(1));
     assert_eq!(said(threshold("a", time, Below::No)), (true, true));
-    let not = Condition::Match { any: vec![Test::new("g", &["true"]).not()] };
+    let not = Condition::Match {
+        any: vec![Test::new("g", &["true"]).negated()],
+    };
     assert_eq!(said(rule(not)), (true, true));
     let rate = Condition::Rate {
         counted: None,

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::builtin::STARTUP_TIMEOUT;
-use super::rule::{RuleError, RuleSet};
+use super::check::RuleError;
+use super::rule::RuleSet;
 use crate::error::Error;
 
 /// The settings of stress rules.

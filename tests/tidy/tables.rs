@@ -268,7 +268,7 @@ pub const LAYERS: [(&str, &[&str]); 26] = [
             "durations",
             "ledger",
             "recover",
-            "redact::Rules",
+            "redact",
             "sampling",
             "segment",
             "signals",

@@ -32,8 +32,19 @@ stormlog::record! {
 }
 
 stormlog::record! {
-    /// Record A in a category with two threshold rules.
+    /// Record A with a duration in a category with two threshold rules on it.
     struct Ruled in "bench_ruled" keep Sampled {
+        operation: Symbol,
+        id: ShortText<12>,
+        port: u16,
+        duration_ms: DurationMs<2>,
+        ok: bool,
+    }
+}
+
+stormlog::record! {
+    /// Record A in a category with two threshold rules on numbers.
+    struct RuledNumbers in "bench_numbers" keep Sampled {
         operation: Symbol,
         id: ShortText<12>,
         port: u16,
@@ -42,16 +53,26 @@ stormlog::record! {
     }
 }
 
-/// Two threshold rules that do not fire.
+/// Two threshold rules for each, which do not fire.
 const RULES: &str = "
 [[rule]]
-name = \"bench_value\"
+name = \"bench_slow\"
 category = \"bench_ruled\"
+threshold = { field = \"duration_ms\", above = \"1h\" }
+
+[[rule]]
+name = \"bench_very_slow\"
+category = \"bench_ruled\"
+threshold = { field = \"duration_ms\", above = \"2h\" }
+
+[[rule]]
+name = \"bench_value\"
+category = \"bench_numbers\"
 threshold = { field = \"value\", above = 1e15 }
 
 [[rule]]
 name = \"bench_port\"
-category = \"bench_ruled\"
+category = \"bench_numbers\"
 threshold = { field = \"port\", above = 65535 }
 ";
 
@@ -215,6 +236,17 @@ fn push_ruled(log: &Log, number: u64) -> Outcome {
         operation: stormlog::symbol!("bench_operation"),
         id: black_box("0123456789ab"),
         port: number as u16,
+        duration_ms: Duration::from_nanos(number * 1000),
+        ok: true,
+    })
+}
+
+#[inline(always)]
+fn push_ruled_numbers(log: &Log, number: u64) -> Outcome {
+    log.push(&RuledNumbers {
+        operation: stormlog::symbol!("bench_operation"),
+        id: black_box("0123456789ab"),
+        port: number as u16,
         value: number as f64,
         ok: true,
     })
@@ -274,6 +306,9 @@ call!(PushFixed, Log, |log, number| kept(push_fixed(log, number)));
 call!(PushA, Log, |log, number| kept(push_a(log, number)));
 call!(PushTimed, Log, |log, number| kept(push_timed(log, number)));
 call!(PushRuled, Log, |log, number| kept(push_ruled(log, number)));
+call!(PushRuledNumbers, Log, |log, number| kept(
+    push_ruled_numbers(log, number)
+));
 call!(PushB, Log, |log, number| kept(push_b(log, number)));
 call!(PushOpen, (Log, Category), |it, number| kept(push_open(
     &it.0, it.1, number
@@ -383,9 +418,9 @@ fn hot_path(rounds: u64) {
     let [floor, wide_floor] = &mut floors;
     let mut logs = [(); 5].map(|()| log.clone());
     let mut wide_logs = [(); 3].map(|()| wide_log.clone());
-    let mut ruled_logs = [(); 2].map(|()| ruled_log.clone());
+    let mut ruled_logs = [(); 3].map(|()| ruled_log.clone());
     let [fixed, a, timed, b, off_log] = &mut logs;
-    let [other_rules, two_rules] = &mut ruled_logs;
+    let [other_rules, two_rules, two_numbers] = &mut ruled_logs;
     let [wide_fixed, wide_a, wide_b] = &mut wide_logs;
     let (mut open, mut off, mut nothing) = ((log.clone(), open), Log::disabled(), ());
     let mut subjects: Vec<(&str, usize, Box<dyn Subject + '_>)> = vec![
@@ -402,9 +437,10 @@ fn hot_path(rounds: u64) {
         ("empty", 10, Box::new(Empty(&mut nothing))),
         ("disabled", 10, Box::new(PushDisabled(&mut off))),
         ("disabled category", 10, Box::new(PushOff(off_log))),
-        // Beside record A.
-        ("rules, none on it", 2, Box::new(PushA(other_rules))),
-        ("two threshold rules", 2, Box::new(PushRuled(two_rules))),
+        // Beside record A, and record A with a duration.
+        ("A, rules on others", 2, Box::new(PushA(other_rules))),
+        ("duration, two rules", 3, Box::new(PushRuled(two_rules))),
+        ("A, two rules", 2, Box::new(PushRuledNumbers(two_numbers))),
     ];
     let mut rows: Vec<Row> = subjects
         .iter()
@@ -524,6 +560,11 @@ fn probe_ruled(log: &Log, number: u64) -> Outcome {
 }
 
 #[inline(never)]
+fn probe_numbers(log: &Log, number: u64) -> Outcome {
+    push_ruled_numbers(log, number)
+}
+
+#[inline(never)]
 fn probe_b(log: &Log, number: u64) -> Outcome {
     push_b(log, number)
 }
@@ -547,8 +588,9 @@ fn probe(count: u64) {
             probe_b(&log, number),
             probe_open(&log, open, number),
             probe_ruled(&ruled_log, number),
+            probe_numbers(&ruled_log, number),
         ];
-        assert_eq!(outcomes, [Outcome::Kept; 6], "the writer keeps up");
+        assert_eq!(outcomes, [Outcome::Kept; 7], "the writer keeps up");
         if number % 400 == 0 {
             session.flush().expect("the writer runs");
             ruled.flush().expect("the writer runs");

@@ -6,6 +6,7 @@ mod parse;
 mod rules;
 mod sink;
 mod stress;
+mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,11 +22,13 @@ use crate::writer::segment_bytes_min;
 pub use check::check_settings;
 pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
+pub use writer::WriterCore;
 
 use parse::{
-    check_range, is_service_link, parse_bool, parse_bytes, parse_conversion, parse_durability,
-    parse_list, parse_ring_storage, parse_writer_core,
+    check_range, check_resource_interval, is_service_link, parse_bool, parse_bytes,
+    parse_conversion, parse_durability, parse_list, parse_ms, parse_ring_storage, parse_seconds,
 };
+use writer::parse_writer_core;
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,18 +41,6 @@ pub enum Conversion {
     Background,
     /// Segments stay; `stormlog convert` converts them.
     Later,
-}
-
-/// Where the writer thread runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WriterCore {
-    /// The last core that the process may use, when it may use more than one; else not pinned.
-    #[default]
-    Auto,
-    /// Wherever the scheduler puts it.
-    Off,
-    /// This core.
-    Core(usize),
 }
 
 /// Where rings live: `docs/DURABILITY.md` says what each survives and costs.
@@ -102,6 +93,7 @@ pub(crate) struct Settings {
     pub(crate) large_total_bytes: usize,
     pub(crate) spill_total_bytes: usize,
     pub(crate) always_wait_max: Duration,
+    pub(crate) drain_wait_max: Duration,
     pub(crate) segment_bytes: usize,
     pub(crate) record_bytes_max: usize,
     pub(crate) ring_storage: RingStorage,
@@ -124,6 +116,8 @@ pub(crate) struct Settings {
     pub(crate) redact: Rules,
     pub(crate) segment_sink: SegmentSink,
     pub(crate) sigbus_guard: bool,
+    /// How often resources are sampled; zero = not at all.
+    pub(crate) resource_interval: Duration,
     /// For tests: as if the processor had no invariant counter.
     pub(crate) without_counter: bool,
 }
@@ -137,6 +131,7 @@ impl Default for Settings {
             large_total_bytes: 4 << 20,
             spill_total_bytes: 1 << 20,
             always_wait_max: Duration::from_millis(1),
+            drain_wait_max: Duration::from_millis(8),
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
             ring_storage: RingStorage::default(),
@@ -155,6 +150,7 @@ impl Default for Settings {
             redact: Rules::default(),
             segment_sink: SegmentSink::default(),
             sigbus_guard: false,
+            resource_interval: Duration::ZERO,
             without_counter: false,
         }
     }
@@ -168,6 +164,9 @@ const SEGMENT_BYTES_MAX: usize = 1 << 30;
 const LARGE_BYTES_MAX: usize = 1 << 30;
 /// Longest wait that can be asked of a caller: far less than what `close()` waits for callers.
 const ALWAYS_WAIT_MAX_MAX: Duration = Duration::from_millis(100);
+/// What the writer may wait between two looks at the rings.
+const DRAIN_WAITS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(1);
 
 /// Pauses between two syncs that can be asked for.
 const DURABILITY_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -214,17 +213,14 @@ impl Settings {
                 let us = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
                 self.always_wait_max = Duration::from_micros(us);
             }
+            "STORMLOG_DRAIN_WAIT_MAX_MS" => self.drain_wait_max = parse_ms(name, value, 8)?,
             "STORMLOG_SEGMENT_BYTES" => self.segment_bytes = parse_bytes(name, value)?,
             "STORMLOG_RECORD_BYTES_MAX" => self.record_bytes_max = parse_bytes(name, value)?,
             "STORMLOG_RING_STORAGE" => self.ring_storage = parse_ring_storage(name, value)?,
             "STORMLOG_DURABILITY" => self.durability = parse_durability(name, value)?,
             "STORMLOG_WRITER_CORE" => self.writer_core = parse_writer_core(name, value)?,
             "STORMLOG_CONVERSION" => self.conversion = parse_conversion(name, value)?,
-            "STORMLOG_CLOSE_DEADLINE_MS" => {
-                let remedy = "give a number of milliseconds, such as 5000";
-                let ms = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
-                self.close_deadline = Duration::from_millis(ms);
-            }
+            "STORMLOG_CLOSE_DEADLINE_MS" => self.close_deadline = parse_ms(name, value, 5000)?,
             "STORMLOG_KEEP_SEGMENTS" => self.keep_segments = parse_bool(name, value)?,
             "STORMLOG_CATEGORIES_OFF" => self.categories_off = parse_list(value),
             "STORMLOG_SAMPLING" => self.sampling = parse_bool(name, value)?,
@@ -255,6 +251,7 @@ impl Settings {
             "STORMLOG_STRESS_ON" => self.stress.rules_on = parse_list(value),
             "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
+            "STORMLOG_RESOURCE_INTERVAL_S" => self.resource_interval = parse_seconds(name, value)?,
             _ => {
                 return Err(bad(
                     name,
@@ -299,6 +296,10 @@ impl Settings {
             let remedy = format!("give 0 to {} us", ALWAYS_WAIT_MAX_MAX.as_micros());
             return Err(bad("always_wait_max", &value, &remedy));
         }
+        if !DRAIN_WAITS.contains(&self.drain_wait_max) {
+            let value = format!("{} us", self.drain_wait_max.as_micros());
+            return Err(bad("drain_wait_max", &value, "give 1 to 1000 ms"));
+        }
         if let Durability::Interval(pause) = self.durability
             && !DURABILITY_INTERVALS.contains(&pause)
         {
@@ -322,6 +323,7 @@ impl Settings {
                 return Err(bad("categories_off", category, remedy));
             }
         }
+        check_resource_interval(self.resource_interval)?;
         self.rules.validate()?;
         stress::validate(&self.stress)?;
         self.redact.check().map_err(|error| {
@@ -344,6 +346,7 @@ impl Settings {
             "large_total_bytes": self.large_total_bytes,
             "spill_total_bytes": self.spill_total_bytes,
             "always_wait_max_us": self.always_wait_max.as_micros() as u64,
+            "drain_wait_max_ms": self.drain_wait_max.as_millis() as u64,
             "segment_bytes": self.segment_bytes,
             "record_bytes_max": self.record_bytes_max,
             "ring_storage": self.ring_storage.name(),
@@ -379,6 +382,7 @@ impl Settings {
             "redact_keep": self.redact.keep,
             "segment_sink": self.segment_sink.name(),
             "sigbus_guard": self.sigbus_guard,
+            "resource_interval_s": self.resource_interval.as_secs_f64(),
         })
     }
 }
@@ -464,6 +468,7 @@ mod tests {
             ("STORMLOG_LARGE_TOTAL_BYTES", "2MiB"),
             ("STORMLOG_SPILL_TOTAL_BYTES", "8KiB"),
             ("STORMLOG_ALWAYS_WAIT_MAX_US", "250"),
+            ("STORMLOG_DRAIN_WAIT_MAX_MS", "100"),
             ("STORMLOG_SEGMENT_BYTES", "8MiB"),
             ("STORMLOG_RECORD_BYTES_MAX", "64KiB"),
             ("STORMLOG_RING_STORAGE", "shm"),
@@ -492,6 +497,7 @@ mod tests {
             ("STARTUP_TIMEOUT_S", "30"),
             ("STORMLOG_SEGMENT_SINK", "pwrite"),
             ("STORMLOG_SIGBUS_GUARD", "on"),
+            ("STORMLOG_RESOURCE_INTERVAL_S", "60"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
             ("STORMLOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
@@ -504,6 +510,7 @@ mod tests {
             large_total_bytes: 2 << 20,
             spill_total_bytes: 8 << 10,
             always_wait_max: Duration::from_micros(250),
+            drain_wait_max: Duration::from_millis(100),
             segment_bytes: 8 << 20,
             record_bytes_max: 64 << 10,
             ring_storage: RingStorage::Shm,
@@ -544,6 +551,7 @@ mod tests {
             },
             segment_sink: SegmentSink::Pwrite,
             sigbus_guard: true,
+            resource_interval: Duration::from_secs(60),
             without_counter: false,
         };
         assert_eq!(settings, expected);
@@ -615,6 +623,13 @@ mod tests {
             ..defaults()
         });
         assert_eq!(error, "always_wait_max=101000 us: give 0 to 100000 us");
+        for drain_wait_max in [Duration::ZERO, Duration::from_millis(1001)] {
+            let error = wrong(Settings {
+                drain_wait_max,
+                ..defaults()
+            });
+            assert!(error.ends_with("give 1 to 1000 ms"), "{error}");
+        }
         wrong(Settings {
             categories_off: vec!["a/b".to_owned()],
             ..defaults()

@@ -3,6 +3,7 @@
 mod books;
 mod operations;
 pub(crate) mod phase;
+pub(crate) mod rate;
 mod space;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -25,6 +26,7 @@ use crate::stress::Online;
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
 use phase::{Phase, WithoutRing};
+use rate::TickRate;
 use space::SpaceUse;
 
 /// What a session's threads share.
@@ -71,6 +73,7 @@ pub(crate) struct Core {
     written: Box<[AtomicU64]>,
     /// What the session takes and will take on the disk.
     pub(crate) space: SpaceUse,
+    pub(crate) rate: TickRate,
     /// A test moves UTC by so many ns, and the counter by so many ticks.
     pub(crate) clock_shifts: [AtomicI64; 2],
 }
@@ -125,6 +128,7 @@ impl Core {
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
+            rate: TickRate::default(),
             clock_shifts: [const { AtomicI64::new(0) }; 2],
         })
     }

@@ -7,7 +7,7 @@
 //! sleeping writer, counted and at most one per sleep. (The first push of a thread registers the
 //! end of the thread with the C library, which may allocate for that.)
 //!
-//! It is not a store that never loses a record, not a backend of `log` or `tracing`, not a log
+//! It is not a store that never loses a record, not made for `log` or `tracing` first, not a log
 //! shipper, and not portable: Linux, 64-bit, little-endian.
 //!
 //! ```
@@ -55,6 +55,8 @@
 //!   engine alone.
 //! - `rules` (part of `cli`): files of stress rules, which are TOML. Without it the built-in rules
 //!   remain.
+//! - `tracing`, `log`, `tower`, or `adapters` for all three: the adapters of the module `adapters`,
+//!   each with the crates that it adapts.
 //! - `failpoints`: for tests of recovery only. Processes can be made to kill themselves at named
 //!   points.
 
@@ -63,7 +65,10 @@ extern crate self as stormlog;
 #[macro_use]
 mod fail;
 
+#[cfg(any(feature = "log", feature = "tower", feature = "tracing"))]
+pub mod adapters;
 mod config;
+pub mod context;
 pub mod convert;
 mod core;
 pub mod durations;
@@ -72,16 +77,19 @@ mod gates;
 pub mod ledger;
 mod local;
 mod losses;
+pub mod panics;
 mod policy;
 mod producer;
 pub mod record;
 pub mod recover;
 pub mod redact;
+mod resources;
 mod ring;
 pub mod sampling;
 pub mod segment;
 mod session;
 pub mod signals;
+pub mod span;
 pub mod stress;
 mod sync;
 mod sys;

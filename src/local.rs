@@ -25,12 +25,18 @@ struct Fast {
     uids: [Cell<u64>; FAST_ENTRIES],
     /// Their rings.
     slots: [Cell<NonNull<RingSlot>>; FAST_ENTRIES],
+    /// The table is hidden: every push takes the slow path.
+    hidden: Cell<bool>,
+    /// What `uids` was before that.
+    kept: [Cell<u64>; FAST_ENTRIES],
 }
 
 thread_local! {
     static FAST: Fast = const { Fast {
         uids: [const { Cell::new(0) }; FAST_ENTRIES],
         slots: [const { Cell::new(NonNull::dangling()) }; FAST_ENTRIES],
+        hidden: const { Cell::new(false) },
+        kept: [const { Cell::new(0) }; FAST_ENTRIES],
     } };
     static OWNED: Owned = const { Owned { rings: RefCell::new([const { None }; OWNED_MAX]) } };
 }
@@ -48,7 +54,11 @@ struct Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        FAST.with(|fast| fast.uids.iter().for_each(|uid| uid.set(0)));
+        FAST.with(|fast| {
+            for uid in fast.uids.iter().chain(&fast.kept) {
+                uid.set(0);
+            }
+        });
         for ring in self.rings.get_mut().iter_mut().filter_map(Option::take) {
             // In a forked child the ring belongs to the thread of the parent.
             if let Some(core) = ring.core.upgrade().filter(|core| !core.gates.is_forked()) {
@@ -161,8 +171,34 @@ pub(crate) fn with_slot<T>(core: &Arc<Core>, push: impl FnOnce(&RingSlot) -> T) 
     Some(push(slot))
 }
 
+/// Makes the pushes of the calling thread leave the quick path, or take it again: they have
+/// something to add. So a push that has nothing to add need not look whether it has.
+pub(crate) fn hide(hidden: bool) {
+    FAST.with(|fast| {
+        if fast.hidden.get() == hidden {
+            return;
+        }
+        let (from, to) = if hidden {
+            // Before the numbers go: a signal handler that pushes now must not bring one back.
+            fast.hidden.set(true);
+            (&fast.uids, &fast.kept)
+        } else {
+            (&fast.kept, &fast.uids)
+        };
+        compiler_fence(SeqCst);
+        for (from, to) in from.iter().zip(to) {
+            to.set(from.replace(0));
+        }
+        compiler_fence(SeqCst);
+        fast.hidden.set(hidden);
+    });
+}
+
 fn remember(core: &Core, slot: &RingSlot) {
     FAST.with(|fast| {
+        if fast.hidden.get() {
+            return;
+        }
         let entry = entry_of(core.uid);
         // A signal handler may push between any two of these: it must find the pair whole or not.
         fast.uids[entry].set(0);

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use stormlog::context::Context;
 use stormlog::ledger::DropReason;
 use stormlog::record::{Category, Extra, ShortText, Symbol};
 use stormlog::{CloseReport, Log, Outcome, Session};
@@ -94,6 +95,41 @@ fn pushes_do_not_allocate() {
     assert_eq!(allocated.join().unwrap(), 0);
     let report = session.close().unwrap();
     assert_eq!(report.ledger.categories["vpn"].written(), 1000);
+}
+
+/// In a scope, and with begin and end: nothing either, once the names are known to the process.
+#[test]
+fn scopes_and_operations_do_not_allocate() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let log = session.log();
+    let step = |fails: bool| {
+        let operation = log.performance().start("quiet_step");
+        if fails {
+            operation.fail("no engine is free", &[Extra::new("port", 1_u8)]);
+        } else {
+            operation.success(&[]);
+        }
+    };
+    step(true);
+    step(false);
+    let allocated = std::thread::scope(|threads| {
+        let run = || {
+            let before = allocations();
+            let context = Context::new().request_id("r1").thread().process();
+            for number in 0..1000 {
+                let _scope = context.field("user", "ana").enter();
+                assert_eq!(push(&log, number), Outcome::Kept);
+                step(number % 2 == 0);
+            }
+            allocations() - before
+        };
+        threads.spawn(run).join().unwrap()
+    });
+    assert_eq!(allocated, 0);
+    let report = session.close().unwrap();
+    let account = report.ledger.categories["performance"];
+    assert_eq!(account.offered(), 3004);
 }
 
 /// Times that the calling thread gave the processor away by itself.

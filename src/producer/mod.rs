@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "the handle points straight at the gates")]
 
 mod decide;
+mod described;
 mod large;
 mod offer;
 #[cfg(all(test, not(loom)))]
@@ -9,6 +10,8 @@ mod order_tests;
 mod overflow;
 mod quick;
 mod ruled;
+mod span;
+mod unfinished;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -22,7 +25,8 @@ use crate::record::{Category, Declared, Extra, Open, PackedIds, Record, SCHEMAS_
 use crate::ring::Observation;
 use crate::sampling::KeyHash;
 use decide::{keeps_keyed, keeps_keyless, leave_out_quick};
-use offer::{Offer, observation_of, push_described};
+use offer::{Offer, observation_of};
+pub(crate) use span::Fate;
 
 /// What became of an offered record, as far as the caller's thread knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,16 +311,21 @@ impl Log {
         extras: &[Extra<'_>],
         key: Option<KeyHash>,
     ) -> Outcome {
+        let mut offer = Offer::new(record, extras, record.schema().packed_ids());
+        offer.key = key;
+        self.push_offer(offer)
+    }
+
+    /// A push without a quick path.
+    fn push_offer<R: Record>(&self, offer: Offer<'_, R>) -> Outcome {
         let Some(core) = self.link.core() else {
             return Outcome::Disabled;
         };
-        let ids = record.schema().packed_ids();
-        if is_open(self.gate(ids)) {
-            if let Some(outcome) = self.push_if_fired(core, record, extras, key) {
+        let schema = offer.record.schema();
+        if is_open(self.gate(schema.packed_ids())) {
+            if let Some(outcome) = self.push_if_fired(core, &offer) {
                 return outcome;
             }
-            let mut offer = Offer::new(record, extras, ids);
-            offer.key = key;
             return offer.push_any(core);
         }
         if core.gates.is_forked() {
@@ -326,20 +335,20 @@ impl Log {
         if core.phase() != phase::RECORDING {
             return Outcome::Closed;
         }
-        let schema = record.schema();
         let Some(ids) = schema.ids() else {
-            return push_described(core, &record, extras);
+            return offer.push_without_schema(core);
         };
         if !core.is_on(ids.category) {
             core.refresh_gate(ids);
             return Outcome::Disabled;
         }
         if !core.register_schema(ids, schema) {
-            return push_described(core, &record, extras);
+            return offer.push_without_schema(core);
         }
-        if let Some(outcome) = self.push_if_fired(core, record, extras, key) {
+        let offer = offer.of(schema.packed_ids());
+        if let Some(outcome) = self.push_if_fired(core, &offer) {
             return outcome;
         }
-        Offer::new(record, extras, schema.packed_ids()).push_any(core)
+        offer.push_any(core)
     }
 }

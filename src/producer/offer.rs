@@ -1,26 +1,27 @@
 //! The second half of a push: reserve > encode > commit, and what happens when one of them cannot.
 #![expect(unsafe_code, reason = "`Head` is Pod by its packed layout")]
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
 use super::Outcome;
-use super::decide::look_at_fill;
+use super::decide::{left_out, look_at_fill};
+use super::unfinished::Unfinished;
 use crate::core::Core;
-use crate::ledger::{DropReason, INTERRUPTED, OFFERED};
+use crate::ledger::{DropReason, OFFERED};
 use crate::local;
 use crate::record::{
-    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, HEADER_BYTES, KeepClass, Name,
-    PackedIds, Place, Record, RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes,
-    extras_cut, write_extras,
+    Extra, FLAG_CUT, FLAG_EXTRA, Fields, HEADER_BYTES, KeepClass, Name, PackedIds, Place, Record,
+    RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes, extras_cut, write_extras,
 };
 use crate::ring::{self, BusyGuard, Observation, Refused, RingSlot};
 use crate::sampling::KeyHash;
 
 /// Counts a record that has no ring to be counted in.
 #[cold]
-fn dropped(
+pub(super) fn dropped(
     core: &Core,
     category: u8,
     keep: KeepClass,
@@ -55,32 +56,6 @@ pub(super) fn observe(core: &Core, slot: &RingSlot, observation: Option<Observat
     }
 }
 
-/// The registry has no room: the record describes itself in category `custom`.
-#[cold]
-pub(super) fn push_described<R: Record>(
-    core: &Arc<Core>,
-    record: &R,
-    extras: &[Extra<'_>],
-) -> Outcome {
-    let described = Described { record, extras };
-    let schema = described.schema();
-    core.note_registry_full();
-    match schema.ids() {
-        // The writer registers `custom` when the session starts, so there is always room.
-        Some(ids) if core.register_schema(ids, schema) => {
-            let mut offer = Offer::new(described, &[], schema.packed_ids());
-            offer.flags = FLAG_EXTRA;
-            offer.push_any(core)
-        }
-        _ => {
-            let reason = DropReason::RegistryFull;
-            // A key of its own would be one that nobody can name.
-            let observation = observation_of(record, 0);
-            dropped(core, CATEGORY_CUSTOM, record.keep(), reason, observation)
-        }
-    }
-}
-
 /// Header and fixed part of a record, which are written in one go: to the compiler a few stores
 /// of their natural widths, without a copy on the stack.
 #[repr(C, packed)]
@@ -99,54 +74,15 @@ unsafe impl<F: Pod> Pod for Head<F> {}
 
 /// Longer bodies cannot be; keeps sums far from overflow.
 const BODY_BYTES_MAX: usize = 1 << 40;
-/// A record of which it is not known yet what becomes of it. If a panic in the caller's `Record`
-/// ends the push, it is counted as interrupted.
-pub(super) struct Unfinished<'a> {
-    core: &'a Core,
-    slot: &'a RingSlot,
-    category: u8,
-    /// Whether it was counted as offered.
-    pub(super) offered: bool,
-}
-
-impl<'a> Unfinished<'a> {
-    #[inline(always)]
-    pub(super) fn new(core: &'a Core, slot: &'a RingSlot, category: u8) -> Self {
-        Self {
-            core,
-            slot,
-            category,
-            offered: false,
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn finish(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Unfinished<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        interrupted(self.core, self.slot, self.category, self.offered);
-    }
-}
-
-/// A function of values: where no panic is possible, nothing of `Unfinished` is left.
-#[cold]
-fn interrupted(core: &Core, slot: &RingSlot, category: u8, offered: bool) {
-    if !offered {
-        core.storage.count(slot, category, OFFERED);
-    }
-    core.storage.count(slot, category, INTERRUPTED);
-}
-
 /// A record that passed its gate.
 #[derive(Clone, Copy)]
 pub(super) struct Offer<'a, R> {
     pub(super) record: R,
     pub(super) extras: &'a [Extra<'a>],
+    /// Fields before the extra ones. Empty on the quick path.
+    pub(super) lead: &'a [Extra<'a>],
+    /// `lead` has the context of the thread.
+    pub(super) in_context: bool,
     pub(super) schema: u16,
     pub(super) category: u8,
     /// Flags beyond those that follow from the record and the extra fields.
@@ -157,6 +93,12 @@ pub(super) struct Offer<'a, R> {
     pub(super) key: Option<KeyHash>,
     /// Sampling and policies have let it through.
     pub(super) decided: bool,
+    /// It is to be left out, because another record of its operation was.
+    pub(super) leave_out: bool,
+    /// A reading of the counter to be used; 0 = none.
+    pub(super) at: u64,
+    /// Where its weight is noted when it is to be kept.
+    pub(super) told: Option<&'a Cell<u8>>,
 }
 
 impl<'a, R: Record> Offer<'a, R> {
@@ -166,12 +108,26 @@ impl<'a, R: Record> Offer<'a, R> {
         Self {
             record,
             extras,
+            lead: &[],
+            in_context: false,
             schema: ids.schema(),
             category: ids.category(),
             flags: 0,
             weight: 0,
             key: None,
             decided: false,
+            leave_out: false,
+            at: 0,
+            told: None,
+        }
+    }
+
+    /// The same, whose schema has these packed ids now.
+    pub(super) fn of(self, ids: PackedIds) -> Self {
+        Self {
+            schema: ids.schema(),
+            category: ids.category(),
+            ..self
         }
     }
 
@@ -216,7 +172,7 @@ impl<'a, R: Record> Offer<'a, R> {
             place.copy_from_slice(bytemuck::bytes_of(&head));
             let mut rest = Place::new(rest);
             self.record.write_variable(cap, &mut rest);
-            write_extras(self.extras, cap, &mut rest);
+            self.write_extras(cap, &mut rest);
         }
         fail_point!("push.encoded");
         slot.side.commit(ring, place);
@@ -227,6 +183,10 @@ impl<'a, R: Record> Offer<'a, R> {
     #[cold]
     #[inline(never)]
     pub(super) fn push_any(self, core: &Arc<Core>) -> Outcome {
+        self.with_context(|offer| offer.push_whole(core))
+    }
+
+    fn push_whole(self, core: &Arc<Core>) -> Outcome {
         match local::fast_slot(core) {
             Some(slot) => self.push(core, slot),
             None => local::with_slot(core, |slot| self.push(core, slot)).unwrap_or_else(|| {
@@ -242,6 +202,10 @@ impl<'a, R: Record> Offer<'a, R> {
             Ok(guard) => guard,
             Err(refused) => return self.refused(core, refused),
         };
+        if self.leave_out {
+            left_out(core, slot, self.category, self.observation());
+            return Outcome::SampledOut;
+        }
         if !self.decided {
             self.decided = true;
             match self.decide(core, slot, &mut guard) {
@@ -270,7 +234,10 @@ impl<'a, R: Record> Offer<'a, R> {
         self.count_offered(core, slot);
         unfinished.offered = true;
         fail_point!("push.offered");
-        let ticks = core.clock.ticks();
+        if let Some(told) = self.told {
+            told.set(self.weight);
+        }
+        let ticks = self.ticks(core);
         let flags = self.flags(UNCAPPED);
         let body = self.body_bytes(UNCAPPED);
         let bytes = align_record(HEADER_BYTES + body);
@@ -301,7 +268,12 @@ impl<'a, R: Record> Offer<'a, R> {
 
     /// Length of the body. A record that claims absurd lengths gets one that fits nowhere.
     pub(super) fn body_bytes(self, cap: usize) -> usize {
-        (size_of::<R::Fixed>() + extras_bytes(self.extras, cap))
+        let extras = if self.lead.is_empty() {
+            extras_bytes(self.extras, cap)
+        } else {
+            self.fields().bytes(cap)
+        };
+        (size_of::<R::Fixed>() + extras)
             .saturating_add(self.record.variable_bytes(cap))
             .min(BODY_BYTES_MAX)
     }
@@ -309,12 +281,37 @@ impl<'a, R: Record> Offer<'a, R> {
     pub(super) fn write_body(self, cap: usize, out: &mut impl Sink) {
         out.put(bytemuck::bytes_of(&self.record.fixed(cap)));
         self.record.write_variable(cap, out);
-        write_extras(self.extras, cap, out);
+        self.write_extras(cap, out);
+    }
+
+    #[inline(always)]
+    fn write_extras(&self, cap: usize, out: &mut impl Sink) {
+        if self.lead.is_empty() {
+            write_extras(self.extras, cap, out);
+        } else {
+            self.fields().write(cap, out);
+        }
+    }
+
+    pub(super) fn fields(&self) -> Fields<'a> {
+        Fields {
+            lead: self.lead,
+            own: self.extras,
+        }
+    }
+
+    /// Ticks of the record.
+    pub(super) fn ticks(&self, core: &Core) -> u64 {
+        if self.at == 0 {
+            core.clock.ticks()
+        } else {
+            self.at
+        }
     }
 
     #[inline(always)]
     pub(super) fn extra_flag(&self) -> u8 {
-        if self.extras.is_empty() {
+        if self.lead.is_empty() && self.extras.is_empty() {
             0
         } else {
             FLAG_EXTRA
@@ -322,8 +319,12 @@ impl<'a, R: Record> Offer<'a, R> {
     }
 
     pub(super) fn flags(&self, cap: usize) -> u8 {
-        let cut =
-            self.record.is_cut(cap) || (!self.extras.is_empty() && extras_cut(self.extras, cap));
+        let cut_extras = if self.lead.is_empty() {
+            !self.extras.is_empty() && extras_cut(self.extras, cap)
+        } else {
+            self.fields().is_cut(cap)
+        };
+        let cut = self.record.is_cut(cap) || cut_extras;
         self.flags | self.extra_flag() | if cut { FLAG_CUT } else { 0 }
     }
 
@@ -337,33 +338,12 @@ impl<'a, R: Record> Offer<'a, R> {
     }
 
     fn all_symbols(&self, mut check: impl FnMut(Symbol) -> bool) -> bool {
+        let mut extras = self.lead.iter().chain(self.extras);
         self.record.all_symbols(&mut check)
-            && self.extras.iter().all(|extra| match extra.key {
+            && extras.all(|extra| match extra.key {
                 Name::Symbol(symbol) => check(symbol),
                 Name::Text(_) => true,
             })
-    }
-
-    /// The registry has no room for a symbol: its text travels inline. Keys of extra fields need
-    /// the registry; with them the record describes itself.
-    #[cold]
-    #[inline(never)]
-    fn push_without_symbols(self, core: &Arc<Core>) -> Outcome {
-        core.note_registry_full();
-        let keys = self
-            .extras
-            .iter()
-            .any(|extra| matches!(extra.key, Name::Symbol(_)));
-        match (self.record.without_symbols(), keys) {
-            (Some(plain), false) => {
-                let plain = Self {
-                    record: plain,
-                    ..self
-                };
-                plain.push_any(core)
-            }
-            _ => push_described(core, &self.record, self.extras),
-        }
     }
 
     #[cold]

@@ -110,7 +110,7 @@ impl<R: Record> Offer<'_, R> {
         }
         let category = self.category;
         let unfinished = Unfinished { core, category };
-        let ticks = core.clock.ticks();
+        let ticks = self.ticks(core);
         let spill = || self.spill(core, Origin::NO_RING, ticks);
         let kept = spill() || wait(core, spill);
         std::mem::forget(unfinished);

@@ -1,6 +1,7 @@
 //! The quick path: the usual push, inlined into the program.
 
-use super::offer::{Head, Offer, Unfinished};
+use super::offer::{Head, Offer};
+use super::unfinished::Unfinished;
 use crate::core::Core;
 use crate::ledger::OFFERED;
 use crate::record::{

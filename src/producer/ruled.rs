@@ -28,9 +28,13 @@ impl Log {
     ) -> Outcome {
         if let Some(core) = self.link.core()
             && let Some(rules) = core.rules.as_deref()
-            && may_fire(rules, &record, extras)
+            && may_fire(rules, &record, !extras.is_empty())
         {
-            return self.push_looked(core, rules, record, extras, key);
+            let mut offer = Offer::new(record, extras, record.schema().packed_ids());
+            offer.key = key;
+            if let Some(outcome) = self.push_fired(core, rules, &offer) {
+                return outcome;
+            }
         }
         self.push_unfired(record, extras, without_rules(gate), key)
     }
@@ -90,42 +94,41 @@ impl Log {
     }
 
     /// Evaluates the rules. A record on which one fires is kept with weight 1, and what the rules
-    /// tell follows it.
+    /// tell follows it. `None`: none has fired, and nothing was pushed.
     #[cold]
     #[inline(never)]
-    fn push_looked<R: Record>(
+    fn push_fired<R: Record>(
         &self,
         core: &Arc<Core>,
         rules: &Online,
-        record: R,
-        extras: &[Extra<'_>],
-        key: Option<KeyHash>,
-    ) -> Outcome {
-        let looked = rules.look(&record, extras, core.clock.ticks());
-        let Some(looked) = looked.filter(|looked| !looked.is_quiet()) else {
-            let gate = self.gate(record.schema().packed_ids());
-            return self.push_unfired(record, extras, without_rules(gate), key);
-        };
-        let mut offer = Offer::new(record, extras, record.schema().packed_ids());
-        offer.decided = true;
-        offer.flags = FLAG_RULE;
-        let outcome = offer.push_any(core);
+        offer: &Offer<'_, R>,
+    ) -> Option<Outcome> {
+        let extras = [offer.lead, offer.extras];
+        let looked = rules.look(&offer.record, extras, offer.ticks(core))?;
+        if looked.is_quiet() {
+            return None;
+        }
+        let mut kept = *offer;
+        (kept.decided, kept.weight, kept.leave_out) = (true, 0, false);
+        kept.flags |= FLAG_RULE;
+        let outcome = kept.push_any(core);
         looked.each(|event| self.push_stress(event));
-        outcome
+        Some(outcome)
     }
 
-    /// The slow path of a record whose gate may say that there are rules, before anything else.
+    /// The same for a record on the slow path, whose gate may say that there are rules.
     pub(super) fn push_if_fired<R: Record>(
         &self,
         core: &Arc<Core>,
-        record: R,
-        extras: &[Extra<'_>],
-        key: Option<KeyHash>,
+        offer: &Offer<'_, R>,
     ) -> Option<Outcome> {
         let rules = core.rules.as_deref()?;
-        let gate = self.gate(record.schema().packed_ids());
-        (is_ruled(gate) && may_fire(rules, &record, extras))
-            .then(|| self.push_looked(core, rules, record, extras, key))
+        let has_extras = !(offer.extras.is_empty() && offer.lead.is_empty());
+        let gate = self.gate(offer.record.schema().packed_ids());
+        if is_ruled(gate) && may_fire(rules, &offer.record, has_extras) {
+            return self.push_fired(core, rules, offer);
+        }
+        None
     }
 
     /// What becomes of it is in the ledger, as of any other record.
@@ -151,10 +154,16 @@ impl Log {
 }
 
 #[inline(always)]
-fn may_fire<R: Record>(rules: &Online, record: &R, extras: &[Extra<'_>]) -> bool {
-    let fixed = record.fixed(WHOLE);
+fn may_fire<R: Record>(rules: &Online, record: &R, has_extras: bool) -> bool {
     let schema = record.schema().packed_ids().schema();
-    rules.may_fire(schema, bytemuck::bytes_of(&fixed), !extras.is_empty())
+    if R::OBSERVED {
+        let ns = record.observed().map_or(0, |observed| observed.ns);
+        if let Some(may) = rules.may_fire_timed(schema, ns, has_extras) {
+            return may;
+        }
+    }
+    let fixed = record.fixed(WHOLE);
+    rules.may_fire(schema, bytemuck::bytes_of(&fixed), has_extras)
 }
 
 /// A text on the stack: a push does not allocate.

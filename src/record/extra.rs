@@ -158,6 +158,51 @@ impl<'a> Extra<'a> {
     }
 }
 
+/// Extra fields in two slices: `lead` (ids of an operation, the context of the thread) comes first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'a> {
+    /// At most [`LEAD_MAX`].
+    pub(crate) lead: &'a [Extra<'a>],
+    /// Those of the caller. What is over [`EXTRAS_MAX`] in all is cut.
+    pub(crate) own: &'a [Extra<'a>],
+}
+
+/// The most fields that lead.
+pub(crate) const LEAD_MAX: usize = 16;
+
+impl<'a> Fields<'a> {
+    /// Those that are written.
+    fn each(self) -> impl Iterator<Item = &'a Extra<'a>> {
+        self.lead.iter().chain(self.own.iter().take(self.room()))
+    }
+
+    fn room(self) -> usize {
+        debug_assert!(self.lead.len() <= LEAD_MAX, "bounded where they are made");
+        EXTRAS_MAX - self.lead.len()
+    }
+
+    /// Bytes of the area.
+    pub(crate) fn bytes(self, cap: usize) -> usize {
+        2 + self
+            .each()
+            .map(|extra| extra.capped(cap).bytes())
+            .sum::<usize>()
+    }
+
+    /// Whether [`write`](Self::write) with this cap cuts anything.
+    pub(crate) fn is_cut(self, cap: usize) -> bool {
+        self.own.len() > self.room()
+            || (cap < WHOLE && self.each().any(|extra| extra.capped(cap) != *extra))
+    }
+
+    /// Writes the area.
+    pub(crate) fn write(self, cap: usize, out: &mut impl Sink) {
+        let count = self.lead.len() + self.own.len().min(self.room());
+        out.put(&(count as u16).to_le_bytes());
+        self.each().for_each(|extra| extra.capped(cap).write(out));
+    }
+}
+
 /// Whether [`write_extras`] with this cap cuts anything.
 pub(crate) fn extras_cut(extras: &[Extra<'_>], cap: usize) -> bool {
     extras.len() > EXTRAS_MAX
@@ -323,7 +368,26 @@ mod tests {
             write_extras(&extras, cap, &mut out);
             assert_eq!(out.remaining(), 8, "cap {cap}");
             assert_eq!(extras_cut(&extras, cap), cap < 300);
+            let (lead, own) = extras.split_at(3);
+            let fields = Fields { lead, own };
+            let mut led = vec![0xee; bytes + 8];
+            fields.write(cap, &mut crate::record::Variable::new(&mut led));
+            assert_eq!((led, fields.bytes(cap)), (area, bytes), "in two slices");
+            assert_eq!(fields.is_cut(cap), cap < 300);
         }
+    }
+
+    #[test]
+    fn what_leads_has_its_place_before_the_last_of_many() {
+        let own = vec![Extra::new("k", 1_u8); EXTRAS_MAX];
+        let lead = [Extra::new("lead", "x")];
+        let fields = |own| Fields { lead: &lead, own };
+        assert!(fields(&own).is_cut(UNCAPPED) && !fields(&own[1..]).is_cut(UNCAPPED));
+        let mut area = Vec::new();
+        fields(&own).write(UNCAPPED, &mut area);
+        assert_eq!(area[..2], [0xff, 0xff]);
+        assert_eq!(area.len(), fields(&own).bytes(UNCAPPED));
+        assert_eq!(area.len(), fields(&own[1..]).bytes(UNCAPPED));
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub use category::{CATEGORIES_ALWAYS, Category};
 pub(crate) use encode::ChunkSource;
 pub use encode::{Place, Sink, Variable};
 pub use extra::{EXTRAS_MAX, Extra, Value, kind as value_kind};
-pub(crate) use extra::{extras_bytes, extras_cut, whole_extras_bytes, write_extras};
+pub(crate) use extra::{
+    Fields, LEAD_MAX, extras_bytes, extras_cut, whole_extras_bytes, write_extras,
+};
 pub(crate) use field::cut_text;
 pub use field::{DurationMs, Field, Json, LongText, Maybe, ShortText, Text};
 pub use header::{

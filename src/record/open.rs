@@ -2,7 +2,7 @@
 
 use super::category::Category;
 use super::encode::Sink;
-use super::extra::{EXTRAS_MAX, Extra, extras_cut};
+use super::extra::{EXTRAS_MAX, Extra, Fields};
 use super::schema::{KeepClass, SchemaDef};
 use super::symbol::{OPERATION_TEXT, Symbol};
 use super::{Observed, Record, UNCAPPED};
@@ -45,13 +45,13 @@ impl Record for Open {
     fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
 }
 
-/// A record that describes itself: the fields of `record`, and `extras`, as extra fields of
+/// A record that describes itself: the fields of `record`, and `fields`, as extra fields of
 /// category `custom`, with the name of its own category in front and without symbols. Used when
 /// the registry has no room for the schema or a symbol.
 #[derive(Clone, Copy)]
 pub(crate) struct Described<'a> {
     pub(crate) record: &'a dyn Describe,
-    pub(crate) extras: &'a [Extra<'a>],
+    pub(crate) fields: Fields<'a>,
 }
 
 /// The part of [`Record`] that works through a pointer; cold, so that it may.
@@ -92,7 +92,8 @@ impl Described<'_> {
         self.record
             .visit_all(&mut |extra| visit(extra.with_text_key().capped(cap)));
         let room = EXTRAS_MAX - 1 - self.record.schema_of().fields.len();
-        for extra in self.extras.iter().take(room) {
+        let Fields { lead, own } = self.fields;
+        for extra in lead.iter().chain(own).take(room) {
             visit(extra.with_text_key().capped(cap));
         }
     }
@@ -121,7 +122,7 @@ impl Record for Described<'_> {
         self.each(cap, &mut |extra| extra.write(out));
     }
     fn is_cut(&self, cap: usize) -> bool {
-        self.record.is_cut_at(cap) || extras_cut(self.extras, cap)
+        self.record.is_cut_at(cap) || self.fields.is_cut(cap)
     }
     fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
         true

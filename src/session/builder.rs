@@ -80,6 +80,16 @@ impl SessionBuilder {
         self
     }
 
+    /// Longest wait of the writer between two looks at the rings while records come, 1 ms to 1 s,
+    /// default 8 ms: how long a record of a quiet session takes to reach its segment. Until then it
+    /// is in its ring, from which recovery takes it; a ring that fills wakes the writer before.
+    /// Longer waits cost less processor time.
+    #[must_use]
+    pub fn drain_wait_max(mut self, wait: Duration) -> Self {
+        self.settings.drain_wait_max = wait;
+        self
+    }
+
     /// Largest segment, a multiple of 2 MiB, default 64 MiB. Sessions start with small ones.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: usize) -> Self {
@@ -300,6 +310,15 @@ impl SessionBuilder {
     #[must_use]
     pub fn stress_on(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.settings.stress.rules_on = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Samples what the process and the machine use (memory, processor, open files, threads,
+    /// connections, disk, pressure, limits of control groups) so often, as records of the category
+    /// `performance`; default zero = not at all, else 100 ms to 1 h. It takes a thread of its own.
+    #[must_use]
+    pub fn resource_interval(mut self, interval: Duration) -> Self {
+        self.settings.resource_interval = interval;
         self
     }
 

@@ -62,6 +62,10 @@ impl Live {
                 .faults
                 .push("a thread did not finish counting a dropped record".to_owned());
         }
+        let resources = self.resources.lock();
+        if let Some(resources) = resources.unwrap_or_else(PoisonError::into_inner).take() {
+            resources.stop();
+        }
         fail_point!("close.quiet");
         self.control.stop(reason, busy);
         self.core.wake.unpark();
@@ -130,7 +134,12 @@ impl Live {
     /// In a forked child the threads and files of the session are the parent's.
     fn leave_to_parent(self: &Arc<Self>) {
         match self.threads.try_lock() {
-            Ok(mut threads) => std::mem::forget(threads.take()),
+            Ok(mut threads) => {
+                std::mem::forget(threads.take());
+                if let Ok(mut resources) = self.resources.try_lock() {
+                    std::mem::forget(resources.take());
+                }
+            }
             // A thread of the parent was closing the session: the handles must not be dropped here,
             // and nothing that could be dropped is worth a wait without an end.
             Err(_) => std::mem::forget(Arc::clone(self)),

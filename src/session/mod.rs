@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::producer::Log;
 use crate::record::Category;
+use crate::resources::Sampler;
 use crate::segment::ledger_file::LedgerFile;
 use crate::sync::barrier;
 use crate::sys::alive::SessionLock;
@@ -76,6 +77,8 @@ struct Live {
     /// What the first to close it was told; locked while it is being closed.
     closed: Mutex<Option<CloseReport>>,
     rings: rings::Rings,
+    /// With a `resource_interval`, until the session is closed.
+    resources: Mutex<Option<Sampler>>,
     /// Says that the session is alive, until it has been converted.
     _lock: SessionLock,
 }
@@ -383,6 +386,55 @@ mod tests {
             log.event(Category::named("vpn").unwrap(), &[]),
             crate::Outcome::Closed
         );
+    }
+
+    /// A pressure that comes, goes or changes while an operation runs does not part its records.
+    #[test]
+    fn an_operation_keeps_the_decision_of_its_begin() {
+        const COUNT: u64 = 300;
+        let temp = tempfile::tempdir().unwrap();
+        let builder = Session::builder().dir(temp.path()).keep_free_bytes(0);
+        let session = builder.start().unwrap();
+        let log = session.log();
+        drop(log.provisioning().start("first"));
+        let ids = crate::record::catalog::orchestrator::Provisioning::default();
+        let ids = crate::record::Record::schema(&ids).ids().unwrap();
+        let core = Arc::clone(&session.live.as_ref().unwrap().core);
+        let press = |k| core.set_pressures([(ids.category, k)].into_iter());
+        for (begin, end) in [(0, 15), (3, 0), (2, 4), (4, 2)] {
+            press(begin);
+            let all: Vec<_> = (0..COUNT / 10)
+                .map(|_| log.provisioning().start("step").detach())
+                .collect();
+            press(end);
+            for operation in all {
+                operation.success(&[]);
+            }
+        }
+        let report = session.close().unwrap();
+        let account = report.ledger.categories["provisioning"];
+        assert_eq!(account.offered(), 2 + 2 * 4 * COUNT / 10);
+        assert!(account.sampled_out() > 0 && report.ledger.is_exact());
+        let file = report
+            .files
+            .iter()
+            .find(|file| file.category == "provisioning");
+        let text = std::fs::read_to_string(&file.unwrap().path).unwrap();
+        let mut weights = std::collections::BTreeMap::<u64, Vec<f64>>::new();
+        for line in text.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let weight = line
+                .get("sample_weight")
+                .map_or(1.0, |w| w.as_f64().unwrap());
+            let id = line["operation_id"].as_u64().unwrap();
+            weights.entry(id).or_default().push(weight);
+        }
+        assert!(
+            weights.values().all(|w| w.len() == 2 && w[0] == w[1]),
+            "{weights:?}"
+        );
+        let seen = |weight| weights.values().any(|w| w[0] == weight);
+        assert!(seen(1.0) && (seen(8.0) || seen(4.0)), "{weights:?}");
     }
 
     crate::record! {

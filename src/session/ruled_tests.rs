@@ -35,8 +35,8 @@ fn session(dir: &std::path::Path) -> Session {
         .unwrap()
 }
 
-fn press(session: &Session, k: u8) {
-    let id = Category::named("requests").unwrap().schema().ids().unwrap();
+fn press(session: &Session, category: &str, k: u8) {
+    let id = Category::named(category).unwrap().schema().ids().unwrap();
     let core = &session.live.as_ref().unwrap().core;
     core.set_pressures([(id.category, k)].into_iter());
 }
@@ -84,7 +84,7 @@ fn no_rule_misses_what_sampling_leaves_out() {
             };
             // The first of its type, before there is a pressure: it is the slow path.
             assert_eq!(push(0, SLOW), Outcome::Kept);
-            press(&session, k);
+            press(&session, "requests", k);
             let mut left_out = 0;
             for number in 1..=2 * EPISODES * 50 {
                 // Each episode has fifty records, and the pause after it.
@@ -183,4 +183,37 @@ fn policies_do_not_hide_a_record_from_the_rules() {
     let stress = report.ledger.categories["stress"];
     assert_eq!((stress.offered(), stress.written()), (39, 39));
     assert!(report.ledger.categories["requests"].written() >= 39);
+}
+
+/// Begin and end of an operation come by another way, and one decision of sampling is for both.
+#[test]
+fn operations_that_sampling_leaves_out_are_looked_at() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = Session::builder()
+        .dir(temp.path())
+        .keep_free_bytes(0)
+        .conversion(Conversion::Later)
+        .stress_rules(true)
+        .startup_timeout(Duration::from_nanos(1))
+        .start()
+        .unwrap();
+    let log = session.log();
+    log.provisioning().start("start_thing").success(&[]);
+    press(&session, "provisioning", 15);
+    for _ in 0..10 {
+        log.provisioning()
+            .start("start_container")
+            .fail("no image", &[]);
+    }
+    let report = session.close().unwrap();
+    assert!(
+        report.ledger.is_exact() && report.faults.is_empty(),
+        "{report:?}"
+    );
+    let provisioning = report.ledger.categories["provisioning"];
+    assert!(provisioning.sampled_out() > 10, "{provisioning:?}");
+    // The end that began `slow_provisioning`, and the sixth failure.
+    assert!(provisioning.written() >= 4, "{provisioning:?}");
+    let stress = report.ledger.categories["stress"];
+    assert_eq!((stress.offered(), stress.written()), (2, 2));
 }

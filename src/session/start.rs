@@ -19,7 +19,9 @@ use crate::core::Core;
 use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
+use crate::producer::Log;
 use crate::record::cut_text;
+use crate::resources::Sampler;
 use crate::ring::Storage;
 use crate::segment::entry::ClockPoint;
 use crate::segment::layout::{
@@ -50,6 +52,9 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
     match start_in(&claimed, &settings) {
         Ok(started) => {
             salvage::begin(claimed.log_dir.path(), root_dir, &id);
+            let log = Log::new(Arc::clone(&started.core));
+            let dir = claimed.log_dir.path().to_owned();
+            let resources = Sampler::start(log, settings.resource_interval, dir);
             Ok(Live {
                 id,
                 started: Instant::now(),
@@ -62,6 +67,7 @@ pub(super) fn start(settings: Settings) -> Result<Live, Error> {
                 threads: Mutex::new(Some(started.threads)),
                 closed: Mutex::new(None),
                 rings: started.rings,
+                resources: Mutex::new(resources),
                 _lock: started.lock,
             })
         }
@@ -155,6 +161,7 @@ fn start_threads(
     )
     .io_context("cannot map memory for session", path)?;
     core.rules = rules;
+    core.rate.start(rate, &point);
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;
@@ -202,7 +209,8 @@ fn start_threads(
         settings.segment_bytes,
         bounds,
     );
-    let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments);
+    let wait_max = settings.drain_wait_max;
+    let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments, wait_max);
     let mut run = WriterRun::new(claimed, settings, &core, &control, point);
     rings.clone_into(&mut run.rings);
     let writer = match spawn("stormlog-writer", path, move || run.run(writer)) {

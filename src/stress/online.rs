@@ -70,6 +70,14 @@ impl Online {
         self.plans.may_fire(rules, schema, fixed, has_extras)
     }
 
+    /// As [`may_fire`](Self::may_fire), of a record whose first duration is `ns` (0 for none), if
+    /// that is all that the plan of the schema compares.
+    #[inline(never)]
+    pub(crate) fn may_fire_timed(&self, schema: u16, ns: u64, has_extras: bool) -> Option<bool> {
+        let rules = &self.rules.compiled;
+        self.plans.may_fire_timed(rules, schema, ns, has_extras)
+    }
+
     /// Evaluations that were given up.
     pub(crate) fn skipped(&self) -> u64 {
         self.rules.skipped()
@@ -79,7 +87,7 @@ impl Online {
     pub(crate) fn look<'a, R: Record>(
         &'a self,
         record: &'a R,
-        extras: &'a [Extra<'a>],
+        extras: [&'a [Extra<'a>]; 2],
         ticks: u64,
     ) -> Option<Looked<'a>> {
         let schema = record.schema();
@@ -93,7 +101,7 @@ impl Online {
             let value = duration.unwrap_or_else(|| value_of(extra.value));
             values.put(category, extra.key.text(), value);
         });
-        for extra in extras {
+        for extra in extras.into_iter().flatten() {
             values.put(category, extra.key.text(), value_of(extra.value));
         }
         let elapsed = ticks.saturating_sub(self.start_ticks);

@@ -23,6 +23,8 @@ const EVERY: u8 = u8::MAX;
 
 /// Bit of the first word of a plan: a record with extra fields is evaluated.
 const EXTRAS: u64 = 1 << 8;
+/// All that is compared is whether the first duration of the record is above limits.
+const TIMED: u64 = 1 << 9;
 
 /// Plans of the schemas of one session, in memory that is there from the start.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub(super) struct Plans {
     /// [`NO_RULES`], [`EVERY`], or the number of a plan from 1 on.
     by_schema: Box<[AtomicU8]>,
     next: AtomicU32,
-    words: Box<[AtomicU64]>,
+    words: Box<[[AtomicU64; PLAN_WORDS]]>,
 }
 
 /// One comparison.
@@ -54,11 +56,11 @@ struct Plan {
 
 impl Plans {
     pub(super) fn new() -> Self {
-        let zeros = (0..PLANS_MAX * PLAN_WORDS).map(|_| AtomicU64::new(0));
+        let plan = |_| [const { AtomicU64::new(0) }; PLAN_WORDS];
         Self {
             by_schema: (0..SCHEMAS_MAX).map(|_| AtomicU8::new(NO_RULES)).collect(),
             next: AtomicU32::new(0),
-            words: zeros.collect(),
+            words: (0..PLANS_MAX).map(plan).collect(),
         }
     }
 
@@ -67,10 +69,9 @@ impl Plans {
     /// may open the gate.
     #[cold]
     pub(super) fn prepare(&self, rules: &Rules, schema: u16, def: &'static SchemaDef) {
-        let Some(category) = rules.category(def.category) else {
-            return;
-        };
-        let Some(place) = self.by_schema.get(usize::from(schema)) else {
+        let category = rules.category(def.category);
+        let place = self.by_schema.get(usize::from(schema));
+        let (Some(category), Some(place)) = (category, place) else {
             return;
         };
         let plan = plan(rules, category, def);
@@ -87,7 +88,7 @@ impl Plans {
             Err(first) => first,
         };
         if number != EVERY {
-            self.store(&plan, usize::from(number) - 1);
+            self.store(&plan, def, number);
         }
     }
 
@@ -99,36 +100,47 @@ impl Plans {
         taken.map_or(EVERY, |index| index as u8 + 1)
     }
 
-    fn store(&self, plan: &Plan, index: usize) {
-        let words = self.plan_words(index);
-        let flag = if plan.extras { EXTRAS } else { 0 };
-        let set = |at: usize, value: u64| {
-            if let Some(word) = words.get(at) {
-                word.store(value, Relaxed);
-            }
+    fn store(&self, plan: &Plan, def: &SchemaDef, number: u8) {
+        let Some([first, words @ ..]) = self.words_of(number) else {
+            return;
         };
-        set(0, plan.compares.len() as u64 | flag);
-        for (index, compare) in plan.compares.iter().enumerate() {
-            set(1 + 2 * index, compare.word());
-            set(2 + 2 * index, compare.limit);
+        let mut flags = if plan.extras { EXTRAS } else { 0 };
+        let mut durations = def
+            .fields
+            .iter()
+            .filter(|field| field.field_type.kind.is_duration());
+        let duration = durations.next().map(|field| field.offset);
+        let timed =
+            |one: &Compare| one.kind.is_duration() && !one.below && Some(one.offset) == duration;
+        if plan.compares.iter().all(timed) {
+            flags |= TIMED;
         }
+        for (compare, pair) in plan.compares.iter().zip(words.chunks_exact(2)) {
+            pair[0].store(compare.word(), Relaxed);
+            pair[1].store(compare.limit, Relaxed);
+        }
+        first.store(plan.compares.len() as u64 | flags, Relaxed);
     }
 
-    fn plan_words(&self, index: usize) -> &[AtomicU64] {
-        let start = index * PLAN_WORDS;
-        self.words
-            .get(start..start + PLAN_WORDS)
-            .unwrap_or_default()
+    #[inline(always)]
+    fn words_of(&self, number: u8) -> Option<&[AtomicU64; PLAN_WORDS]> {
+        self.words.get(usize::from(number).wrapping_sub(1))
+    }
+
+    /// The number of the plan of a schema.
+    #[inline(always)]
+    fn number(&self, schema: u16) -> u8 {
+        let number = self.by_schema.get(usize::from(schema));
+        number.map_or(NO_RULES, |number| number.load(Relaxed))
     }
 
     /// Whether rules look at records of the schema.
     pub(super) fn concerns(&self, schema: u16) -> bool {
-        let plan = self.by_schema.get(usize::from(schema));
-        plan.is_some_and(|plan| plan.load(Relaxed) != NO_RULES)
+        self.number(schema) != NO_RULES
     }
 
     /// Whether a rule can fire on a record with this fixed part, or an episode can end.
-    #[inline]
+    #[inline(always)]
     pub(super) fn may_fire(
         &self,
         rules: &[Compiled],
@@ -136,27 +148,80 @@ impl Plans {
         fixed: &[u8],
         has_extras: bool,
     ) -> bool {
-        let number = match self.by_schema.get(usize::from(schema)) {
-            Some(number) => number.load(Relaxed),
-            None => NO_RULES,
-        };
-        if number == NO_RULES || number == EVERY {
+        let number = self.number(schema);
+        let Some([first, words @ ..]) = self.words_of(number) else {
             return number == EVERY;
-        }
-        let [first, compares @ ..] = self.plan_words(usize::from(number) - 1) else {
-            return true;
         };
         let first = first.load(Relaxed);
-        if has_extras && first & EXTRAS != 0 {
-            return true;
+        let fires = |pair: &[AtomicU64]| {
+            let (word, limit) = (pair[0].load(Relaxed), pair[1].load(Relaxed));
+            goes_on(rules, word) || holds(fixed, word, limit)
+        };
+        (has_extras && first & EXTRAS != 0) || compares(first, words).any(fires)
+    }
+
+    /// The same for a plan that compares the first duration of the record, `ns`, and nothing else;
+    /// `None` for any other.
+    #[inline(always)]
+    pub(super) fn may_fire_timed(
+        &self,
+        rules: &[Compiled],
+        schema: u16,
+        ns: u64,
+        has_extras: bool,
+    ) -> Option<bool> {
+        let [first, words @ ..] = self.words_of(self.number(schema))?;
+        let first = first.load(Relaxed);
+        if first & TIMED == 0 {
+            return None;
         }
-        let count = (first & 0xff) as usize;
-        compares.chunks_exact(2).take(count).any(|pair| {
-            let [word, limit] = pair else {
-                return true;
-            };
-            holds(rules, fixed, word.load(Relaxed), limit.load(Relaxed))
-        })
+        let fires = |pair: &[AtomicU64]| {
+            ns > pair[1].load(Relaxed) || goes_on(rules, pair[0].load(Relaxed))
+        };
+        Some((has_extras && first & EXTRAS != 0) || compares(first, words).any(fires))
+    }
+}
+
+/// The comparisons of a plan, two words each.
+#[inline(always)]
+fn compares(first: u64, words: &[AtomicU64]) -> impl Iterator<Item = &[AtomicU64]> {
+    let count = (first as usize & 0xff).min(CHECKS_MAX);
+    words[..2 * count].chunks_exact(2)
+}
+
+/// Whether the rule of a comparison has an episode, which any record can end.
+#[inline(always)]
+fn goes_on(rules: &[Compiled], word: u64) -> bool {
+    let rule = (word >> 16) as u16;
+    rules
+        .get(usize::from(rule))
+        .is_none_or(|rule| rule.cell.is_active())
+}
+
+/// Whether a comparison holds.
+#[inline(always)]
+fn holds(fixed: &[u8], word: u64, limit: u64) -> bool {
+    let offset = usize::from(word as u16);
+    let below = word >> 41 & 1 != 0;
+    let kind = (word >> 32) as u8;
+    if kind == FieldKind::DurationMs as u8 {
+        let slot = fixed.get(offset..).and_then(<[u8]>::first_chunk);
+        let ns = slot.map_or(u64::MAX, |slot| u64::from_le_bytes(*slot));
+        // The greatest value is null.
+        return ns != u64::MAX && if below { ns < limit } else { ns > limit };
+    }
+    let optional = word >> 40 & 1 != 0;
+    let Some(number) = number(fixed, offset, kind, optional) else {
+        return false;
+    };
+    let limit = f64::from_bits(limit);
+    if kind == FieldKind::Bool as u8 {
+        // Both are 0 or 1.
+        (number > 0.5) == (limit > 0.5)
+    } else if below {
+        number < limit
+    } else {
+        number > limit
     }
 }
 
@@ -201,7 +266,7 @@ fn holds(rules: &[Compiled], fixed: &[u8], word: u64, limit: u64) -> bool {
 }
 
 /// The number in a slot; `None` for null.
-#[inline(never)]
+#[inline]
 fn number(fixed: &[u8], offset: usize, kind: u8, optional: bool) -> Option<f64> {
     let kind = FieldKind::from_u8(kind)?;
     let mut slot = fixed.get(offset..)?;

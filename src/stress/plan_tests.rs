@@ -46,7 +46,12 @@ fn online(rule: Rule) -> Online {
 fn may_fire(online: &Online, record: &Kinds<'_>, extras: &[Extra<'_>]) -> bool {
     let fixed = record.fixed(WHOLE);
     let schema = record.schema().ids().unwrap().schema;
-    online.may_fire(schema, bytemuck::bytes_of(&fixed), !extras.is_empty())
+    let may = online.may_fire(schema, bytemuck::bytes_of(&fixed), !extras.is_empty());
+    let ns = record.observed().map_or(0, |observed| observed.ns);
+    if let Some(timed) = online.may_fire_timed(schema, ns, !extras.is_empty()) {
+        assert_eq!(timed, may);
+    }
+    may
 }
 
 fn records() -> impl Iterator<Item = Kinds<'static>> {
@@ -83,7 +88,7 @@ fn a_plan_says_what_the_evaluation_would() {
         for record in records() {
             let online = online(rule.clone());
             let says = may_fire(&online, &record, &[]);
-            let looked = online.look(&record, &[], 1).unwrap();
+            let looked = online.look(&record, [&[], &[]], 1).unwrap();
             assert_eq!(says, !looked.is_quiet(), "{rule:?}: {record:?}");
             if says {
                 fired += 1;

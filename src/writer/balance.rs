@@ -99,6 +99,11 @@ impl Balance {
         self.pass = self.pass.max(took);
     }
 
+    /// Whether the controller has set a budget: a pressure is on, or may come.
+    pub(crate) fn is_active(&self) -> bool {
+        self.pressure.is_active()
+    }
+
     /// Whether it is time for the controller to look.
     pub(crate) fn is_due(&self) -> bool {
         self.core.sampling && self.pressure.is_due(self.now_ns())

@@ -297,7 +297,7 @@ impl Writer {
             }
             self.shed_rings.remove(&from.ring);
             self.count_written();
-            self.clock.used = true;
+            self.clock.set_used();
         }
         Some(scan)
     }

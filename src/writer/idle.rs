@@ -11,16 +11,17 @@ use crate::wake::Wake;
 const BUSY_BYTES: usize = 32 << 10;
 /// The shortest wait.
 const WAIT_MIN: Duration = Duration::from_micros(50);
-/// Longest wait without being woken: bounds the time from a push to the segment.
-const WAIT_MAX: Duration = Duration::from_millis(5);
 /// What may gather in the rings during one wait, as far as the last pass tells: half of what a
 /// producer wakes the writer for in the largest ring, so that it mostly need not.
 const GATHER_BYTES: usize = 32 << 10;
 /// Waits from here on are sleeps that a producer with a filling ring may end.
 const PARK_FROM: Duration = Duration::from_micros(200);
-/// After this long without a record the writer dozes: the next push wakes it. Waking up 200 times
-/// a second costs several times what an idle session may cost.
-const DOZE_AFTER: Duration = Duration::from_secs(1);
+/// After this long without a record the writer dozes: the next push wakes it, so that waking it
+/// costs a thread at most four calls a second. Waking up 125 times a second costs several times
+/// what an idle session may cost.
+const DOZE_AFTER: Duration = Duration::from_millis(250);
+/// The wait while the writer tries to doze and a push was running just then.
+const DOZE_RETRY: Duration = Duration::from_millis(5);
 /// Longest doze: the writer has small duties of its own (clock points).
 const DOZE_MAX: Duration = Duration::from_secs(1);
 
@@ -47,9 +48,16 @@ impl Idle {
         self.last_work = Instant::now();
     }
 
-    /// Waits as long as a pass that drained `bytes` suggests. `has_work` looks at rings and
-    /// requests once more after producers were told that the writer sleeps.
-    pub(crate) fn wait(&mut self, bytes: usize, core: &Core, has_work: impl Fn() -> bool) {
+    /// Waits as long as a pass that drained `bytes` suggests, `wait_max` at most while records
+    /// come. `has_work` looks at rings and requests once more after producers were told that the
+    /// writer sleeps.
+    pub(crate) fn wait(
+        &mut self,
+        bytes: usize,
+        wait_max: Duration,
+        core: &Core,
+        has_work: impl Fn() -> bool,
+    ) {
         let now = Instant::now();
         let passed = now - std::mem::replace(&mut self.last_pass, now);
         if bytes > 0 {
@@ -58,7 +66,7 @@ impl Idle {
         if bytes >= BUSY_BYTES {
             return;
         }
-        let wait = wait_for(bytes, passed);
+        let wait = wait_for(bytes, passed, wait_max);
         if wait < PARK_FROM {
             std::thread::park_timeout(wait);
         } else if now - self.last_work < DOZE_AFTER {
@@ -72,9 +80,9 @@ impl Idle {
 /// How long it takes until [`GATHER_BYTES`] have gathered, at `bytes` in `passed`. A few records a
 /// second are one look each, and not a row of looks that become rarer: those are what such a load
 /// costs.
-fn wait_for(bytes: usize, passed: Duration) -> Duration {
+fn wait_for(bytes: usize, passed: Duration, wait_max: Duration) -> Duration {
     let waits = GATHER_BYTES as f64 / bytes.max(1) as f64;
-    passed.mul_f64(waits).clamp(WAIT_MIN, WAIT_MAX)
+    passed.mul_f64(waits).clamp(WAIT_MIN, wait_max)
 }
 
 fn sleep(wake: &Wake, wait: Duration, has_work: impl Fn() -> bool) {
@@ -92,7 +100,7 @@ fn doze(core: &Core, has_work: impl Fn() -> bool) {
     let quiet = core.storage.set_doze(true);
     if !has_work() {
         // A push that runs right now may have missed the request: come back soon.
-        std::thread::park_timeout(if quiet { DOZE_MAX } else { WAIT_MAX });
+        std::thread::park_timeout(if quiet { DOZE_MAX } else { DOZE_RETRY });
     }
     core.wake.set_dozing(false);
     core.storage.set_doze(false);
@@ -105,10 +113,11 @@ mod tests {
     #[test]
     fn the_wait_follows_the_rate() {
         let ms = Duration::from_millis;
+        let wait_for = |bytes, passed| wait_for(bytes, passed, ms(8));
         // One record in 2 ms, none at all: the longest one.
-        assert_eq!(wait_for(44, ms(2)), WAIT_MAX);
+        assert_eq!(wait_for(44, ms(2)), ms(8));
         assert_eq!(wait_for(0, Duration::from_nanos(1)), WAIT_MIN);
-        assert_eq!(wait_for(0, ms(1)), WAIT_MAX);
+        assert_eq!(wait_for(0, ms(1)), ms(8));
         // A million records of 44 bytes a second fill 32 KiB in three quarters of a millisecond.
         let wait = wait_for(22_000, Duration::from_micros(500));
         assert_eq!(wait.as_micros(), 744);

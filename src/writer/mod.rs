@@ -3,6 +3,7 @@
 mod abandon;
 mod append;
 mod balance;
+mod clock;
 mod control;
 mod drain;
 mod durability;
@@ -31,7 +32,6 @@ use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{CATEGORY_SESSION, SchemaDef, SchemaIds, category_name};
 use crate::ring::{Consumer, SpillReader};
-use crate::segment::entry::ClockPoint;
 use crate::sys::process::precise_timers;
 use crate::sys::report::say;
 use crate::wake::become_writer;
@@ -45,21 +45,18 @@ pub(crate) use segments::{Segments, segment_bytes_min};
 pub(crate) use space::SpaceBounds;
 
 use balance::Balance;
+use clock::ClockSchedule;
 use helper::note;
 use idle::Idle;
 use lost::Lost;
 use pace::Pace;
 use scan::Scanner;
 
-/// Clock points come this often while records are written.
-const CLOCK_EVERY: Duration = Duration::from_secs(1);
-/// And this often while there are none.
-const CLOCK_EVERY_IDLE: Duration = Duration::from_secs(60);
-/// The first ones come sooner, because the rate of the counter is not known well yet.
-const CLOCK_FIRST: Duration = Duration::from_millis(20);
 /// Pause of a writer that has no segment to write to. With the wait for the segment it is the time
 /// between two looks at the rings, which has to be short against what a ring takes to fill.
 const STALL_PAUSE: Duration = Duration::from_millis(1);
+/// Longest wait of a writer that has set a pressure.
+const WAIT_UNDER_PRESSURE: Duration = Duration::from_millis(8);
 /// Room for the news of the session about itself: at most 4,096 changes, and notices with a
 /// ledger.
 const NEWS_BYTES: usize = 384 << 10;
@@ -103,6 +100,7 @@ pub(crate) struct Writer {
     clock: ClockSchedule,
     balance: Balance,
     pace: Pace,
+    wait_max: Duration,
     faults: Vec<String>,
 }
 
@@ -116,25 +114,14 @@ pub(crate) struct WriterEnd {
     pub(crate) faults: Vec<String>,
 }
 
-/// When the next clock point is due.
-#[derive(Debug)]
-struct ClockSchedule {
-    written: Instant,
-    checked: Instant,
-    every: Duration,
-    /// Records were written since the last point.
-    used: bool,
-}
-
 impl Writer {
-    pub(crate) fn new(core: Arc<Core>, control: Arc<Control>, segments: Segments) -> Self {
-        let now = Instant::now();
-        let clock = ClockSchedule {
-            written: now,
-            checked: now,
-            every: CLOCK_FIRST,
-            used: true,
-        };
+    /// `wait_max` is the longest wait between two looks at the rings.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        control: Arc<Control>,
+        segments: Segments,
+        wait_max: Duration,
+    ) -> Self {
         let keep_of = {
             let core = Arc::clone(&core);
             move |ids: SchemaIds, def: &SchemaDef| core.keep_class(ids.category, def.keep)
@@ -160,8 +147,9 @@ impl Writer {
             lost: Lost::default(),
             shed_rings: BTreeSet::new(),
             rescues: 0,
-            clock,
+            clock: ClockSchedule::new(),
             pace: Pace::new(),
+            wait_max,
             faults: Vec::new(),
         }
     }
@@ -196,9 +184,18 @@ impl Writer {
             }
             let (control, core) = (Arc::clone(&self.control), Arc::clone(&self.core));
             let has_work = || control.seen() != seen || self.has_work(&core);
-            idle.wait(drained, &core, has_work);
+            idle.wait(drained, self.wait_max(), &core, has_work);
         }
         self.finish(end)
+    }
+
+    /// The longest wait now: a pressure is to end soon after the load that it is for.
+    fn wait_max(&self) -> Duration {
+        if self.balance.is_active() {
+            self.wait_max.min(WAIT_UNDER_PRESSURE)
+        } else {
+            self.wait_max
+        }
     }
 
     /// Adapts the pressure to the load and writes down what changed.
@@ -303,40 +300,6 @@ impl Writer {
         });
         self.answered = seen;
         self.control.answer(seen, sync);
-    }
-
-    /// Writes a clock point when one is due: every second while there are records, when UTC has
-    /// made a step, and now and then when idle.
-    fn clock_due(&mut self) {
-        if self.clock.checked.elapsed() < self.clock.every {
-            return;
-        }
-        self.clock.checked = Instant::now();
-        self.segments.look_at_file();
-        self.remember_counts();
-        let point = self.core.clock_point();
-        if self.clock.used
-            || self.segments.is_clock_step(&point)
-            || self.clock.written.elapsed() >= CLOCK_EVERY_IDLE
-        {
-            self.write_clock(point);
-        }
-    }
-
-    fn write_clock(&mut self, point: ClockPoint) {
-        if self.segments.has_counter_fallen(&point) {
-            note(
-                &mut self.faults,
-                "the counter of the processor was set back (the machine was suspended?): times of \
-                 records after that are wrong"
-                    .to_owned(),
-            );
-        }
-        if self.segments.write_clock(point) {
-            self.clock.written = Instant::now();
-            self.clock.every = (self.clock.every * 10).min(CLOCK_EVERY);
-            self.clock.used = false;
-        }
     }
 
     /// The last drain: everything in the rings and the spill, the last clock point, the last

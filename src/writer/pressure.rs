@@ -29,7 +29,7 @@ const FILL_HIGH: f64 = 0.5;
 /// Below this there is room to take more.
 const FILL_LOW: f64 = 0.25;
 /// A writer that takes longer than this from one look to the next falls behind: above `FILL_LOW`
-/// that is overload. An idle writer looks every 5 ms.
+/// that is overload. The time in which it sleeps does not count.
 const LAG_HIGH_NS: u64 = 20_000_000;
 /// Without a segment this much is overload: nothing flows out. Below it there is time to wait for
 /// one, and a service that says little loses nothing by a slow disk.

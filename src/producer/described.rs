@@ -1,0 +1,83 @@
+//! Records that carry more than they were pushed with: the context of the thread, or, where the
+//! registry has no room, their own description.
+
+use std::sync::Arc;
+
+use super::Outcome;
+use super::offer::{Offer, dropped, observation_of};
+use crate::context;
+use crate::core::Core;
+use crate::ledger::DropReason;
+use crate::record::{
+    CATEGORY_CUSTOM, Described, Extra, FLAG_EXTRA, Fields, LEAD_MAX, Name, Record,
+};
+
+/// The registry has no room: the record describes itself in category `custom`.
+#[cold]
+fn push_described<R: Record>(core: &Arc<Core>, record: &R, fields: Fields<'_>) -> Outcome {
+    let described = Described { record, fields };
+    let schema = described.schema();
+    core.note_registry_full();
+    match schema.ids() {
+        // The writer registers `custom` when the session starts, so there is always room.
+        Some(ids) if core.register_schema(ids, schema) => {
+            let mut offer = Offer::new(described, &[], schema.packed_ids());
+            offer.flags = FLAG_EXTRA;
+            offer.in_context = true;
+            offer.push_any(core)
+        }
+        _ => {
+            let reason = DropReason::RegistryFull;
+            // A key of its own would be one that nobody can name.
+            let observation = observation_of(record, 0);
+            dropped(core, CATEGORY_CUSTOM, record.keep(), reason, observation)
+        }
+    }
+}
+
+impl<R: Record> Offer<'_, R> {
+    /// Calls `then` with the record in the context of the calling thread, if it has one.
+    pub(super) fn with_context<T>(self, then: impl FnOnce(Offer<'_, R>) -> T) -> T {
+        if self.in_context || !context::is_active() {
+            return then(self);
+        }
+        let active = context::active();
+        let mut lead = [Extra::default(); LEAD_MAX];
+        let lead = active.lead(self.lead, &mut lead);
+        let in_context = true;
+        then(Offer {
+            lead,
+            in_context,
+            ..self
+        })
+    }
+
+    /// The registry has no room for the schema.
+    #[cold]
+    pub(super) fn push_without_schema(self, core: &Arc<Core>) -> Outcome {
+        self.with_context(|offer| push_described(core, &offer.record, offer.fields()))
+    }
+
+    /// The registry has no room for a symbol: its text travels inline. Keys of extra fields need
+    /// the registry; with them the record describes itself.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn push_without_symbols(self, core: &Arc<Core>) -> Outcome {
+        core.note_registry_full();
+        let keys = self
+            .lead
+            .iter()
+            .chain(self.extras)
+            .any(|extra| matches!(extra.key, Name::Symbol(_)));
+        match (self.record.without_symbols(), keys) {
+            (Some(plain), false) => {
+                let plain = Self {
+                    record: plain,
+                    ..self
+                };
+                plain.push_any(core)
+            }
+            _ => push_described(core, &self.record, self.fields()),
+        }
+    }
+}

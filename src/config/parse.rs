@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Conversion, Durability, RingStorage, WriterCore, bad};
+use super::{Conversion, Durability, RingStorage, bad};
 use crate::error::Error;
 
 pub(super) fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
@@ -110,17 +110,6 @@ pub(super) fn parse_durability(name: &str, value: &str) -> Result<Durability, Er
     }
 }
 
-pub(super) fn parse_writer_core(name: &str, value: &str) -> Result<WriterCore, Error> {
-    match value.trim() {
-        "auto" => Ok(WriterCore::Auto),
-        "off" => Ok(WriterCore::Off),
-        number => number
-            .parse()
-            .map(WriterCore::Core)
-            .map_err(|_| bad(name, value, "give auto, off or the number of a core")),
-    }
-}
-
 pub(super) fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Error> {
     match value.trim() {
         "wait" => Ok(Conversion::Wait),
@@ -130,8 +119,18 @@ pub(super) fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Er
     }
 }
 
-/// Variables that Kubernetes sets for a service that is called stormlog.
-pub(super) fn is_service_link(name: &str) -> bool {
-    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
-    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+pub(super) fn check_range(
+    name: &str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), Error> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(
+        name,
+        &value.to_string(),
+        &format!("give {least} to {most} bytes"),
+    ))
 }

@@ -235,36 +235,6 @@ impl Compare {
     }
 }
 
-/// Whether a comparison holds, or its rule has an episode that the record can end.
-#[inline]
-fn holds(rules: &[Compiled], fixed: &[u8], word: u64, limit: u64) -> bool {
-    let (offset, rule) = (word as u16 as usize, (word >> 16) as u16 as usize);
-    if rules.get(rule).is_none_or(|rule| rule.cell.is_active()) {
-        return true;
-    }
-    let below = word >> 41 & 1 != 0;
-    let kind = (word >> 32) as u8;
-    if kind == FieldKind::DurationMs as u8 {
-        let slot = fixed.get(offset..).and_then(<[u8]>::first_chunk);
-        let ns = slot.map_or(u64::MAX, |slot| u64::from_le_bytes(*slot));
-        // The greatest value is null.
-        return ns != u64::MAX && if below { ns < limit } else { ns > limit };
-    }
-    let optional = word >> 40 & 1 != 0;
-    let Some(number) = number(fixed, offset, kind, optional) else {
-        return false;
-    };
-    let limit = f64::from_bits(limit);
-    if kind == FieldKind::Bool as u8 {
-        // Both are 0 or 1.
-        (number > 0.5) == (limit > 0.5)
-    } else if below {
-        number < limit
-    } else {
-        number > limit
-    }
-}
-
 /// The number in a slot; `None` for null.
 #[inline]
 fn number(fixed: &[u8], offset: usize, kind: u8, optional: bool) -> Option<f64> {

@@ -1,6 +1,7 @@
 //! What the handles, the writer and the helper of one session share.
 
 mod books;
+mod live;
 mod operations;
 pub(crate) mod phase;
 pub(crate) mod rate;
@@ -25,6 +26,7 @@ use crate::segment::entry::{ClockPoint, Entry};
 use crate::stress::Online;
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
+pub(crate) use live::LiveFeed;
 use phase::{Phase, WithoutRing};
 use rate::TickRate;
 use space::SpaceUse;
@@ -73,6 +75,8 @@ pub(crate) struct Core {
     written: Box<[AtomicU64]>,
     /// What the session takes and will take on the disk.
     pub(crate) space: SpaceUse,
+    /// For who appends lines while the session records, if anybody does.
+    pub(crate) live: Option<LiveFeed>,
     pub(crate) rate: TickRate,
     /// A test moves UTC by so many ns, and the counter by so many ticks.
     pub(crate) clock_shifts: [AtomicI64; 2],
@@ -128,6 +132,7 @@ impl Core {
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
+            live: None,
             rate: TickRate::default(),
             clock_shifts: [const { AtomicI64::new(0) }; 2],
         })
@@ -241,9 +246,8 @@ impl Core {
     fn open_gate(&self, ids: SchemaIds) -> u8 {
         let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| def.keep);
         let class = self.keep_class(ids.category, class);
-        let policy = self.policies.of(ids.category).concerns(class);
-        let rules = self.rules.as_ref();
-        let rules = rules.is_some_and(|rules| rules.concerns(ids.schema));
+        let policy = self.policies.of(ids.category).concerns(class) || self.is_line_sync();
+        let rules = (self.rules.iter()).any(|rules| rules.concerns(ids.schema));
         match class {
             KeepClass::Always => open_gate(rules, policy, 0),
             KeepClass::Sampled => {
@@ -295,9 +299,7 @@ impl Core {
                     .registry
                     .append(&Entry::Schema(ids, keep, def))
                     .is_ok();
-            if let Some(rules) = &self.rules {
-                rules.prepare(ids.schema, def);
-            }
+            (self.rules.iter()).for_each(|rules| rules.prepare(ids.schema, def));
             // Release: as in `register_symbol`.
             known.store(if registered { 1 } else { 2 }, Release);
             self.refresh_gate(ids);

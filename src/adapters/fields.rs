@@ -222,7 +222,7 @@ impl Fields {
     pub(super) fn text_of(&self, name: &str) -> Option<&str> {
         let text = |range: &Range<usize>| self.texts.get(range.clone());
         let field = self
-            .fields
+            .all
             .iter()
             .find(|field| text(&field.name) == Some(name))?;
         match &field.value {

@@ -12,16 +12,19 @@
 //! is valid is converted, what is not is counted and named in [`ConvertReport::faults`]. FORMAT.md
 //! section 9 is normative.
 
+mod adopt;
 mod batch;
 mod buffer;
 mod control;
 mod digits;
 mod ends;
+mod heap;
 mod index;
 mod json;
 mod json_text;
 mod large;
 mod lines;
+mod live;
 mod merge;
 mod output;
 mod plan;
@@ -33,9 +36,11 @@ mod scan;
 mod scrub;
 mod time;
 mod turns;
+mod unread;
 
 pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
+pub(crate) use live::LiveConverter;
 pub use output::{LinePlace, LineSink};
 pub use records::{RecordView, visit_records};
 pub use report::{ConvertReport, LeftOut, parse_ledger};
@@ -43,6 +48,6 @@ pub use report::{ConvertReport, LeftOut, parse_ledger};
     unused_imports,
     reason = "for a session that converts itself when it is closed"
 )]
-pub(crate) use run::convert_into;
+pub(crate) use run::{convert_into, convert_over};
 pub use run::{convert_lines, convert_session};
 pub use time::rfc3339;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::offer::{Offer, observation_of};
 use super::{Log, Outcome, Verdict};
 use crate::core::Core;
-use crate::gates::{GATE_ON, is_pressure, is_ruled, without_rules};
+use crate::gates::{GATE_ON, GATE_POLICY, is_pressure, is_ruled, without_rules};
 use crate::ledger::DropReason;
 use crate::record::catalog::orchestrator::Stress;
 use crate::record::{Extra, FLAG_RULE, Record, WHOLE};
@@ -26,6 +26,9 @@ impl Log {
         gate: u8,
         key: Option<KeyHash>,
     ) -> Outcome {
+        if gate & GATE_POLICY != 0 {
+            return self.push_slow(record, extras, key);
+        }
         if let Some(core) = self.link.core()
             && let Some(rules) = core.rules.as_deref()
             && may_fire(rules, &record, !extras.is_empty())
@@ -73,13 +76,13 @@ impl Log {
                 Verdict::Unknown => {}
             }
         }
-        self.push_open(record, extras, key)
+        self.push_rest(record, extras, key)
     }
 
     /// A record of a schema whose gate was open, on the slow path.
     #[cold]
     #[inline(never)]
-    fn push_open<R: Record>(
+    fn push_rest<R: Record>(
         &self,
         record: R,
         extras: &[Extra<'_>],

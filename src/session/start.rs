@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::dirs;
 use super::first::register_first;
+use super::live::{self, LiveThread};
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
 use super::sync::start_syncer;
@@ -149,7 +150,7 @@ fn start_threads(
         point,
     } = *base;
     let policies = Policies::new(&settings.rules, rate);
-    let rules = rules(settings, point.ticks, rate)?;
+    let rules = Online::of(&settings.stress, point.ticks, rate)?;
     let mut core = Core::new(
         storage,
         clock,
@@ -162,6 +163,8 @@ fn start_threads(
     .io_context("cannot map memory for session", path)?;
     core.rules = rules;
     core.rate.start(rate, &point);
+    let control = Arc::new(Control::default());
+    core.live = live::feed(settings, &control);
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;
@@ -175,7 +178,6 @@ fn start_threads(
     let first = prepare(dir, plan, &header, 1, first_bytes)?;
     fail_point!("start.segment");
 
-    let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
     let (helper_ready, ready) = sync_channel(1);
     let (helper_reserve, reserve) = sync_channel(1);
@@ -194,7 +196,14 @@ fn start_threads(
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
     let (syncs, syncer) = start_syncer(claimed, settings, &core)?;
-    let helper = spawn("stormlog-helper", path, move || helper.run())?;
+    let live = LiveThread::start(claimed, &core, rate)?;
+    let helper = match spawn("stormlog-helper", path, move || helper.run()) {
+        Ok(helper) => helper,
+        Err(error) => {
+            live::give_up(live, &core);
+            return Err(error);
+        }
+    };
     let segments = Segments::new(
         Arc::clone(&core),
         Arc::clone(dir),
@@ -220,6 +229,7 @@ fn start_threads(
             // not make another file while the directory is removed.
             drop(helper.join());
             drop(syncer.map(std::thread::JoinHandle::join));
+            live::give_up(live, &core);
             return Err(error);
         }
     };
@@ -228,17 +238,9 @@ fn start_threads(
         writer,
         helper,
         syncer,
+        live,
     };
     Ok((core, control, threads))
-}
-
-/// The stress rules of the session.
-fn rules(settings: &Settings, ticks: u64, rate: u64) -> Result<Option<Box<Online>>, Error> {
-    let Some(set) = settings.stress.rules()? else {
-        return Ok(None);
-    };
-    let rules = Online::new(&set, ticks, rate).map_err(|error| settings.stress.refuse(&error))?;
-    Ok(Some(Box::new(rules)))
 }
 
 fn sink_plan(settings: &Settings) -> SinkPlan {

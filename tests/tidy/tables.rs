@@ -227,6 +227,7 @@ pub const LAYERS: [(&str, &[&str]); 31] = [
             "segment",
             "session::ConvertedFile",
             "sys::dir",
+            "sys::file",
             "sys::reserve",
         ],
     ),

@@ -247,8 +247,7 @@ impl Core {
         let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| def.keep);
         let class = self.keep_class(ids.category, class);
         let policy = self.policies.of(ids.category).concerns(class) || self.is_line_sync();
-        let rules = self.rules.as_ref();
-        let rules = rules.is_some_and(|rules| rules.concerns(ids.schema));
+        let rules = (self.rules.iter()).any(|rules| rules.concerns(ids.schema));
         match class {
             KeepClass::Always => open_gate(rules, policy, 0),
             KeepClass::Sampled => {
@@ -300,9 +299,7 @@ impl Core {
                     .registry
                     .append(&Entry::Schema(ids, keep, def))
                     .is_ok();
-            if let Some(rules) = &self.rules {
-                rules.prepare(ids.schema, def);
-            }
+            (self.rules.iter()).for_each(|rules| rules.prepare(ids.schema, def));
             // Release: as in `register_symbol`.
             known.store(if registered { 1 } else { 2 }, Release);
             self.refresh_gate(ids);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::offer::{Offer, observation_of};
 use super::{Log, Outcome, Verdict};
 use crate::core::Core;
-use crate::gates::{GATE_ON, is_pressure, is_ruled, without_rules};
+use crate::gates::{GATE_ON, GATE_POLICY, is_pressure, is_ruled, without_rules};
 use crate::ledger::DropReason;
 use crate::record::catalog::orchestrator::Stress;
 use crate::record::{Extra, FLAG_RULE, Record, WHOLE};
@@ -26,6 +26,9 @@ impl Log {
         gate: u8,
         key: Option<KeyHash>,
     ) -> Outcome {
+        if gate & GATE_POLICY != 0 {
+            return self.push_slow(record, extras, key);
+        }
         if let Some(core) = self.link.core()
             && let Some(rules) = core.rules.as_deref()
             && may_fire(rules, &record, !extras.is_empty())
@@ -33,7 +36,7 @@ impl Log {
             let mut offer = Offer::new(record, extras, record.schema().packed_ids());
             offer.key = key;
             if let Some(outcome) = self.push_fired(core, rules, &offer) {
-                return in_its_file(core, outcome);
+                return outcome;
             }
         }
         self.push_unfired(record, extras, without_rules(gate), key)
@@ -73,13 +76,13 @@ impl Log {
                 Verdict::Unknown => {}
             }
         }
-        self.push_seen(record, extras, key)
+        self.push_rest(record, extras, key)
     }
 
-    /// A record that the rules have seen, on the slow path.
+    /// A record of a schema whose gate was open, on the slow path.
     #[cold]
     #[inline(never)]
-    fn push_seen<R: Record>(
+    fn push_rest<R: Record>(
         &self,
         record: R,
         extras: &[Extra<'_>],
@@ -90,7 +93,7 @@ impl Log {
         };
         let mut offer = Offer::new(record, extras, record.schema().packed_ids());
         offer.key = key;
-        in_its_file(core, offer.push_any(core))
+        offer.push_any(core)
     }
 
     /// Evaluates the rules. A record on which one fires is kept with weight 1, and what the rules
@@ -151,14 +154,6 @@ impl Log {
         };
         self.push_with(&stress, &extras[..count]);
     }
-}
-
-/// With `line_sync`, waits until the line of a kept record is in its file.
-fn in_its_file(core: &Core, outcome: Outcome) -> Outcome {
-    if outcome == Outcome::Kept {
-        core.line_sync();
-    }
-    outcome
 }
 
 #[inline(always)]

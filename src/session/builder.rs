@@ -275,26 +275,6 @@ impl SessionBuilder {
         self
     }
 
-    /// Append finished lines to the JSON Lines files while the session records, default false:
-    /// within 100 ms of the push as long as there is processor time and disk, ordered within 50 ms.
-    /// Lines of records that came later than that are counted
-    /// ([`CloseReport::late`](crate::CloseReport::late)); the close puts them in their places.
-    /// Callers of pushes pay nothing for it.
-    #[must_use]
-    pub fn live(mut self, live: bool) -> Self {
-        self.settings.live = live;
-        self
-    }
-
-    /// A push returns after its line is in the file, or after 20 s, default false; with
-    /// [`live`](Self::live) only. For tests and scripts: every push waits for two threads and takes
-    /// a lock, so nothing of what is promised about the time of a push holds.
-    #[must_use]
-    pub fn line_sync(mut self, line_sync: bool) -> Self {
-        self.settings.line_sync = line_sync;
-        self
-    }
-
     /// Whether stress rules are evaluated, default false here, true in
     /// [`from_env`](Self::from_env). Records of categories without a rule pay nothing.
     #[must_use]
@@ -330,6 +310,26 @@ impl SessionBuilder {
     #[must_use]
     pub fn stress_on(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.settings.stress.rules_on = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Append finished lines to the JSON Lines files while the session records, default false:
+    /// within 100 ms of the push as long as there is processor time and disk, ordered within 50 ms.
+    /// Lines of records that came later than that are counted
+    /// ([`CloseReport::late`](crate::CloseReport::late)); the close puts them in their places.
+    /// Callers of pushes pay nothing for it.
+    #[must_use]
+    pub fn live(mut self, live: bool) -> Self {
+        self.settings.live = live;
+        self
+    }
+
+    /// A push returns after its line is in the file, or after 20 s, default false; with
+    /// [`live`](Self::live) only. For tests and scripts: every push waits for two threads and takes
+    /// a lock, so nothing of what is promised about the time of a push holds.
+    #[must_use]
+    pub fn line_sync(mut self, line_sync: bool) -> Self {
+        self.settings.line_sync = line_sync;
         self
     }
 

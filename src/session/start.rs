@@ -150,7 +150,7 @@ fn start_threads(
         point,
     } = *base;
     let policies = Policies::new(&settings.rules, rate);
-    let rules = rules(settings, point.ticks, rate)?;
+    let rules = Online::of(&settings.stress, point.ticks, rate)?;
     let mut core = Core::new(
         storage,
         clock,
@@ -241,15 +241,6 @@ fn start_threads(
         live,
     };
     Ok((core, control, threads))
-}
-
-/// The stress rules of the session.
-fn rules(settings: &Settings, ticks: u64, rate: u64) -> Result<Option<Box<Online>>, Error> {
-    let Some(set) = settings.stress.rules()? else {
-        return Ok(None);
-    };
-    let rules = Online::new(&set, ticks, rate).map_err(|error| settings.stress.refuse(&error))?;
-    Ok(Some(Box::new(rules)))
 }
 
 fn sink_plan(settings: &Settings) -> SinkPlan {

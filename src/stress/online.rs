@@ -6,7 +6,9 @@ use super::evaluate::{Firings, Rules};
 use super::event::StressEvent;
 use super::plan::Plans;
 use super::rule::{RuleSet, Severity};
+use super::settings::StressSettings;
 use super::value::FieldValue;
+use crate::error::Error;
 use crate::record::{Extra, FieldDef, Name, Record, SchemaDef, Symbol, Value, WHOLE};
 
 /// The rules of a session.
@@ -28,6 +30,21 @@ pub(crate) struct Looked<'a> {
 }
 
 impl Online {
+    /// The rules that the settings ask for, if any; see [`new`](Self::new).
+    pub(crate) fn of(
+        settings: &StressSettings,
+        start_ticks: u64,
+        ticks_per_second: u64,
+    ) -> Result<Option<Box<Self>>, Error> {
+        let Some(set) = settings.rules()? else {
+            return Ok(None);
+        };
+        let rules = Self::new(&set, start_ticks, ticks_per_second);
+        rules
+            .map(|rules| Some(Box::new(rules)))
+            .map_err(|error| settings.refuse(&error))
+    }
+
     /// The rules of `set`, in a session whose counter stood at `start_ticks` when it began.
     pub(crate) fn new(
         set: &RuleSet,

@@ -2,6 +2,8 @@
 //! session starts.
 
 mod check;
+mod durability;
+mod live;
 mod parse;
 mod rules;
 mod sink;
@@ -17,6 +19,7 @@ use crate::segment::prepare::SEGMENT_ALIGN;
 use crate::writer::segment_bytes_min;
 
 pub use check::check_settings;
+pub use durability::Durability;
 pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
 
@@ -77,19 +80,6 @@ impl RingStorage {
     }
 }
 
-/// What a session brings to the disk while it records, so that it survives the loss of the machine.
-/// `docs/DURABILITY.md` says what is promised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing: the kernel writes when it wants to, usually within 35 s.
-    #[default]
-    Off,
-    /// The open segment, sealed ones and their names, each time after this pause (10 ms to 1 h).
-    Interval(Duration),
-    /// Each segment when it is sealed, and its name.
-    Segment,
-}
-
 /// Every setting of a session.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
@@ -121,6 +111,9 @@ pub(crate) struct Settings {
     pub(crate) redact: Rules,
     pub(crate) segment_sink: SegmentSink,
     pub(crate) sigbus_guard: bool,
+    /// Lines are appended while the session records, and a push waits for its line.
+    pub(crate) live: bool,
+    pub(crate) line_sync: bool,
     /// How often resources are sampled; zero = not at all.
     pub(crate) resource_interval: Duration,
     /// For tests: as if the processor had no invariant counter.
@@ -154,6 +147,8 @@ impl Default for Settings {
             redact: Rules::default(),
             segment_sink: SegmentSink::default(),
             sigbus_guard: false,
+            live: false,
+            line_sync: false,
             resource_interval: Duration::ZERO,
             without_counter: false,
         }
@@ -248,6 +243,8 @@ impl Settings {
             }
             "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
+            "STORMLOG_LIVE" => self.live = parse_bool(name, value)?,
+            "STORMLOG_LINE_SYNC" => self.line_sync = parse_bool(name, value)?,
             "STORMLOG_RESOURCE_INTERVAL_S" => self.resource_interval = parse_seconds(name, value)?,
             _ => {
                 return Err(bad(
@@ -320,6 +317,7 @@ impl Settings {
                 return Err(bad("categories_off", category, remedy));
             }
         }
+        self.check_live()?;
         check_resource_interval(self.resource_interval)?;
         self.rules.validate()?;
         self.redact.check().map_err(|error| {
@@ -373,6 +371,8 @@ impl Settings {
             "redact_keep": self.redact.keep,
             "segment_sink": self.segment_sink.name(),
             "sigbus_guard": self.sigbus_guard,
+            "live": self.live,
+            "line_sync": self.line_sync,
             "resource_interval_s": self.resource_interval.as_secs_f64(),
         })
     }
@@ -494,6 +494,8 @@ mod tests {
             ("STORMLOG_REDACT_KEEP", "psk,aws"),
             ("STORMLOG_SEGMENT_SINK", "pwrite"),
             ("STORMLOG_SIGBUS_GUARD", "on"),
+            ("STORMLOG_LIVE", "true"),
+            ("STORMLOG_LINE_SYNC", "1"),
             ("STORMLOG_RESOURCE_INTERVAL_S", "60"),
             ("UNRELATED", "x"),
             ("STORMLOG_SERVICE_HOST", "10.0.0.1"),
@@ -541,12 +543,16 @@ mod tests {
             },
             segment_sink: SegmentSink::Pwrite,
             sigbus_guard: true,
+            live: true,
+            line_sync: true,
             resource_interval: Duration::from_secs(60),
             without_counter: false,
         };
         assert_eq!(settings, expected);
         settings.validate().unwrap();
         assert!(parse(&[("STORMLOG_RING_BYTES", "1")]).is_err());
+        let alone = parse(&[("STORMLOG_LINE_SYNC", "1")]).unwrap();
+        assert!(alone.validate().is_err(), "there are no lines to wait for");
     }
 
     #[test]

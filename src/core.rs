@@ -1,6 +1,7 @@
 //! What the handles, the writer and the helper of one session share.
 
 mod books;
+mod live;
 mod operations;
 pub(crate) mod phase;
 pub(crate) mod rate;
@@ -24,6 +25,7 @@ use crate::ring::{Observation, Storage};
 use crate::segment::entry::{ClockPoint, Entry};
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
+pub(crate) use live::LiveFeed;
 use phase::{Phase, WithoutRing};
 use rate::TickRate;
 use space::SpaceUse;
@@ -70,6 +72,8 @@ pub(crate) struct Core {
     written: Box<[AtomicU64]>,
     /// What the session takes and will take on the disk.
     pub(crate) space: SpaceUse,
+    /// For who appends lines while the session records, if anybody does.
+    pub(crate) live: Option<LiveFeed>,
     pub(crate) rate: TickRate,
     /// A test moves UTC by so many ns, and the counter by so many ticks.
     pub(crate) clock_shifts: [AtomicI64; 2],
@@ -124,6 +128,7 @@ impl Core {
             registry_full: AtomicU64::new(0),
             written: table(CATEGORIES_MAX, || AtomicU64::new(0)),
             space: SpaceUse::default(),
+            live: None,
             rate: TickRate::default(),
             clock_shifts: [const { AtomicI64::new(0) }; 2],
         })
@@ -237,7 +242,7 @@ impl Core {
     fn open_gate(&self, ids: SchemaIds) -> u8 {
         let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| def.keep);
         let class = self.keep_class(ids.category, class);
-        let policy = self.policies.of(ids.category).concerns(class);
+        let policy = self.policies.of(ids.category).concerns(class) || self.is_line_sync();
         match class {
             KeepClass::Always => open_gate(policy, 0),
             KeepClass::Sampled => {

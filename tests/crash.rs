@@ -62,6 +62,7 @@ struct Totals {
     spill: u64,
     sampled_out: u64,
     shed: u64,
+    live: u64,
     recoveries_killed: u64,
     conversions_killed: u64,
 }
@@ -71,6 +72,7 @@ fn round(plan: Plan, totals: &mut Totals) {
     let dir = temp.path();
     let page = crash::crash(plan, dir, 0);
     let id = crash::only_session(dir);
+    totals.live += crash::check_live_lines(plan, dir, &id);
     let look = RecoverOptions {
         dry_run: true,
         ..RecoverOptions::default()
@@ -137,16 +139,18 @@ fn every_record_that_was_told_of_survives_a_kill() {
         spill,
         sampled_out,
         shed,
+        live,
         recoveries_killed,
         conversions_killed,
     } = totals;
     println!(
         "seeds {first} to {}: {rounds} kills, {told} records told of, {records} found, {rings} of \
          them only in rings, {spill} only in the spill; {sampled_out} sampled out, {shed} shed \
-         from rings; killed too: {recoveries_killed} recoveries, {conversions_killed} conversions",
+         from rings; {live} lines were appended before; killed too: {recoveries_killed} recoveries, \
+         {conversions_killed} conversions",
         first + rounds - 1
     );
-    let proven = rings > 0 && spill > 0 && sampled_out > 0;
+    let proven = rings > 0 && spill > 0 && sampled_out > 0 && live > 0;
     let proven = proven && recoveries_killed > 0 && conversions_killed > 0;
     assert!(
         proven || rounds < ROUNDS,

@@ -228,13 +228,15 @@ fn storm_on_a_small_ext4() {
 
 #[test]
 fn a_session_stays_within_its_bytes() {
-    for sampling in [true, false] {
+    // Lines that are appended while it records take their space earlier, and not twice.
+    for (sampling, live) in [(true, false), (false, false), (false, true)] {
         let max = 40 * MIB;
         let temp = tempfile::tempdir().unwrap();
         let session = builder(temp.path())
             .session_bytes_max(max)
             .keep_free_bytes(0)
             .sampling(sampling)
+            .live(live)
             .keep_segments(true);
         let session = session.start().unwrap();
         let stop = AtomicBool::new(false);

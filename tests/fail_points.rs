@@ -37,6 +37,8 @@ enum When {
     Storm,
     /// It closes the session, which is converted and removed.
     Closing,
+    /// It appends lines while it records.
+    Live,
     /// It recovers a session.
     Recovering,
     /// It converts a session that was recovered.
@@ -44,7 +46,7 @@ enum When {
 }
 
 use When::{
-    Closing, Converting, Crowded, Ending as EndingThreads, Recording, Recovering, Rolling,
+    Closing, Converting, Crowded, Ending as EndingThreads, Live, Recording, Recovering, Rolling,
     Starting, Storm,
 };
 
@@ -119,6 +121,8 @@ const POINTS: &[(&str, When, u64)] = &[
     ("remove.renamed", Closing, 1),
     ("remove.file", Closing, 2),
     ("remove.lock", Closing, 1),
+    ("live.created", Live, 2),
+    ("live.written", Live, 10),
     ("convert.created", Converting, 3),
     ("convert.written", Converting, 3),
     ("convert.synced", Converting, 1),
@@ -187,11 +191,13 @@ fn plan_of(when: When, seed: u64) -> Plan {
         storm: false,
         shm: false,
         short_lived: false,
+        // Files that are there are replaced.
+        live: matches!(when, Live | Converting),
         ending: Ending::Killed,
         delay: Duration::from_micros(Random(seed).below(30_000)),
     };
     match when {
-        Starting | Recording => Plan { tiny: true, ..plan },
+        Starting | Recording | Live => Plan { tiny: true, ..plan },
         Rolling | Converting => Plan { long: true, ..plan },
         // Between two segments there would be none to seal.
         Recovering => Plan {

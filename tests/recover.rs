@@ -381,6 +381,30 @@ fn rings_that_could_not_be_read_in_full_stay() {
     }
 }
 
+/// The same with a record in a ring that cannot be one.
+#[test]
+fn rings_with_damaged_records_stay() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 6).kill();
+    let path = session_dir(dir, &id).join("rings");
+    let mut rings = std::fs::read(&path).unwrap();
+    let long = |at: usize| u64::from_le_bytes(rings[at..at + 8].try_into().unwrap()) as usize;
+    let first = long(304);
+    assert_eq!(rings[first..first + 4], *b"SRNG");
+    // The first record that the writer had not taken: another schema, which nobody has.
+    let record = first + 2304 + long(first + 128);
+    rings[record + 2..record + 4].fill(0xee);
+    std::fs::write(&path, rings).unwrap();
+    for state in [State::Recovered, State::Complete, State::Complete] {
+        let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+        assert_eq!(report.state, state);
+        let said = report.faults.iter().any(|fault| fault.contains("61166"));
+        assert_eq!(said, state == State::Recovered, "{:?}", report.faults);
+        assert!(path.exists());
+    }
+}
+
 /// Any bytes in the ring storage: an error, or a session that can be converted and has at least
 /// what its segments had.
 #[test]

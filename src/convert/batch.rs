@@ -32,6 +32,16 @@ pub(super) struct Batch {
     pub done: usize,
 }
 
+impl Batch {
+    /// Empties it.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.runs.clear();
+        self.bodies.clear();
+        (self.records, self.done) = (0, 0);
+    }
+}
+
 /// What rendering has counted for one category.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {

@@ -128,16 +128,7 @@ impl<'a, S: LineSink> Lines<'a, S> {
 
     /// Writes lines with the long texts in them.
     fn write(&mut self, category: usize, lines: &LineBuffer) -> Result<(), Error> {
-        let mut from = 0;
-        for text in lines.long_texts() {
-            self.put(
-                category,
-                lines.content().get(from..text.at).unwrap_or_default(),
-            )?;
-            write_long(text, |piece| self.put(category, piece))?;
-            from = text.at;
-        }
-        self.put(category, lines.content().get(from..).unwrap_or_default())
+        in_pieces(lines, |piece| self.put(category, piece))
     }
 
     /// Gives lines to the sink.
@@ -189,4 +180,18 @@ impl<'a, S: LineSink> Lines<'a, S> {
         }
         Some(name)
     }
+}
+
+/// Hands out lines with the long texts in them.
+pub(super) fn in_pieces<E>(
+    lines: &LineBuffer,
+    mut put: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut from = 0;
+    for text in lines.long_texts() {
+        put(lines.content().get(from..text.at).unwrap_or_default())?;
+        write_long(text, &mut put)?;
+        from = text.at;
+    }
+    put(lines.content().get(from..).unwrap_or_default())
 }

@@ -6,18 +6,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::batch::{Batch, Run};
+use super::batch::Batch;
 use super::control::Control;
+use super::heap::Heap;
 use super::index::{BlockRef, Index};
+use super::unread::{BATCH_RECORDS, Emitted, Unread, is_body};
 use crate::error::{Error, IoContext};
-use crate::record::FLAG_LARGE;
 use crate::segment::files::SessionFiles;
 use crate::segment::layout::{BLOCK_HEADER_BYTES, BlockHeader, DATA_BYTES_MAX};
-use crate::segment::records::{RecordRef, Records};
+use crate::segment::records::RecordRef;
 use crate::segment::source::{SegmentSource, Source};
 
-/// Records of one batch.
-const BATCH_RECORDS: usize = 2048;
 /// Segments that are open at a time.
 const OPEN_MAX: usize = 8;
 /// Buffers of blocks that are kept for the next ones.
@@ -47,14 +46,9 @@ struct Cursor<'a> {
 
 /// The block that a producer is in.
 struct Loaded {
-    /// The block with its header.
-    bytes: Arc<Vec<u8>>,
+    records: Unread,
     block: BlockRef,
     first_pos: u64,
-    /// Where the next record stands in `bytes`.
-    offset: usize,
-    /// The last batch that has it, and its index there.
-    in_batch: (u64, u32),
 }
 
 impl<'a> Merge<'a> {
@@ -124,14 +118,6 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// What [`Cursor::emit`] has found.
-struct Emitted {
-    /// Ticks of the record that comes next; `None` after the last.
-    next: Option<u64>,
-    /// Where the LARGE record stands that was moved last.
-    large: Option<usize>,
-}
-
 impl Cursor<'_> {
     /// Loads the next block; returns its length.
     fn load(&mut self, store: &mut Store<'_>) -> Result<u64, Error> {
@@ -141,11 +127,9 @@ impl Cursor<'_> {
         self.blocks = rest;
         let (header, bytes) = store.block(block.segment, block.offset, block.payload_bytes)?;
         self.loaded = Some(Box::new(Loaded {
-            bytes: Arc::new(bytes),
+            records: Unread::new(bytes),
             block: *block,
             first_pos: header.first_pos,
-            offset: BLOCK_HEADER_BYTES,
-            in_batch: (0, 0),
         }));
         Ok(block.payload_bytes.into())
     }
@@ -153,46 +137,10 @@ impl Cursor<'_> {
     /// Moves records of up to `ticks_max` into the batch, at most to the end of the block or of
     /// the batch, and at most one with a large body.
     fn emit(&mut self, ticks_max: u64, batch: &mut Batch, number: u64) -> Emitted {
-        if let Some(loaded) = &mut self.loaded {
-            let mut room = BATCH_RECORDS.saturating_sub(batch.records);
-            let mut records = Records::from_offset(&loaded.bytes, loaded.offset);
-            let mut run = Run {
-                bytes: 0,
-                body: None,
-                start: loaded.offset as u32,
-                end: loaded.offset as u32,
-                ticks: self.ticks,
-            };
-            let mut large = None;
-            let mut next = None;
-            while let Some(record) = records.next() {
-                let ticks = self.ticks.max(record.header.ticks());
-                if ticks > ticks_max || room == 0 {
-                    next = Some(ticks);
-                    break;
-                }
-                room -= 1;
-                batch.records += 1;
-                self.ticks = ticks;
-                run.end = records.offset() as u32;
-                if record.header.flags & FLAG_LARGE != 0 {
-                    // Behind the record, or it is the last: the same key sorts right.
-                    large = Some(record.offset);
-                    next = Some(ticks);
-                    break;
-                }
-            }
-            if run.end > run.start {
-                loaded.offset = run.end as usize;
-                if loaded.in_batch.0 != number {
-                    loaded.in_batch = (number, batch.bytes.len() as u32);
-                    batch.bytes.push(Arc::clone(&loaded.bytes));
-                }
-                run.bytes = loaded.in_batch.1;
-                batch.runs.push(run);
-            }
-            if next.is_some() {
-                return Emitted { next, large };
+        if let Some(Loaded { records, .. }) = self.loaded.as_deref_mut() {
+            let emitted = records.emit(&mut self.ticks, ticks_max, batch, number);
+            if emitted.next.is_some() {
+                return emitted;
             }
         }
         self.loaded = None;
@@ -212,7 +160,7 @@ fn load_body(
     offset: usize,
 ) -> Result<Option<Vec<u8>>, Error> {
     let record = cursor.loaded.as_ref().and_then(|loaded| {
-        let record = RecordRef::at(&loaded.bytes, offset)?;
+        let record = RecordRef::at(loaded.records.bytes(), offset)?;
         Some((loaded, record))
     });
     let Some((loaded, record)) = record else {
@@ -226,70 +174,12 @@ fn load_body(
     let (Some(large), Ok(body_bytes)) = (large, record.large_body_bytes()) else {
         return Ok(None);
     };
-    let padding = large.payload_bytes.checked_sub(body_bytes);
-    if padding.is_none_or(|padding| padding >= 4) {
+    if !is_body(large.payload_bytes, body_bytes) {
         return Ok(None);
     }
     let (_, mut bytes) = store.block(large.segment, large.offset, large.payload_bytes)?;
     bytes.truncate(BLOCK_HEADER_BYTES + body_bytes as usize);
     Ok(Some(bytes))
-}
-
-/// The next record of each producer, the first one on top. A key is (largest ticks of the producer
-/// so far, ring, index of the cursor) in one number.
-#[derive(Default)]
-struct Heap(Vec<u128>);
-
-impl Heap {
-    fn push(&mut self, ticks: u64, ring: u32, cursor: u32) {
-        let key = u128::from(ticks) << 64 | u128::from(ring) << 32 | u128::from(cursor);
-        let mut place = self.0.len();
-        self.0.push(key);
-        while place > 0 && self.0[(place - 1) / 2] > key {
-            self.0.swap(place, (place - 1) / 2);
-            place = (place - 1) / 2;
-        }
-    }
-
-    /// Ticks and index of the cursor of the first key.
-    fn first(&self) -> Option<(u64, usize)> {
-        let key = self.0.first()?;
-        Some(((key >> 64) as u64, *key as u32 as usize))
-    }
-
-    /// The largest ticks with which the ring of the first key comes before all others.
-    fn last_before_second(&self) -> u64 {
-        let ring = |key: u128| (key >> 32) as u32;
-        match (self.0.first(), self.0.iter().skip(1).take(2).min()) {
-            (Some(first), Some(second)) => {
-                let ticks = (second >> 64) as u64;
-                // Not below 0: the first key has at most these ticks.
-                ticks.saturating_sub(u64::from(ring(*first) > ring(*second)))
-            }
-            _ => u64::MAX,
-        }
-    }
-
-    /// Gives the first key other ticks, or takes it away.
-    fn replace_first(&mut self, ticks: Option<u64>) {
-        let Some(first) = self.0.first_mut() else {
-            return;
-        };
-        match ticks {
-            Some(ticks) => *first = u128::from(ticks) << 64 | u128::from(*first as u64),
-            None => drop(self.0.swap_remove(0)),
-        }
-        let mut place = 0;
-        while let Some(left) = self.0.get(2 * place + 1) {
-            let right = self.0.get(2 * place + 2);
-            let child = 2 * place + 1 + usize::from(right.is_some_and(|right| right < left));
-            if self.0[child] >= self.0[place] {
-                break;
-            }
-            self.0.swap(child, place);
-            place = child;
-        }
-    }
 }
 
 /// Reads blocks anywhere in a session.
@@ -307,10 +197,7 @@ impl Store<'_> {
         let unused = batch.bytes.drain(..).filter_map(Arc::into_inner);
         let room = FREE_MAX.saturating_sub(self.free.len());
         self.free.extend(unused.take(room));
-        batch.bytes.clear();
-        batch.runs.clear();
-        batch.bodies.clear();
-        (batch.records, batch.done) = (0, 0);
+        batch.clear();
     }
 
     /// A block that the first pass has found valid: its header, and the whole of it.

@@ -12,16 +12,19 @@
 //! is valid is converted, what is not is counted and named in [`ConvertReport::faults`]. FORMAT.md
 //! section 9 is normative.
 
+mod adopt;
 mod batch;
 mod buffer;
 mod control;
 mod digits;
 mod ends;
+mod heap;
 mod index;
 mod json;
 mod json_text;
 mod large;
 mod lines;
+mod live;
 mod merge;
 mod output;
 mod plan;
@@ -32,15 +35,17 @@ mod scan;
 mod scrub;
 mod time;
 mod turns;
+mod unread;
 
 pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
+pub(crate) use live::LiveConverter;
 pub use output::{LinePlace, LineSink};
 pub use report::{ConvertReport, LeftOut, parse_ledger};
 #[allow(
     unused_imports,
     reason = "for a session that converts itself when it is closed"
 )]
-pub(crate) use run::convert_into;
+pub(crate) use run::{convert_into, convert_over};
 pub use run::{convert_lines, convert_session};
 pub use time::rfc3339;

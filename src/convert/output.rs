@@ -104,7 +104,7 @@ impl<'a> OutputFiles<'a> {
         let mut finished = Vec::new();
         fail_point!("convert.synced");
         while let Some((category, file)) = self.files.pop_first() {
-            let name = format!("{}_{category}.jsonl", self.session_id);
+            let name = file_name(self.session_id, &category);
             let temporary = temporary_name(self.session_id, &category);
             if let Err(error) = self.dir.rename(&temporary, &name) {
                 // Back into the list of what the drop removes.
@@ -123,6 +123,21 @@ impl<'a> OutputFiles<'a> {
         }
         fail_point!("convert.complete");
         Ok(finished)
+    }
+
+    /// Bytes of the file of a category so far.
+    pub(super) fn bytes_of(&self, category: &str) -> u64 {
+        self.files.get(category).map_or(0, |file| file.bytes)
+    }
+
+    /// Gives up the file of a category.
+    pub(super) fn discard(&mut self, category: &str) -> Result<(), Error> {
+        match self.files.remove(category) {
+            Some(_) => self
+                .dir
+                .remove_file(&temporary_name(self.session_id, category)),
+            None => Ok(()),
+        }
     }
 
     fn create(&self, category: &str) -> Result<OutputFile, Error> {
@@ -178,6 +193,11 @@ impl Drop for OutputFiles<'_> {
             );
         }
     }
+}
+
+/// The name of the file of a category.
+pub(super) fn file_name(session_id: &str, category: &str) -> String {
+    format!("{session_id}_{category}.jsonl")
 }
 
 fn temporary_name(session_id: &str, category: &str) -> String {

@@ -157,7 +157,7 @@ pub(super) fn free_name(name: &[u8], is_taken: impl Fn(&[u8]) -> bool) -> Option
     (!is_taken(&name)).then_some(name)
 }
 
-/// Everything about a session that rendering its records needs. Shared, never changed.
+/// Everything about a session that rendering its records needs. Shared, and not changed meanwhile.
 #[derive(Debug)]
 pub(super) struct Context {
     pub session_id: String,
@@ -184,42 +184,58 @@ impl Context {
         registry: Registry,
         redactor: Option<Arc<Redactor>>,
     ) -> Self {
-        let names: BTreeSet<&str> = registry.categories().map(|(_, name)| name).collect();
-        let categories: Vec<String> = names.into_iter().map(str::to_owned).collect();
-        let mut category_index = vec![None; CATEGORIES_MAX];
-        for (id, name) in registry.categories() {
-            let index = categories.iter().position(|other| other == name);
-            if let Some(slot) = category_index.get_mut(usize::from(id)) {
-                *slot = index.map(|index| index as u16);
-            }
-        }
-        let schemas_end = registry.schemas().last().map_or(0, |last| last.id + 1);
-        let mut symbols = Vec::new();
-        let mut redacted_symbols = BTreeMap::new();
-        let mut cleaned = Vec::new();
-        let mut text = LineBuffer::new();
-        for (id, symbol) in registry.symbols() {
-            text.truncate(0);
-            let symbol = symbol.as_bytes();
-            let found = redactor.as_ref();
-            let found = found.map_or(0, |redactor| redactor.text(symbol, false, &mut cleaned));
-            if found > 0 {
-                redacted_symbols.insert(id, found);
-            }
-            put_string(&mut text, if found > 0 { &cleaned } else { symbol });
-            symbols.resize(id as usize, None);
-            symbols.push(Some(Fragment::new(text.content())));
-        }
-        Self {
+        let mut context = Self {
             session_id: session_id.to_owned(),
             clock,
             registry,
             redactor,
-            categories,
-            category_index,
-            plans: (0..schemas_end).map(|_| <[_; 2]>::default()).collect(),
-            symbols,
-            redacted_symbols,
+            categories: Vec::new(),
+            category_index: vec![None; CATEGORIES_MAX],
+            plans: Vec::new(),
+            symbols: Vec::new(),
+            redacted_symbols: BTreeMap::new(),
+        };
+        context.refresh();
+        context
+    }
+
+    /// Takes over what is new in the registry.
+    pub(super) fn refresh(&mut self) {
+        let names: BTreeSet<&str> = self.registry.categories().map(|(_, name)| name).collect();
+        if names.len() != self.categories.len() {
+            self.categories = names.into_iter().map(str::to_owned).collect();
+            // They know categories by their indices.
+            self.plans.clear();
+        }
+        for (id, name) in self.registry.categories() {
+            let index = self.categories.iter().position(|other| other == name);
+            if let Some(slot) = self.category_index.get_mut(usize::from(id)) {
+                *slot = index.map(|index| index as u16);
+            }
+        }
+        let schemas_end = self.registry.schemas().last().map_or(0, |last| last.id + 1);
+        self.plans
+            .resize_with(usize::from(schemas_end), Default::default);
+        let mut cleaned = Vec::new();
+        let mut text = LineBuffer::new();
+        for (id, symbol) in self.registry.symbols() {
+            if self.symbols.get(id as usize).is_some_and(Option::is_some) {
+                continue;
+            }
+            text.truncate(0);
+            let symbol = symbol.as_bytes();
+            let found = self.redactor.as_ref();
+            let found = found.map_or(0, |redactor| redactor.text(symbol, false, &mut cleaned));
+            if found > 0 {
+                self.redacted_symbols.insert(id, found);
+            }
+            put_string(&mut text, if found > 0 { &cleaned } else { symbol });
+            if self.symbols.len() <= id as usize {
+                self.symbols.resize(id as usize + 1, None);
+            }
+            if let Some(slot) = self.symbols.get_mut(id as usize) {
+                *slot = Some(Fragment::new(text.content()));
+            }
         }
     }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::adopt::AdoptedFiles;
 use super::batch::{Batch, Totals};
 use super::control::{Control, ConvertOptions};
 use super::index::Index;
 use super::lines::Lines;
 use super::merge::Merge;
-use super::output::{LineSink, OutputFiles};
+use super::output::{FinishedFile, LineSink, OutputFiles};
 use super::plan::Context;
 use super::render::Renderer;
 use super::report::{ConvertReport, Faults};
@@ -60,8 +61,36 @@ pub(crate) fn convert_into(
     let sync = options.sync;
     let owner = files.owner().unwrap_or_else(|| out.ownership())?;
     let mut output = OutputFiles::new(out, &files.session_id, owner);
-    let mut report = convert_lines(files, &mut output, options)?;
-    for finished in output.finish(sync)? {
+    let report = convert_lines(files, &mut output, options)?;
+    let report = named(report, out, output.finish(sync)?);
+    if report.sealed {
+        files.forget_live(out);
+    }
+    Ok(report)
+}
+
+/// [`convert_into`] a directory that has files of the session, which its process appended to while
+/// it recorded: those that are as they should be stay, and those that have lines whose segments are
+/// lost.
+///
+/// # Errors
+/// As [`convert_session`].
+pub(crate) fn convert_over(
+    files: &SessionFiles,
+    out: &Dir,
+    options: ConvertOptions<'_>,
+) -> Result<ConvertReport, Error> {
+    let sync = options.sync;
+    let owner = files.owner().unwrap_or_else(|| out.ownership())?;
+    let mut output = AdoptedFiles::new(out, &files.session_id, owner);
+    let report = convert_lines(files, &mut output, options)?;
+    let finished = output.finish(sync, !report.faults.is_empty())?;
+    Ok(named(report, out, finished))
+}
+
+/// The report with the places of its files.
+fn named(mut report: ConvertReport, out: &Dir, finished: Vec<FinishedFile>) -> ConvertReport {
+    for finished in finished {
         let file = report
             .files
             .iter_mut()
@@ -71,7 +100,7 @@ pub(crate) fn convert_into(
             debug_assert_eq!(file.bytes, finished.bytes);
         }
     }
-    Ok(report)
+    report
 }
 
 /// Converts a session into a sink; nothing is written to the disk.
@@ -152,7 +181,10 @@ fn render<S: LineSink + Send>(
 }
 
 /// For what the session says and the options add to it.
-fn redactor(more: Option<Rules>, registry: &Registry) -> Result<Option<Arc<Redactor>>, Error> {
+pub(super) fn redactor(
+    more: Option<Rules>,
+    registry: &Registry,
+) -> Result<Option<Arc<Redactor>>, Error> {
     let mut rules = registry.redaction.clone().unwrap_or_default();
     if let Some(more) = more {
         rules.on = more.on;

@@ -154,7 +154,8 @@ pub(super) fn note<'a>(block: &Block<'a>, by_schema: &mut [u64]) -> Note<'a> {
     }
 }
 
-fn data(block: &Block<'_>, by_schema: &mut [u64]) -> Data {
+/// Looks at a data block, as [`note`].
+pub(super) fn data(block: &Block<'_>, by_schema: &mut [u64]) -> Data {
     let spilled = block.header.is_spilled();
     let mut records = Records::new(block.payload);
     let mut found = Data {

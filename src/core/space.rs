@@ -17,6 +17,10 @@ pub(crate) struct SpaceUse {
     /// The same of `Always` records alone; stored by the writer.
     pub(crate) always_recorded: AtomicU64,
     pub(crate) always_lines: AtomicU64,
+    /// Bytes of lines that are in files already; stored by the thread that appends them.
+    pub(crate) live: AtomicU64,
+    /// Bytes of the files among them that will be written anew; stored likewise.
+    pub(crate) again: AtomicU64,
     /// Beyond this many bytes of lines normal records are shed; stored by the helper.
     pub(crate) lines_max: AtomicU64,
     /// Pressure that the disk asks for; stored by the helper.
@@ -39,6 +43,8 @@ impl Default for SpaceUse {
             lines: zero(),
             always_recorded: zero(),
             always_lines: zero(),
+            live: zero(),
+            again: zero(),
             lines_max: AtomicU64::new(u64::MAX),
             pressure: AtomicU8::new(0),
             sync_failed: zero(),

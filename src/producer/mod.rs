@@ -318,6 +318,14 @@ impl Log {
         let Some(core) = self.link.core() else {
             return Outcome::Disabled;
         };
+        let outcome = self.push_open(core, offer);
+        if outcome == Outcome::Kept {
+            core.line_sync();
+        }
+        outcome
+    }
+
+    fn push_open<R: Record>(&self, core: &Arc<Core>, offer: Offer<'_, R>) -> Outcome {
         let schema = offer.record.schema();
         if is_open(self.gate(schema.packed_ids())) {
             return offer.push_any(core);

@@ -182,8 +182,10 @@ impl<'a> Recovery<'a> {
             report.state = State::Complete;
             // Killed between its last seal and their removal, unless something in them could not
             // be read.
-            let was_read = leftover.is_some_and(|found| found.rings.faults.is_empty());
-            if was_read && !options.dry_run {
+            if !options.dry_run
+                && let (Some(header), false) = (&covered.header, covered.damaged)
+                && self.can_be_read_in_full(&files, header)?
+            {
                 self.remove_rings()?;
             }
             return Ok(report);
@@ -192,6 +194,32 @@ impl<'a> Recovery<'a> {
             return Ok(RecoverReport::new(self.id, State::Empty));
         };
         self.write(options, report, leftover, covered, &header)
+    }
+
+    /// Whether there are rings, and all of them can be read. A recovery that has found damage
+    /// leaves them, and whoever looks again finds the same damage.
+    fn can_be_read_in_full(
+        &self,
+        files: &SessionFiles,
+        header: &FileHeader,
+    ) -> Result<bool, Error> {
+        let mut report = RecoverReport::new(self.id, State::Complete);
+        let Some(mut leftover) = self.leftover(files, &mut report)? else {
+            return Ok(false);
+        };
+        if !leftover.rings.faults.is_empty() {
+            return Ok(false);
+        }
+        let mut covered = Covered::default();
+        let mut out = NewSegment::new(None, header, 1, 0)?;
+        let mut drain = Drain {
+            leftover: &mut leftover,
+            covered: &mut covered,
+            out: &mut out,
+            drained: Drained::default(),
+        };
+        drain.run()?;
+        Ok(!covered.damaged)
     }
 
     fn write(

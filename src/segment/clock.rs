@@ -94,6 +94,9 @@ pub struct Time {
 pub struct ClockMap {
     /// By ticks, never empty.
     pieces: Vec<Piece>,
+    start: Start,
+    /// The last point.
+    last: ClockPoint,
 }
 
 /// What the map is made from beside the points.
@@ -109,7 +112,7 @@ impl ClockMap {
     /// The map of a session whose first segment has this header, with the clock points of all its
     /// segments in the order of their ticks. Points at or before the start are ignored.
     pub fn new(header: &FileHeader, points: impl IntoIterator<Item = ClockPoint>) -> Self {
-        let mut start = Start {
+        let start = Start {
             point: ClockPoint {
                 ticks: header.start_ticks,
                 utc_ns: header.start_utc_ns,
@@ -127,15 +130,32 @@ impl ClockMap {
                 elapsed_slope: slope,
                 utc_slope: slope,
             }],
+            start,
+            last: start.point,
         };
-        let mut before = start.point;
         for point in points {
-            if point.ticks > before.ticks {
-                map.add(&mut start, &before, &point);
-                before = point;
-            }
+            map.add(point);
         }
         map
+    }
+
+    /// Takes the next clock point, which changes no time before it; one that is not behind the last
+    /// is ignored.
+    pub fn add(&mut self, point: ClockPoint) {
+        if point.ticks > self.last.ticks {
+            let (mut start, last) = (self.start, self.last);
+            self.add_pieces(&mut start, &last, &point);
+            (self.start, self.last) = (start, point);
+        }
+    }
+
+    /// Gives up times long past: at least `keep` clock points are left.
+    pub fn forget(&mut self, keep: usize) {
+        // Two pieces for a point; not each time.
+        let keep = keep.saturating_mul(2);
+        if self.pieces.len() > keep.saturating_mul(2) {
+            self.pieces.drain(..self.pieces.len().saturating_sub(keep));
+        }
     }
 
     /// The time at `ticks`.
@@ -144,7 +164,7 @@ impl ClockMap {
     }
 
     /// Appends the two pieces of one point.
-    fn add(&mut self, start: &mut Start, before: &ClockPoint, point: &ClockPoint) {
+    fn add_pieces(&mut self, start: &mut Start, before: &ClockPoint, point: &ClockPoint) {
         let Some(last) = self.last_before(point.ticks) else {
             return;
         };

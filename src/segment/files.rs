@@ -22,6 +22,9 @@ pub use crate::sys::alive::Liveness;
 
 /// The directory of session directories in a log directory.
 pub const SESSIONS_DIR: &str = ".stormlog";
+/// File in a session directory: lines of the session were appended while it was recorded, and
+/// nobody has compared them with the segments since.
+pub(crate) const LIVE_NAME: &str = "live";
 /// Extension of the directory of a session that is being removed.
 pub(crate) const REMOVED_EXTENSION: &str = ".removed";
 /// One segment of a session.
@@ -222,6 +225,20 @@ impl SessionFiles {
     /// Who owns the directory of its segments; `None` for segments in memory.
     pub(crate) fn owner(&self) -> Option<Result<Owner, Error>> {
         self.dirs().values().next().map(|dir| dir.ownership())
+    }
+
+    /// The lines of the session are in `out`: if that is where they were appended while it was
+    /// recorded, nobody has to make them any more. Not for a session that may be alive.
+    pub(crate) fn forget_live(&self, out: &Dir) {
+        let log_dir = Dir::open(&self.log_dir).and_then(|dir| dir.inode()).ok();
+        if log_dir.is_none() || log_dir != out.inode().ok() {
+            return;
+        }
+        let dead = |dir: &&&Dir| liveness(dir) == Liveness::Dead;
+        for dir in self.dirs().values().filter(dead) {
+            // Mostly there is none. One that stays costs a conversion that is not needed.
+            drop(dir.remove_file(LIVE_NAME));
+        }
     }
 
     /// The directories that hold segments.

@@ -17,6 +17,7 @@ pub mod entry;
 pub mod figures;
 pub mod files;
 mod found;
+mod growing;
 pub mod header;
 mod headless;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

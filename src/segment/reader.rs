@@ -86,11 +86,11 @@ pub struct SegmentReader<S> {
     skipped: Vec<Skipped>,
     skipped_bytes: u64,
     pub(super) prefixes: Option<Prefixes>,
-    window: Vec<u8>,
+    pub(super) window: Vec<u8>,
     /// File offset of `window[0]`.
     window_offset: u64,
     /// Where the window ends at the latest, if a block does not.
-    window_end_max: u64,
+    pub(super) window_end_max: u64,
 }
 
 /// What stands at an offset.

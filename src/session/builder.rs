@@ -275,6 +275,26 @@ impl SessionBuilder {
         self
     }
 
+    /// Append finished lines to the JSON Lines files while the session records, default false:
+    /// within 100 ms of the push as long as there is processor time and disk, ordered within 50 ms.
+    /// Lines of records that came later than that are counted
+    /// ([`CloseReport::late`](crate::CloseReport::late)); the close puts them in their places.
+    /// Callers of pushes pay nothing for it.
+    #[must_use]
+    pub fn live(mut self, live: bool) -> Self {
+        self.settings.live = live;
+        self
+    }
+
+    /// A push returns after its line is in the file, or after 20 s, default false; with
+    /// [`live`](Self::live) only. For tests and scripts: every push waits for two threads and takes
+    /// a lock, so nothing of what is promised about the time of a push holds.
+    #[must_use]
+    pub fn line_sync(mut self, line_sync: bool) -> Self {
+        self.settings.line_sync = line_sync;
+        self
+    }
+
     /// Samples what the process and the machine use (memory, processor, open files, threads,
     /// connections, disk, pressure, limits of control groups) so often, as records of the category
     /// `performance`; default zero = not at all, else 100 ms to 1 h. It takes a thread of its own.

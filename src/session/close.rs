@@ -3,11 +3,12 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::live::LiveThread;
 use super::{CloseReport, Live, dirs};
 use crate::config::Conversion;
-use crate::convert::{ConvertOptions, ConvertReport, convert_into};
+use crate::convert::{ConvertOptions, ConvertReport, convert_into, convert_over};
 use crate::error::Error;
-use crate::segment::files::SessionFiles;
+use crate::segment::files::{LIVE_NAME, SessionFiles};
 use crate::segment::ledger_file::CLOSED;
 use crate::sys::dir::Dir;
 use crate::sys::report::say;
@@ -121,8 +122,35 @@ impl Live {
             ));
         }
         report.segments = Some(self.session_dir.path().to_owned());
-        self.convert(&mut report);
+        let deadline = Instant::now() + self.settings.close_deadline;
+        if let Some(live) = threads.live {
+            self.end_live(live, deadline, &mut report);
+        }
+        self.convert(deadline, &mut report);
         Ok(report)
+    }
+
+    /// Waits until all lines are appended. Where the session converts itself, what is missing is
+    /// no trouble yet.
+    fn end_live(&self, live: LiveThread, deadline: Instant, report: &mut CloseReport) {
+        let end = live.end(&self.core, deadline);
+        report.late = end.late;
+        if self.settings.conversion == Conversion::Later {
+            let missing = end.missing.map(|what| {
+                format!("lines are missing in the files ({what}): use stormlog convert")
+            });
+            report.faults.extend(missing);
+            self.forget_live(report);
+        }
+    }
+
+    /// The files of lines are not to be made by whoever comes next.
+    fn forget_live(&self, report: &mut CloseReport) {
+        if self.settings.live
+            && let Err(error) = self.session_dir.remove_file(LIVE_NAME)
+        {
+            report.faults.push(error.to_string());
+        }
     }
 
     /// In a forked child the threads and files of the session are the parent's.
@@ -140,13 +168,10 @@ impl Live {
         }
     }
 
-    fn convert(self: &Arc<Self>, report: &mut CloseReport) {
+    fn convert(self: &Arc<Self>, deadline: Instant, report: &mut CloseReport) {
         match self.settings.conversion {
             Conversion::Later => {}
-            Conversion::Wait => {
-                let deadline = Instant::now() + self.settings.close_deadline;
-                self.convert_until(Some(deadline), report);
-            }
+            Conversion::Wait => self.convert_until(Some(deadline), report),
             Conversion::Background => {
                 let mut background = report.clone();
                 let live = Arc::clone(self);
@@ -179,7 +204,14 @@ impl Live {
             .session_dir
             .try_clone()
             .and_then(|dir| SessionFiles::in_dir(dir, self.log_dir.path()))
-            .and_then(|files| convert_into(&files, &self.log_dir, options));
+            .and_then(|files| {
+                let convert = if self.settings.live {
+                    convert_over
+                } else {
+                    convert_into
+                };
+                convert(&files, &self.log_dir, options)
+            });
         match converted {
             Ok(converted) => self.converted(converted, report),
             Err(Error::TimedOut { .. }) => report.faults.push(format!(
@@ -213,6 +245,9 @@ impl Live {
         report.files = converted.files;
         report.redacted = converted.redacted;
         report.faults.extend(converted.faults);
+        if self.settings.keep_segments || !verified {
+            self.forget_live(report);
+        }
         if verified && !self.settings.keep_segments {
             match dirs::remove(&self.root_dir, &self.session_dir, &self.id) {
                 Ok(()) => report.segments = None,

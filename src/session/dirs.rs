@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::convert::rfc3339;
 use crate::error::{Error, IoContext};
 use crate::segment::figures::RINGS_NAME;
-use crate::segment::files::REMOVED_EXTENSION;
+use crate::segment::files::{LIVE_NAME, REMOVED_EXTENSION};
 use crate::segment::header::is_session_id;
 use crate::segment::ledger_file::LEDGER_NAME;
 use crate::segment::prepare::{RESCUE_NAME, RESERVE_NAME, is_segment_name};
@@ -134,6 +134,7 @@ fn clear(root_dir: &Dir, dir: &Dir, name: &str) -> Result<(), Error> {
         RESERVE_NAME,
         RESCUE_NAME,
         LEDGER_NAME,
+        LIVE_NAME,
     ];
     let names = dir.names()?;
     for name in &names {

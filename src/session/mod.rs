@@ -5,6 +5,7 @@ mod close;
 mod dirs;
 mod first;
 mod hooks;
+mod live;
 mod markers;
 mod rings;
 mod salvage;
@@ -89,6 +90,8 @@ struct Threads {
     helper: JoinHandle<(Vec<String>, LedgerFile)>,
     /// Unless `durability` is off.
     syncer: Option<JoinHandle<Vec<String>>>,
+    /// With `live`.
+    live: Option<live::LiveThread>,
 }
 
 /// One JSON Lines file that a conversion wrote.
@@ -129,6 +132,9 @@ pub struct CloseReport {
     pub always_lost: u64,
     /// Secrets that were replaced in the lines; 0 when segments were left for later.
     pub redacted: u64,
+    /// With `live`: lines whose records were committed after later ones had been appended. The
+    /// close puts them in order where it converts.
+    pub late: u64,
     /// Where the rings were, and why when that is not the first choice; as `session_start.rings`.
     pub rings: String,
     /// What is not as it should be, as sentences; empty when all is well.

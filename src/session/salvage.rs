@@ -1,13 +1,16 @@
 //! When a session starts: sessions of dead processes in the same log directory get their rings
-//! and spill into segments, in the background. Their JSON Lines are made by `stormlog convert`.
+//! and spill into segments, in the background. Their JSON Lines are made by `stormlog convert`, but
+//! for those of a session that appended lines while it recorded: half of them are there already.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::dirs;
+use crate::convert::{ConvertOptions, convert_session};
+use crate::error::Error;
 use crate::recover::{RecoverOptions, State, recover_session, session_ids};
 use crate::segment::figures::RINGS_NAME;
-use crate::segment::files::SESSIONS_DIR;
+use crate::segment::files::{LIVE_NAME, Liveness, SESSIONS_DIR, SessionFiles};
 use crate::segment::shm::REFERENCE_NAME;
 use crate::sys::dir::Dir;
 use crate::sys::report::say;
@@ -26,7 +29,7 @@ pub(super) fn begin(log_dir: &Path, root_dir: &Dir, own: &str) {
             ));
         }
     };
-    ids.retain(|id| id != own && has_rings(log_dir, id));
+    ids.retain(|id| id != own && is_left(log_dir, id));
     let removals = dirs::removals(root_dir);
     if ids.is_empty() && removals.is_empty() {
         return;
@@ -49,12 +52,15 @@ pub(super) fn begin(log_dir: &Path, root_dir: &Dir, own: &str) {
     }
 }
 
-fn has_rings(log_dir: &Path, id: &str) -> bool {
+/// Whether something is left that a start takes care of.
+fn is_left(log_dir: &Path, id: &str) -> bool {
     let dir = log_dir.join(SESSIONS_DIR).join(id);
-    let names = [RINGS_NAME, REFERENCE_NAME];
-    names
-        .iter()
-        .any(|name| dir.join(name).symlink_metadata().is_ok())
+    has(&dir, &[RINGS_NAME, REFERENCE_NAME, LIVE_NAME])
+}
+
+fn has(dir: &Path, names: &[&str]) -> bool {
+    let mut names = names.iter();
+    names.any(|name| dir.join(name).symlink_metadata().is_ok())
 }
 
 fn salvage(log_dir: &Path, ids: &[String]) {
@@ -64,14 +70,48 @@ fn salvage(log_dir: &Path, ids: &[String]) {
             time_max: Some(TIME_MAX.saturating_sub(begin.elapsed())),
             ..RecoverOptions::default()
         };
-        match recover_session(log_dir, id, options) {
-            Ok(report) if report.state == State::Recovered => say(&format!(
+        let report = match recover_session(log_dir, id, options) {
+            Ok(report) => report,
+            Err(error) => {
+                say(&format!("session {id} was not recovered: {error}"));
+                continue;
+            }
+        };
+        let is_whole = matches!(report.state, State::Recovered | State::Complete);
+        let dir = log_dir.join(SESSIONS_DIR).join(id);
+        let lines = if is_whole && has(&dir, &[LIVE_NAME]) {
+            match make_lines(&dir, begin + TIME_MAX) {
+                Ok(()) => "its lines are whole too",
+                Err(error) => {
+                    say(&format!("the lines of session {id} were not made: {error}"));
+                    continue;
+                }
+            }
+        } else {
+            "stormlog convert makes JSON Lines of it"
+        };
+        if report.state == State::Recovered {
+            say(&format!(
                 "session {id}, whose process died, is complete: {} records came from its rings, {} \
-                 from the spill; stormlog convert makes JSON Lines of it",
+                 from the spill; {lines}",
                 report.from_rings, report.from_spill
-            )),
-            Ok(_) => {}
-            Err(error) => say(&format!("session {id} was not recovered: {error}")),
+            ));
         }
     }
+}
+
+/// Makes the lines of a session that is whole, unless another process does.
+fn make_lines(dir: &Path, deadline: Instant) -> Result<(), Error> {
+    for session in SessionFiles::find(dir)? {
+        let guard = session.try_lock()?;
+        if guard.is_none() || session.liveness() != Liveness::Dead {
+            continue;
+        }
+        let options = ConvertOptions {
+            deadline: Some(deadline),
+            ..ConvertOptions::default()
+        };
+        convert_session(&session, &session.log_dir, options)?;
+    }
+    Ok(())
 }

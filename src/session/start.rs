@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::dirs;
 use super::first::register_first;
+use super::live::{self, LiveThread};
 use super::markers::{SessionEnd, SessionStart};
 use super::rings::{self, Rings};
 use super::sync::start_syncer;
@@ -148,7 +149,7 @@ fn start_threads(
         point,
     } = *base;
     let policies = Policies::new(&settings.rules, rate);
-    let core = Core::new(
+    let mut core = Core::new(
         storage,
         clock,
         settings.record_bytes_max,
@@ -159,6 +160,8 @@ fn start_threads(
     )
     .io_context("cannot map memory for session", path)?;
     core.rate.start(rate, &point);
+    let control = Arc::new(Control::default());
+    core.live = live::feed(settings, &control);
     let core = Arc::new(core);
     register_first(&core, settings);
     let ledger_file = LedgerFile::create(dir, &header)?;
@@ -172,7 +175,6 @@ fn start_threads(
     let first = prepare(dir, plan, &header, 1, first_bytes)?;
     fail_point!("start.segment");
 
-    let control = Arc::new(Control::default());
     let (tasks, helper_tasks) = channel();
     let (helper_ready, ready) = sync_channel(1);
     let (helper_reserve, reserve) = sync_channel(1);
@@ -191,7 +193,14 @@ fn start_threads(
     };
     core.space.segments.store(first_bytes as u64, Relaxed);
     let (syncs, syncer) = start_syncer(claimed, settings, &core)?;
-    let helper = spawn("stormlog-helper", path, move || helper.run())?;
+    let live = LiveThread::start(claimed, &core, rate)?;
+    let helper = match spawn("stormlog-helper", path, move || helper.run()) {
+        Ok(helper) => helper,
+        Err(error) => {
+            live::give_up(live, &core);
+            return Err(error);
+        }
+    };
     let segments = Segments::new(
         Arc::clone(&core),
         Arc::clone(dir),
@@ -217,6 +226,7 @@ fn start_threads(
             // not make another file while the directory is removed.
             drop(helper.join());
             drop(syncer.map(std::thread::JoinHandle::join));
+            live::give_up(live, &core);
             return Err(error);
         }
     };
@@ -225,6 +235,7 @@ fn start_threads(
         writer,
         helper,
         syncer,
+        live,
     };
     Ok((core, control, threads))
 }

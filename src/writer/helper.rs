@@ -203,6 +203,8 @@ pub(crate) fn space(dir: &Dir, core: &Core) -> Result<Space, Error> {
         lines: used.lines.load(Relaxed),
         always_recorded: used.always_recorded.load(Relaxed),
         always_lines: used.always_lines.load(Relaxed),
+        live: used.live.load(Relaxed),
+        again: used.again.load(Relaxed),
     })
 }
 

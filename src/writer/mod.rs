@@ -13,6 +13,7 @@ mod entries;
 mod failed;
 mod helper;
 mod idle;
+mod live;
 mod lost;
 mod notice;
 mod own;
@@ -164,11 +165,14 @@ impl Writer {
             self.control.rest();
             let seen = self.control.seen();
             self.stalled = false;
+            let begun = self.core.clock.ticks();
             let drained = self.drain_all();
+            self.tell_live(begun);
             self.balance();
             self.tell_loss();
             self.clock_due();
             self.segments.leave_failed();
+            self.tell_live(begun);
             self.answer(seen);
             if seen.stop {
                 break;
@@ -338,6 +342,7 @@ impl Writer {
         end(&ledger, &mut |record| self.write_own(record));
         self.segments.look_at_file();
         self.segments.rescue_if_lost(true);
+        self.tell_live(u64::MAX);
         fail_point!("close.ended");
         let ledger = self.core.ledger();
         let segment_bytes = self.segments.total_bytes();

@@ -33,6 +33,9 @@ pub(crate) struct Space {
     /// The same of `Always` records alone.
     pub(crate) always_recorded: u64,
     pub(crate) always_lines: u64,
+    /// Bytes of lines that are in files already, and of the files that will be written anew.
+    pub(crate) live: u64,
+    pub(crate) again: u64,
 }
 
 /// Bytes of lines per byte of records, and of `Always` records, as long as little is recorded.
@@ -65,11 +68,17 @@ impl SpaceBounds {
     fn rooms(&self, space: &Space) -> (u64, u64) {
         let free = match space.total {
             0 => u64::MAX,
-            total => space.free.saturating_sub(self.keep_free(total)),
+            // Lines that are there have taken their space already; a file that is written anew
+            // takes as much again until the old one goes.
+            total => (space.free.saturating_sub(self.keep_free(total)))
+                .saturating_add(space.live)
+                .saturating_sub(space.again),
         };
         let session = match self.session_bytes_max {
             0 => u64::MAX,
-            max => max.saturating_sub(space.segments),
+            max => max
+                .saturating_sub(space.segments)
+                .saturating_sub(space.again),
         };
         (free, session)
     }
@@ -202,7 +211,33 @@ mod tests {
             lines: 40 * MIB,
             always_recorded: 1000 * MIB,
             always_lines: 2000 * MIB,
+            ..Space::default()
         }
+    }
+
+    #[test]
+    fn lines_that_are_in_files_count_once() {
+        let before = space();
+        // Of the 40 MiB of lines 30 are on the disk now, which has as much less.
+        let live = Space {
+            free: before.free - 30 * MIB,
+            live: 30 * MIB,
+            ..before
+        };
+        for bounds in [bounds(0, Some(20 * MIB)), bounds(94 * MIB, Some(0))] {
+            assert_eq!(bounds.left(&live), bounds.left(&before));
+            let again = Space {
+                again: 10 * MIB,
+                ..live
+            };
+            assert_eq!(bounds.left(&again), bounds.left(&before) - 10 * MIB);
+        }
+        let unknown = Space {
+            total: 0,
+            again: 10 * MIB,
+            ..live
+        };
+        assert_eq!(bounds(0, None).left(&unknown), u64::MAX);
     }
 
     #[test]

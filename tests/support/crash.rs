@@ -10,7 +10,7 @@
 #[path = "crash_check.rs"]
 mod check;
 
-pub use check::{Found, check_all, check_durations, check_ledger, check_lines};
+pub use check::{Found, check_all, check_durations, check_ledger, check_lines, check_live_lines};
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -170,6 +170,8 @@ pub struct Plan {
     pub shm: bool,
     /// Threads end soon, and others take their rings.
     pub short_lived: bool,
+    /// Lines are appended while it records.
+    pub live: bool,
     pub ending: Ending,
     pub delay: Duration,
 }
@@ -192,6 +194,8 @@ impl Plan {
             storm: false,
             shm: one_in(5) && has_shm(),
             short_lived: one_in(4),
+            // With both sinks.
+            live: seed % 4 >= 2,
             ending: match (one_in(8), one_in(8)) {
                 (true, _) => Ending::Aborts,
                 (_, true) => Ending::Panics,
@@ -203,6 +207,10 @@ impl Plan {
             plan.storm = true;
             (plan.tiny, plan.rests, plan.long) = (false, false, true);
             plan.delay = Duration::from_micros(random.below(400_000));
+        } else if seed % 8 == 6 {
+            // Long enough for lines of which the window is over.
+            (plan.rests, plan.long) = (false, false);
+            plan.delay = Duration::from_micros(random.below(120_000));
         }
         plan
     }
@@ -220,6 +228,7 @@ impl Plan {
                 RingStorage::SessionDir
             })
             .segment_sink(self.sink())
+            .live(self.live)
             .conversion(conversion)
             .sampling(self.storm)
             .always_wait_max(Duration::ZERO)
@@ -309,6 +318,7 @@ fn word_of(plan: Plan) -> String {
         plan.storm,
         plan.short_lived,
         plan.shm,
+        plan.live,
     ];
     let flags: String = flags
         .iter()
@@ -339,6 +349,7 @@ fn parse(word: &str) -> Plan {
         storm: flags[3],
         short_lived: flags[4],
         shm: flags[5],
+        live: flags[6],
         ending: match ending {
             "killed" => Ending::Killed,
             "aborts" => Ending::Aborts,

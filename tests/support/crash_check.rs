@@ -33,6 +33,24 @@ fn read_lines(plan: Plan, dir: &Path, id: &str) -> BTreeMap<(u32, &'static str),
     numbers
 }
 
+/// Looks at what a killed process has appended while it recorded: at most the end of the last line
+/// of each file is missing. Returns the lines.
+pub fn check_live_lines(plan: Plan, dir: &Path, id: &str) -> u64 {
+    let mut count = 0;
+    for category in ["requests", "errors", "session"] {
+        let path = dir.join(format!("{id}_{category}.jsonl"));
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(plan.live || text.is_empty(), "{plan:?}: {category}");
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        for line in whole.lines() {
+            let line: Result<Json, _> = serde_json::from_str(line);
+            assert!(line.is_ok(), "{plan:?}: {category}: {line:?}");
+            count += 1;
+        }
+    }
+    count
+}
+
 /// What the lines hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {

@@ -223,6 +223,7 @@ pub const LAYERS: [(&str, &[&str]); 30] = [
             "segment",
             "session::ConvertedFile",
             "sys::dir",
+            "sys::file",
             "sys::reserve",
         ],
     ),

@@ -1,9 +1,9 @@
 //! A service of axum that records itself, and drives itself with requests: `cargo run --example
 //! service [DIR]`. Offline: it listens on a loopback port and is its own client.
 //!
-//! It shows all adapters at work: the middleware records requests, `tower_http` and an imitation of
-//! `sqlx` come through `tracing`, a library speaks through `log`, operations have begin and end, and
-//! the session samples resources. docs/ADAPTERS.md describes the fields of the files it leaves.
+//! It shows all adapters at work: the middleware records requests, `tower_http` and an imitation
+//! of `sqlx` come through `tracing`, a library speaks through `log`, operations have begin and end,
+//! and the session samples resources. docs/ADAPTERS.md describes the fields of its files.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

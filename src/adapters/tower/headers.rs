@@ -56,7 +56,7 @@ mod tests {
             ("x-csrf-token", "t0k"),
             ("x-api-key", "k3y"),
             ("referer", "http://h/p?password=hunter2"),
-            ("x-other", "Bearer abcdefghijklmnop"),
+            ("x-other", "Bearer abcd1234efgh5678"),
             ("accept", "text/html"),
         ] {
             headers.insert(name, value.parse().unwrap());

@@ -388,7 +388,7 @@ fn without_rules_nothing_is_told() {
     let minute = Duration::from_secs(60);
     let quiet = |builder| {
         events_of(builder, |log| {
-            (0..20).for_each(|_| request(log, minute, &[]))
+            (0..20).for_each(|_| request(log, minute, &[]));
         })
     };
     assert!(quiet(recording::builder().sampling(false)).is_empty());

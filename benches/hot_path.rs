@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use counter::{counter, fenced_counter};
 use stats::{bootstrap, median, quantile};
 use stormlog::record::{Category, DurationMs, Extra, ShortText, Symbol};
-use stormlog::{Conversion, Log, Outcome, Session};
+use stormlog::{Conversion, Log, Outcome, Session, SessionBuilder};
 
 stormlog::record! {
     /// Record A.
@@ -30,6 +30,51 @@ stormlog::record! {
         ok: bool,
     }
 }
+
+stormlog::record! {
+    /// Record A with a duration in a category with two threshold rules on it.
+    struct Ruled in "bench_ruled" keep Sampled {
+        operation: Symbol,
+        id: ShortText<12>,
+        port: u16,
+        duration_ms: DurationMs<2>,
+        ok: bool,
+    }
+}
+
+stormlog::record! {
+    /// Record A in a category with two threshold rules on numbers.
+    struct RuledNumbers in "bench_numbers" keep Sampled {
+        operation: Symbol,
+        id: ShortText<12>,
+        port: u16,
+        value: f64,
+        ok: bool,
+    }
+}
+
+/// Two threshold rules for each, which do not fire.
+const RULES: &str = "
+[[rule]]
+name = \"bench_slow\"
+category = \"bench_ruled\"
+threshold = { field = \"duration_ms\", above = \"1h\" }
+
+[[rule]]
+name = \"bench_very_slow\"
+category = \"bench_ruled\"
+threshold = { field = \"duration_ms\", above = \"2h\" }
+
+[[rule]]
+name = \"bench_value\"
+category = \"bench_numbers\"
+threshold = { field = \"value\", above = 1e15 }
+
+[[rule]]
+name = \"bench_port\"
+category = \"bench_numbers\"
+threshold = { field = \"port\", above = 65535 }
+";
 
 stormlog::record! {
     /// Record A in a category that is switched off.
@@ -113,6 +158,12 @@ impl Floor {
 }
 
 fn start(name: &str, ring_total_bytes: usize) -> Session {
+    builder(name, ring_total_bytes)
+        .start()
+        .expect("the temporary directory can be written")
+}
+
+fn builder(name: &str, ring_total_bytes: usize) -> SessionBuilder {
     let dir = format!("stormlog-{name}-{}", std::process::id());
     Session::builder()
         .keep_free_bytes(0)
@@ -120,8 +171,17 @@ fn start(name: &str, ring_total_bytes: usize) -> Session {
         .conversion(Conversion::Later)
         .sampling(false)
         .ring_total_bytes(ring_total_bytes)
-        .start()
-        .expect("the temporary directory can be written")
+}
+
+/// A session with the built-in stress rules and two on category `bench_ruled`.
+fn start_ruled(name: &str) -> Session {
+    let file = format!("stormlog-{name}-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(file);
+    std::fs::write(&file, RULES).expect("the temporary directory can be written");
+    let builder = builder(name, HOT_TOTAL_BYTES).stress_rules(true);
+    let session = builder.stress_rules_file(&file).start();
+    std::fs::remove_file(&file).expect("the bench's own file");
+    session.expect("the temporary directory can be written")
 }
 
 #[inline(always)]
@@ -166,6 +226,28 @@ fn push_timed(log: &Log, number: u64) -> Outcome {
         id: black_box("0123456789ab"),
         port: number as u16,
         duration_ms: Duration::from_nanos(number * 1000),
+        ok: true,
+    })
+}
+
+#[inline(always)]
+fn push_ruled(log: &Log, number: u64) -> Outcome {
+    log.push(&Ruled {
+        operation: stormlog::symbol!("bench_operation"),
+        id: black_box("0123456789ab"),
+        port: number as u16,
+        duration_ms: Duration::from_nanos(number * 1000),
+        ok: true,
+    })
+}
+
+#[inline(always)]
+fn push_ruled_numbers(log: &Log, number: u64) -> Outcome {
+    log.push(&RuledNumbers {
+        operation: stormlog::symbol!("bench_operation"),
+        id: black_box("0123456789ab"),
+        port: number as u16,
+        value: number as f64,
         ok: true,
     })
 }
@@ -223,6 +305,10 @@ call!(PushFloor, Floor, |floor, number| floor.push(number));
 call!(PushFixed, Log, |log, number| kept(push_fixed(log, number)));
 call!(PushA, Log, |log, number| kept(push_a(log, number)));
 call!(PushTimed, Log, |log, number| kept(push_timed(log, number)));
+call!(PushRuled, Log, |log, number| kept(push_ruled(log, number)));
+call!(PushRuledNumbers, Log, |log, number| kept(
+    push_ruled_numbers(log, number)
+));
 call!(PushB, Log, |log, number| kept(push_b(log, number)));
 call!(PushOpen, (Log, Category), |it, number| kept(push_open(
     &it.0, it.1, number
@@ -313,11 +399,18 @@ fn ticks() -> (f64, f64) {
 fn hot_path(rounds: u64) {
     let hot = start("hot", HOT_TOTAL_BYTES);
     let wide = start("wide", WIDE_TOTAL_BYTES);
-    let (log, wide_log) = (hot.log(), wide.log());
+    let ruled = start_ruled("ruled");
+    let (log, wide_log, ruled_log) = (hot.log(), wide.log(), ruled.log());
     let off_category = Category::named("bench_off").expect("a valid name");
     let open = Category::named("bench_open").expect("a valid name");
     assert_eq!(push_a(&log, 1), Outcome::Kept, "the subject works");
     assert_eq!(push_a(&wide_log, 1), Outcome::Kept, "the subject works");
+    assert_eq!(push_a(&ruled_log, 1), Outcome::Kept, "the subject works");
+    assert_eq!(
+        push_ruled(&ruled_log, 1),
+        Outcome::Kept,
+        "the subject works"
+    );
     hot.set_category_on(off_category, false);
     assert_eq!(push_off(&log, 1), Outcome::Disabled, "it is off");
     let rings = [HOT_TOTAL_BYTES / 32, WIDE_TOTAL_BYTES / 32];
@@ -325,7 +418,9 @@ fn hot_path(rounds: u64) {
     let [floor, wide_floor] = &mut floors;
     let mut logs = [(); 5].map(|()| log.clone());
     let mut wide_logs = [(); 3].map(|()| wide_log.clone());
+    let mut ruled_logs = [(); 3].map(|()| ruled_log.clone());
     let [fixed, a, timed, b, off_log] = &mut logs;
+    let [other_rules, two_rules, two_numbers] = &mut ruled_logs;
     let [wide_fixed, wide_a, wide_b] = &mut wide_logs;
     let (mut open, mut off, mut nothing) = ((log.clone(), open), Log::disabled(), ());
     let mut subjects: Vec<(&str, usize, Box<dyn Subject + '_>)> = vec![
@@ -342,6 +437,10 @@ fn hot_path(rounds: u64) {
         ("empty", 10, Box::new(Empty(&mut nothing))),
         ("disabled", 10, Box::new(PushDisabled(&mut off))),
         ("disabled category", 10, Box::new(PushOff(off_log))),
+        // Beside record A, and record A with a duration.
+        ("A, rules on others", 2, Box::new(PushA(other_rules))),
+        ("duration, two rules", 3, Box::new(PushRuled(two_rules))),
+        ("A, two rules", 2, Box::new(PushRuledNumbers(two_numbers))),
     ];
     let mut rows: Vec<Row> = subjects
         .iter()
@@ -354,7 +453,7 @@ fn hot_path(rounds: u64) {
     let (ns, empty) = ticks();
     let mut walk = Walk::new();
     let drained = || {
-        for session in [&hot, &wide] {
+        for session in [&hot, &wide, &ruled] {
             session.flush().expect("the writer runs");
         }
     };
@@ -394,7 +493,7 @@ fn hot_path(rounds: u64) {
     for row in &mut rows {
         print_row(row, &means[row.floor]);
     }
-    for session in [hot, wide] {
+    for session in [hot, wide, ruled] {
         finish(session);
     }
 }
@@ -456,6 +555,16 @@ fn probe_timed(log: &Log, number: u64) -> Outcome {
 }
 
 #[inline(never)]
+fn probe_ruled(log: &Log, number: u64) -> Outcome {
+    push_ruled(log, number)
+}
+
+#[inline(never)]
+fn probe_numbers(log: &Log, number: u64) -> Outcome {
+    push_ruled_numbers(log, number)
+}
+
+#[inline(never)]
 fn probe_b(log: &Log, number: u64) -> Outcome {
     push_b(log, number)
 }
@@ -468,7 +577,8 @@ fn probe_open(log: &Log, open: Category, number: u64) -> Outcome {
 /// Pushes `count` records of each kind, without a clock.
 fn probe(count: u64) {
     let session = start("probe", HOT_TOTAL_BYTES);
-    let log = session.log();
+    let ruled = start_ruled("probe-ruled");
+    let (log, ruled_log) = (session.log(), ruled.log());
     let open = Category::named("bench_open").expect("a valid name");
     for number in 0..count {
         let outcomes = [
@@ -477,13 +587,17 @@ fn probe(count: u64) {
             probe_timed(&log, number),
             probe_b(&log, number),
             probe_open(&log, open, number),
+            probe_ruled(&ruled_log, number),
+            probe_numbers(&ruled_log, number),
         ];
-        assert_eq!(outcomes, [Outcome::Kept; 5], "the writer keeps up");
+        assert_eq!(outcomes, [Outcome::Kept; 7], "the writer keeps up");
         if number % 400 == 0 {
             session.flush().expect("the writer runs");
+            ruled.flush().expect("the writer runs");
         }
     }
     finish(session);
+    finish(ruled);
 }
 
 fn main() {

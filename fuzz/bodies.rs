@@ -109,6 +109,64 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// Any text as a file of stress rules, and behind a line `---` lines of JSON that they look at:
+/// each file gives rules, or an error with a line; what the rules tell can be told.
+#[cfg(feature = "cli")]
+pub fn rules(data: &[u8]) {
+    use stormlog::cli::replay::{Field, parse_line};
+    use stormlog::stress::{Evaluator, FieldValue, parse_rules};
+    let text = String::from_utf8_lossy(data);
+    let (rules, lines) = text.split_once("\n---\n").unwrap_or((&text, ""));
+    let evaluator = match parse_rules(rules).map(|set| (Evaluator::new(&set), set)) {
+        Err(error) => {
+            let said = error.to_string();
+            assert!(said.starts_with("stress_rules=rules: line "), "{said}");
+            assert!(said.len() < 2000, "{said}");
+            return;
+        }
+        Ok((Err(error), _)) => return assert!(error.to_string().starts_with("rule ")),
+        Ok((Ok(evaluator), set)) => (evaluator, set),
+    };
+    let (evaluator, set) = evaluator;
+    let mut categories: Vec<_> = set
+        .rules
+        .iter()
+        .map(|rule| rule.category.as_str())
+        .collect();
+    categories.sort_unstable();
+    categories.dedup();
+    for (number, line) in lines.lines().take(200).enumerate() {
+        let Ok(parsed) = parse_line(line) else {
+            continue;
+        };
+        let fields = || {
+            parsed.fields.iter().map(|(name, field)| {
+                let value = match field {
+                    Field::Null | Field::Json(_) => FieldValue::Null,
+                    Field::Bool(flag) => FieldValue::Bool(*flag),
+                    Field::Number(text) => FieldValue::Number(text),
+                    Field::Text(text) => FieldValue::Text(text),
+                };
+                (&**name, value)
+            })
+        };
+        for category in categories.iter().take(8) {
+            // Times that go back too.
+            let time = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (number % 40);
+            evaluator.evaluate(category, time, fields(), |event| {
+                assert!(set.rules.iter().any(|rule| {
+                    event.event_type().strip_suffix("_cleared") == Some(&rule.name)
+                        || event.event_type() == rule.name
+                }));
+                assert!(!event.description().to_string().is_empty());
+                let mut count = 0;
+                event.fields(|_, _| count += 1);
+                assert!((1..=14).contains(&count));
+            });
+        }
+    }
+}
+
 /// Any bytes as the lines that `replay` reads: each is refused, or recorded as it is.
 #[cfg(feature = "cli")]
 pub fn replay(data: &[u8]) {

@@ -7,6 +7,8 @@ mod live;
 mod parse;
 mod rules;
 mod sink;
+mod stress;
+mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,17 +18,20 @@ use crate::record::is_category_name;
 use crate::redact::Rules;
 use crate::ring::{SPILL_BYTES_MAX, SPILL_BYTES_MIN, TOTAL_BYTES_MAX, TOTAL_BYTES_MIN};
 use crate::segment::prepare::SEGMENT_ALIGN;
+use crate::stress::StressSettings;
 use crate::writer::segment_bytes_min;
 
 pub use check::check_settings;
 pub use durability::Durability;
 pub(crate) use rules::{CategoryRules, RateLimit};
 pub use sink::SegmentSink;
+pub use writer::WriterCore;
 
 use parse::{
-    check_resource_interval, is_service_link, parse_bool, parse_bytes, parse_conversion,
-    parse_durability, parse_list, parse_ms, parse_ring_storage, parse_seconds, parse_writer_core,
+    check_range, check_resource_interval, is_service_link, parse_bool, parse_bytes,
+    parse_conversion, parse_durability, parse_list, parse_ms, parse_ring_storage, parse_seconds,
 };
+use writer::parse_writer_core;
 
 /// When segments become JSON Lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,18 +44,6 @@ pub enum Conversion {
     Background,
     /// Segments stay; `stormlog convert` converts them.
     Later,
-}
-
-/// Where the writer thread runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WriterCore {
-    /// The last core that the process may use, when it may use more than one; else not pinned.
-    #[default]
-    Auto,
-    /// Wherever the scheduler puts it.
-    Off,
-    /// This core.
-    Core(usize),
 }
 
 /// Where rings live: `docs/DURABILITY.md` says what each survives and costs.
@@ -103,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) sampling: bool,
     pub(crate) sampling_salt: u64,
     pub(crate) rules: CategoryRules,
+    /// Stress rules.
+    pub(crate) stress: StressSettings,
     /// Most bytes of segments and JSON Lines of the session; 0 = no bound.
     pub(crate) session_bytes_max: u64,
     /// Bytes of the file system that stay free; `None` = the default, which depends on its size.
@@ -142,6 +137,7 @@ impl Default for Settings {
             sampling: true,
             sampling_salt: 0,
             rules: CategoryRules::default(),
+            stress: StressSettings::default(),
             session_bytes_max: 0,
             keep_free_bytes: None,
             redact: Rules::default(),
@@ -185,6 +181,7 @@ impl Settings {
             enabled: false,
             ..Self::default()
         };
+        settings.stress.on = true;
         for (name, value) in vars {
             if name == "DEBUG_MODE" {
                 settings.enabled = parse_bool(&name, &value)?;
@@ -192,6 +189,8 @@ impl Settings {
                 if !value.is_empty() {
                     settings.dir = PathBuf::from(value);
                 }
+            } else if name == "STARTUP_TIMEOUT_S" {
+                stress::parse_timeout(&mut settings.stress, &name, &value)?;
             } else if name.starts_with("STORMLOG_") && !is_service_link(&name) {
                 settings.set(&name, &value)?;
             }
@@ -241,6 +240,10 @@ impl Settings {
             "STORMLOG_KEEP_FREE_BYTES" => {
                 self.keep_free_bytes = Some(parse_bytes(name, value)? as u64);
             }
+            "STORMLOG_STRESS" => self.stress.on = parse_bool(name, value)?,
+            "STORMLOG_STRESS_RULES" => self.stress.file = stress::parse_path(value),
+            "STORMLOG_STRESS_OFF" => self.stress.rules_off = parse_list(value),
+            "STORMLOG_STRESS_ON" => self.stress.rules_on = parse_list(value),
             "STORMLOG_SEGMENT_SINK" => self.segment_sink = SegmentSink::parse(name, value)?,
             "STORMLOG_SIGBUS_GUARD" => self.sigbus_guard = parse_bool(name, value)?,
             "STORMLOG_LIVE" => self.live = parse_bool(name, value)?,
@@ -320,6 +323,7 @@ impl Settings {
         self.check_live()?;
         check_resource_interval(self.resource_interval)?;
         self.rules.validate()?;
+        stress::validate(&self.stress)?;
         self.redact.check().map_err(|error| {
             let value = self.redact.to_json().to_string();
             bad("redact", &value, &error.to_string())
@@ -363,6 +367,11 @@ impl Settings {
             "sample_rates": self.rules.sample_rates_json(),
             "rate_limits": self.rules.rate_limits_json(),
             "on_change": self.rules.on_change,
+            "stress": self.stress.on,
+            "stress_rules": stress::files_json(&self.stress),
+            "stress_off": self.stress.rules_off,
+            "stress_on": self.stress.rules_on,
+            "startup_timeout_s": self.stress.startup_timeout.as_secs_f64(),
             "session_bytes_max": self.session_bytes_max,
             "keep_free_bytes": self.keep_free_bytes,
             "redact": self.redact.on,
@@ -384,17 +393,6 @@ fn bad(name: &str, value: &str, remedy: &str) -> Error {
         value: value.to_owned(),
         remedy: remedy.to_owned(),
     }
-}
-
-fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<(), Error> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(bad(
-        name,
-        &value.to_string(),
-        &format!("give {least} to {most} bytes"),
-    ))
 }
 
 #[cfg(test)]
@@ -492,6 +490,11 @@ mod tests {
             ("STORMLOG_REDACT_NAMES", "engine_pin, ace_secret_id"),
             ("STORMLOG_REDACT_PATTERNS", r"corp-[0-9]{1,4} x\sy"),
             ("STORMLOG_REDACT_KEEP", "psk,aws"),
+            ("STORMLOG_STRESS", "on"),
+            ("STORMLOG_STRESS_RULES", ""),
+            ("STORMLOG_STRESS_OFF", "slow_query, slow_function"),
+            ("STORMLOG_STRESS_ON", "slow_get_request"),
+            ("STARTUP_TIMEOUT_S", "30"),
             ("STORMLOG_SEGMENT_SINK", "pwrite"),
             ("STORMLOG_SIGBUS_GUARD", "on"),
             ("STORMLOG_LIVE", "true"),
@@ -532,6 +535,13 @@ mod tests {
                     },
                 )],
                 on_change: vec!["vpn".to_owned(), "health".to_owned()],
+            },
+            stress: StressSettings {
+                on: true,
+                file: None,
+                startup_timeout: Duration::from_secs(30),
+                rules_off: vec!["slow_query".to_owned(), "slow_function".to_owned()],
+                rules_on: vec!["slow_get_request".to_owned()],
             },
             session_bytes_max: 1 << 30,
             keep_free_bytes: Some(2 << 30),

@@ -23,6 +23,7 @@ use crate::record::{
 };
 use crate::ring::{Observation, Storage};
 use crate::segment::entry::{ClockPoint, Entry};
+use crate::stress::Online;
 use crate::sys::clock::Clock;
 use crate::wake::Wake;
 pub(crate) use live::LiveFeed;
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     /// At the disk bound: records that are not `Always` are dropped.
     shed: AtomicBool,
     pub(crate) policies: Policies,
+    /// Stress rules, if there are any.
+    pub(crate) rules: Option<Box<Online>>,
     /// Salt of key hashes.
     pub(crate) salt: u64,
     /// Whether rings may sample by their own fill.
@@ -122,6 +125,7 @@ impl Core {
             any_pressure: AtomicBool::new(false),
             shed: AtomicBool::new(false),
             policies,
+            rules: None,
             salt,
             sampling,
             phase: Phase::new(),
@@ -243,11 +247,12 @@ impl Core {
         let class = schema(ids.schema).map_or(KeepClass::Sampled, |def| def.keep);
         let class = self.keep_class(ids.category, class);
         let policy = self.policies.of(ids.category).concerns(class) || self.is_line_sync();
+        let rules = (self.rules.iter()).any(|rules| rules.concerns(ids.schema));
         match class {
-            KeepClass::Always => open_gate(policy, 0),
+            KeepClass::Always => open_gate(rules, policy, 0),
             KeepClass::Sampled => {
                 let k = self.pressure[usize::from(ids.category)].load(Relaxed);
-                open_gate(policy || self.is_shedding(), k)
+                open_gate(rules, policy || self.is_shedding(), k)
             }
         }
     }
@@ -294,6 +299,7 @@ impl Core {
                     .registry
                     .append(&Entry::Schema(ids, keep, def))
                     .is_ok();
+            (self.rules.iter()).for_each(|rules| rules.prepare(ids.schema, def));
             // Release: as in `register_symbol`.
             known.store(if registered { 1 } else { 2 }, Release);
             self.refresh_gate(ids);

@@ -15,6 +15,8 @@ pub(crate) const GATE_ON: u8 = 0x80;
 /// The category has a policy, or normal records are shed. (Pressure alone may say so too: then it
 /// means nothing.)
 pub(crate) const GATE_POLICY: u8 = 0x20;
+/// Stress rules look at the records of the schema.
+pub(crate) const GATE_RULES: u8 = 0x40;
 /// The bits of the pressure, 0..=15.
 pub(crate) const GATE_K: u8 = 0x0f;
 /// Gate of a schema whose records are refused, because its category or recording is off. Every
@@ -23,12 +25,29 @@ pub(crate) const GATE_OFF: u8 = 0xf0;
 /// Content of the unused gate 0; a forked child reads 0 there, and in every other gate.
 const GATE_ALIVE: u8 = 1;
 
-/// The gate of a schema whose records are taken: by its policies, and the pressure of its category.
-pub(crate) const fn open_gate(policy: bool, k: u8) -> u8 {
-    match (policy, k) {
-        (false, 0) => GATE_ON,
-        (false, k) => GATE_OFF | k,
-        (true, k) => GATE_ON | GATE_POLICY | k,
+/// The gate of a schema whose records are taken: by its rules, its policies, and the pressure of
+/// its category.
+pub(crate) const fn open_gate(rules: bool, policy: bool, k: u8) -> u8 {
+    match (rules, policy, k) {
+        (false, false, 0) => GATE_ON,
+        (false, false, k) => GATE_OFF | k,
+        (false, true, k) => GATE_ON | GATE_POLICY | k,
+        (true, false, k) => GATE_ON | GATE_RULES | k,
+        (true, true, k) => GATE_ON | GATE_RULES | GATE_POLICY | k,
+    }
+}
+
+/// Whether the gate takes records, and rules look at them.
+pub(crate) const fn is_ruled(gate: u8) -> bool {
+    gate & (GATE_ON | GATE_RULES | 0x10) == GATE_ON | GATE_RULES
+}
+
+/// What the gate would be without rules.
+pub(crate) const fn without_rules(gate: u8) -> u8 {
+    if is_ruled(gate) {
+        open_gate(false, gate & GATE_POLICY != 0, gate & GATE_K)
+    } else {
+        gate
     }
 }
 
@@ -122,14 +141,17 @@ mod tests {
     fn each_state_has_a_gate_of_its_own() {
         let mut seen = vec![0, GATE_ALIVE, GATE_OFF];
         assert!(!seen.iter().any(|gate| is_open(*gate) || is_pressure(*gate)));
-        for policy in [false, true] {
+        assert!(!seen.iter().any(|gate| is_ruled(*gate)));
+        for (rules, policy) in [(false, false), (false, true), (true, false), (true, true)] {
             for k in 0..=GATE_K {
-                let gate = open_gate(policy, k);
+                let gate = open_gate(rules, policy, k);
                 assert!(is_open(gate));
                 assert_eq!(gate & GATE_K, k);
                 assert!(!policy || gate & GATE_POLICY != 0);
-                assert_eq!(is_pressure(gate), !policy && k > 0);
-                assert_eq!(gate == GATE_ON, !policy && k == 0);
+                assert_eq!(is_ruled(gate), rules);
+                assert_eq!(without_rules(gate), open_gate(false, policy, k));
+                assert_eq!(is_pressure(gate), !rules && !policy && k > 0);
+                assert_eq!(gate == GATE_ON, !rules && !policy && k == 0);
                 assert!(!seen.contains(&gate), "{gate:#x} stands for two states");
                 seen.push(gate);
             }

@@ -53,6 +53,8 @@
 //!
 //! - `cli` (default): the command line tool and its module `cli`. Turn it off to embed the
 //!   engine alone.
+//! - `rules` (part of `cli`): files of stress rules, which are TOML. Without it the built-in rules
+//!   remain.
 //! - `tracing`, `log`, `tower`, or `adapters` for all three: the adapters of the module `adapters`,
 //!   each with the crates that it adapts.
 //! - `failpoints`: for tests of recovery only. Processes can be made to kill themselves at named
@@ -88,6 +90,7 @@ pub mod segment;
 mod session;
 pub mod signals;
 pub mod span;
+pub mod stress;
 mod sync;
 mod sys;
 mod wake;

@@ -81,7 +81,7 @@ impl Record for Calls {
     fn key_bytes(&self) -> &[u8] {
         &[]
     }
-    fn visit(&self, _visit: &mut dyn FnMut(Extra<'_>)) {}
+    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
 }
 
 fn start(dir: &Path) -> Session {

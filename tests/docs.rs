@@ -230,7 +230,12 @@ fn defaults_and_session_lines_are_documented() {
         }
     }
     for (name, value) in lines[0]["settings"].as_object().unwrap() {
-        let row = row(&page, &format!("STORMLOG_{}", name.to_uppercase()));
+        let variable = match name.as_str() {
+            // A variable of the orchestrator itself.
+            "startup_timeout_s" => "STARTUP_TIMEOUT_S".to_owned(),
+            name => format!("STORMLOG_{}", name.to_uppercase()),
+        };
+        let row = row(&page, &variable);
         let default = row.split('|').nth(3).unwrap().trim().trim_matches('`');
         let expected = match value {
             serde_json::Value::Number(number) if name.ends_with("_bytes") => {
@@ -240,6 +245,8 @@ fn defaults_and_session_lines_are_documented() {
                 human(number.as_u64().unwrap())
             }
             serde_json::Value::Number(number) => number.to_string(),
+            // A builder has them off, the environment on.
+            serde_json::Value::Bool(false) if name == "stress" => "on".to_owned(),
             serde_json::Value::Bool(on) => if *on { "on" } else { "off" }.to_owned(),
             serde_json::Value::Array(names) if names.is_empty() => "none".to_owned(),
             serde_json::Value::Object(rules) if rules.is_empty() => "none".to_owned(),

@@ -172,6 +172,11 @@ fn config_target() {
 }
 
 #[test]
+fn rules_target() {
+    replay("rules", bodies::rules, 1500);
+}
+
+#[test]
 fn replay_target() {
     replay("replay", bodies::replay, 1500);
 }

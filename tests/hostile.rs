@@ -159,7 +159,7 @@ impl Record for Liar {
     fn key_bytes(&self) -> &[u8] {
         &[]
     }
-    fn visit(&self, _visit: &mut dyn FnMut(Extra<'_>)) {}
+    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
 }
 
 #[test]

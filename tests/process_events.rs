@@ -215,7 +215,7 @@ impl<F: Fn() + Copy> Record for Acting<F> {
     fn key_bytes(&self) -> &[u8] {
         &[]
     }
-    fn visit(&self, _visit: &mut dyn FnMut(Extra<'_>)) {}
+    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
 }
 
 /// A fork after which the child simply goes on.

@@ -13,6 +13,7 @@ pub mod replay;
 mod secrets;
 mod sessions;
 mod stats;
+mod stress;
 mod svg;
 mod verify;
 
@@ -51,6 +52,7 @@ enum Command {
     Inspect(inspect::Args),
     Sessions(sessions::Args),
     Stats(stats::Args),
+    Stress(stress::Args),
     Verify(verify::Args),
     Bench(bench::Args),
 }
@@ -73,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args, &mut output),
         Command::Sessions(args) => sessions::run(&args, &mut output),
         Command::Stats(args) => stats::run(&args, &mut output),
+        Command::Stress(args) => stress::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),
         Command::Bench(args) => bench::run(&args, &mut output),
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Conversion, Durability, RingStorage, WriterCore, bad};
+use super::{Conversion, Durability, RingStorage, bad};
 use crate::error::Error;
 
 pub(super) fn parse_bool(name: &str, value: &str) -> Result<bool, Error> {
@@ -110,17 +110,6 @@ pub(super) fn parse_durability(name: &str, value: &str) -> Result<Durability, Er
     }
 }
 
-pub(super) fn parse_writer_core(name: &str, value: &str) -> Result<WriterCore, Error> {
-    match value.trim() {
-        "auto" => Ok(WriterCore::Auto),
-        "off" => Ok(WriterCore::Off),
-        number => number
-            .parse()
-            .map(WriterCore::Core)
-            .map_err(|_| bad(name, value, "give auto, off or the number of a core")),
-    }
-}
-
 pub(super) fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Error> {
     match value.trim() {
         "wait" => Ok(Conversion::Wait),
@@ -128,4 +117,20 @@ pub(super) fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Er
         "later" => Ok(Conversion::Later),
         _ => Err(bad(name, value, "give wait, background or later")),
     }
+}
+
+pub(super) fn check_range(
+    name: &str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), Error> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(
+        name,
+        &value.to_string(),
+        &format!("give {least} to {most} bytes"),
+    ))
 }

@@ -28,6 +28,7 @@ mod live;
 mod merge;
 mod output;
 mod plan;
+mod records;
 mod render;
 mod report;
 mod run;
@@ -41,6 +42,7 @@ pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
 pub(crate) use live::LiveConverter;
 pub use output::{LinePlace, LineSink};
+pub use records::{RecordView, visit_records};
 pub use report::{ConvertReport, LeftOut, parse_ledger};
 #[allow(
     unused_imports,

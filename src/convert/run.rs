@@ -206,7 +206,7 @@ pub(super) fn redactor(
     Ok(Some(Arc::new(redactor)))
 }
 
-fn clock_map(files: &SessionFiles, index: &Index) -> ClockMap {
+pub(super) fn clock_map(files: &SessionFiles, index: &Index) -> ClockMap {
     let points = index.registry.clock_points.values().copied();
     match files.segments.first() {
         Some(first) => ClockMap::new(&first.header, points),

@@ -9,6 +9,7 @@ mod offer;
 mod order_tests;
 mod overflow;
 mod quick;
+mod ruled;
 mod span;
 mod unfinished;
 
@@ -17,7 +18,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, phase};
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure};
+use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure, is_ruled};
 use crate::ledger::DropReason;
 use crate::local::Link;
 use crate::record::{Category, Declared, Extra, Open, PackedIds, Record, SCHEMAS_MAX};
@@ -150,6 +151,8 @@ impl Log {
                 return Outcome::SampledOut;
             }
             return self.push_pressed(record, extras, gate, key);
+        } else if is_ruled(gate) {
+            return self.push_ruled(record, extras, gate, key);
         }
         self.push_slow(record, extras, key)
     }
@@ -328,6 +331,9 @@ impl Log {
     fn push_open<R: Record>(&self, core: &Arc<Core>, offer: Offer<'_, R>) -> Outcome {
         let schema = offer.record.schema();
         if is_open(self.gate(schema.packed_ids())) {
+            if let Some(outcome) = self.push_if_fired(core, &offer) {
+                return outcome;
+            }
             return offer.push_any(core);
         }
         if core.gates.is_forked() {
@@ -347,6 +353,10 @@ impl Log {
         if !core.register_schema(ids, schema) {
             return offer.push_without_schema(core);
         }
-        offer.of(schema.packed_ids()).push_any(core)
+        let offer = offer.of(schema.packed_ids());
+        if let Some(outcome) = self.push_if_fired(core, &offer) {
+            return outcome;
+        }
+        offer.push_any(core)
     }
 }

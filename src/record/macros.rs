@@ -177,7 +177,7 @@ macro_rules! record {
                 }
 
                 #[allow(unused_variables)]
-                fn visit(&self, visit: &mut dyn FnMut($crate::record::Extra<'_>)) {
+                fn visit<'s>(&'s self, visit: &mut dyn FnMut($crate::record::Extra<'s>)) {
                     $( visit($crate::record::Extra::new(
                         $crate::record::field_name(stringify!($field)),
                         <$type as __StormlogField>::value(self.$field),

@@ -105,7 +105,7 @@ pub trait Record: Copy {
         None
     }
     /// Shows every field as an extra field, in order.
-    fn visit(&self, visit: &mut dyn FnMut(Extra<'_>));
+    fn visit<'s>(&'s self, visit: &mut dyn FnMut(Extra<'s>));
 }
 
 /// A duration, and the operation that took it.

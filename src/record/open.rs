@@ -42,7 +42,7 @@ impl Record for Open {
     fn key_bytes(&self) -> &[u8] {
         &[]
     }
-    fn visit(&self, _visit: &mut dyn FnMut(Extra<'_>)) {}
+    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
 }
 
 /// A record that describes itself: the fields of `record`, and `fields`, as extra fields of
@@ -61,7 +61,7 @@ pub(crate) trait Describe {
     fn is_cut_at(&self, cap: usize) -> bool;
     fn key_of(&self) -> &[u8];
     fn observed_of(&self) -> Option<Observed>;
-    fn visit_all(&self, visit: &mut dyn FnMut(Extra<'_>));
+    fn visit_all<'s>(&'s self, visit: &mut dyn FnMut(Extra<'s>));
 }
 
 impl<R: Record> Describe for R {
@@ -80,14 +80,14 @@ impl<R: Record> Describe for R {
     fn observed_of(&self) -> Option<Observed> {
         self.observed()
     }
-    fn visit_all(&self, visit: &mut dyn FnMut(Extra<'_>)) {
+    fn visit_all<'s>(&'s self, visit: &mut dyn FnMut(Extra<'s>)) {
         self.visit(visit);
     }
 }
 
 impl Described<'_> {
     /// Calls `visit` for each extra field, cut to `cap`.
-    fn each(&self, cap: usize, visit: &mut dyn FnMut(Extra<'_>)) {
+    fn each<'s>(&'s self, cap: usize, visit: &mut dyn FnMut(Extra<'s>)) {
         visit(Extra::new("category", self.record.schema_of().category));
         self.record
             .visit_all(&mut |extra| visit(extra.with_text_key().capped(cap)));
@@ -139,7 +139,7 @@ impl Record for Described<'_> {
             ..observed
         })
     }
-    fn visit(&self, visit: &mut dyn FnMut(Extra<'_>)) {
+    fn visit<'s>(&'s self, visit: &mut dyn FnMut(Extra<'s>)) {
         self.each(UNCAPPED, visit);
     }
 }

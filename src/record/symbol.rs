@@ -40,6 +40,14 @@ impl Symbol {
         entry(self.0).map_or("", |symbol| symbol.text)
     }
 
+    /// The symbol of a text that has an id already.
+    pub(crate) fn known(text: &str) -> Option<Self> {
+        match probe(text) {
+            Probe::Found(id) => Some(Self(id)),
+            Probe::Free(_) => None,
+        }
+    }
+
     /// Gives `text` an id, for ever: the text is copied and stays in memory until the process
     /// ends, so use it for names, not for data. Allocates; not for the hot path.
     ///

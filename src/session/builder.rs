@@ -275,6 +275,44 @@ impl SessionBuilder {
         self
     }
 
+    /// Whether stress rules are evaluated, default false here, true in
+    /// [`from_env`](Self::from_env). Records of categories without a rule pay nothing.
+    #[must_use]
+    pub fn stress_rules(mut self, on: bool) -> Self {
+        self.settings.stress.on = on;
+        self
+    }
+
+    /// A TOML file with further rules, and changes of the built-in ones. Reading it needs the
+    /// feature `rules`.
+    #[must_use]
+    pub fn stress_rules_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.settings.stress.file = Some(file.into());
+        self
+    }
+
+    /// How long a container may take to start, default 25 s: more than a half of it is
+    /// `slow_provisioning`, more than 70 % `slow_acestream_provisioning`.
+    #[must_use]
+    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.stress.startup_timeout = timeout;
+        self
+    }
+
+    /// Names of rules that are switched off.
+    #[must_use]
+    pub fn stress_off(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.stress.rules_off = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Names of rules that are switched on: those that are off by default.
+    #[must_use]
+    pub fn stress_on(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.stress.rules_on = names.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Append finished lines to the JSON Lines files while the session records, default false:
     /// within 100 ms of the push as long as there is processor time and disk, ordered within 50 ms.
     /// Lines of records that came later than that are counted

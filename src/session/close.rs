@@ -121,6 +121,12 @@ impl Live {
                  symbols, or describe themselves in custom"
             ));
         }
+        let skipped = self.core.rules.as_ref().map_or(0, |rules| rules.skipped());
+        if skipped > 0 {
+            report.faults.push(format!(
+                "stress rules were not evaluated {skipped} times: too many threads at once"
+            ));
+        }
         report.segments = Some(self.session_dir.path().to_owned());
         let deadline = Instant::now() + self.settings.close_deadline;
         if let Some(live) = threads.live {

@@ -3,6 +3,7 @@
 use super::markers::{SessionEnd, SessionStart};
 use crate::config::Settings;
 use crate::core::Core;
+use crate::record::catalog::orchestrator::Stress;
 use crate::record::{Category, Record};
 use crate::redact::Rules;
 use crate::segment::entry::Entry;
@@ -20,6 +21,13 @@ pub(super) fn register_first(core: &Core, settings: &Settings) {
         if let Some(ids) = schema.ids() {
             let registered = core.register_schema(ids, schema);
             debug_assert!(registered, "the registry is empty");
+        }
+    }
+    if core.rules.is_some() {
+        // What the rules tell must not find the registry full.
+        let schema = Stress::default().schema();
+        if let Some(ids) = schema.ids() {
+            core.register_schema(ids, schema);
         }
     }
     if settings.redact != Rules::default() {

@@ -335,6 +335,8 @@ impl Live {
 #[cfg(test)]
 mod line_tests;
 #[cfg(test)]
+mod ruled_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::ledger::{DropReason, OFFERED};

@@ -31,6 +31,7 @@ use crate::segment::layout::{
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::prepare;
 use crate::segment::sink::{SinkKind, SinkPlan};
+use crate::stress::Online;
 use crate::sys::affinity;
 use crate::sys::alive::SessionLock;
 use crate::sys::clock::{Clock, ticks_per_second};
@@ -149,6 +150,7 @@ fn start_threads(
         point,
     } = *base;
     let policies = Policies::new(&settings.rules, rate);
+    let rules = Online::of(&settings.stress, point.ticks, rate)?;
     let mut core = Core::new(
         storage,
         clock,
@@ -159,6 +161,7 @@ fn start_threads(
         settings.always_wait_max,
     )
     .io_context("cannot map memory for session", path)?;
+    core.rules = rules;
     core.rate.start(rate, &point);
     let control = Arc::new(Control::default());
     core.live = live::feed(settings, &control);

@@ -31,4 +31,5 @@ orders! {
     store_spill_commit Release,
     store_tail Release, load_tail Acquire, load_moved_tail Acquire,
     store_outside Release, load_inside Acquire,
+    exchange_rule_head AcqRel, load_rule_head Acquire,
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+pub(super) use lines::Lines;
 pub use parse::{BadLine, Field, LINE_BYTES_MAX, Parsed, parse_line};
 
 use super::KEEP_FREE_BYTES;
@@ -24,7 +25,8 @@ use crate::record::Category;
 use crate::signals::close_on_termination;
 use crate::{CloseReport, Session};
 use push::Input;
-use source::Source;
+pub(super) use push::line_text;
+pub(super) use source::Source;
 
 /// How long the conversion at the end may take: as long as it needs.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(24 * 3600);
@@ -96,7 +98,7 @@ fn parse_speed(text: &str) -> Result<Speed, String> {
     }
 }
 
-fn parse_category(name: &str) -> Result<Category, String> {
+pub(super) fn parse_category(name: &str) -> Result<Category, String> {
     Category::named(name)
         .ok_or_else(|| "a category has 1 to 64 characters of a-z, 0-9 and _".to_owned())
 }

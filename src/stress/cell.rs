@@ -1,0 +1,276 @@
+//! The state of a rule: a few words that change as one, without a lock.
+//!
+//! There are [`SLOTS`] copies. The head says which one is the state, and how many changes there
+//! were. Who changes the state takes a free copy, fills it from the state, changes it there, and
+//! exchanges the head; who loses begins anew. A thread that is stopped keeps a copy and holds up
+//! nobody. The number of changes is the order in which the state was updated.
+//!
+//! A copy can be taken by somebody else while it is read. What is read then is torn, but harmless:
+//! the words are atomics, and what is computed from them fails at the exchange, because the head
+//! has gone on before the copy was free. The exchange orders everything: one that succeeds comes
+//! after the one that freed its copy.
+
+use crate::sync::Ordering::Relaxed;
+use crate::sync::{AtomicU64, order};
+
+/// Copies of a state: as many threads can be in the middle of a change.
+#[cfg(not(loom))]
+const SLOTS: usize = 32;
+#[cfg(loom)]
+const SLOTS: usize = 3;
+/// Looks for a free copy, before a change is given up.
+const LOOKS: u32 = 10_000;
+
+/// The head: number of changes, a flag, index of the copy.
+const ACTIVE: u64 = 1 << 7;
+const INDEX: u64 = ACTIVE - 1;
+const VERSION_SHIFT: u32 = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Cell {
+    head: AtomicU64,
+    /// Bits of the copies that are free.
+    free: AtomicU64,
+    words: usize,
+    slots: Box<[AtomicU64]>,
+}
+
+/// The words of a copy, which belong to the thread that changes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words<'a>(&'a [AtomicU64]);
+
+impl<'a> Words<'a> {
+    /// The word at `index`; 0 beyond the end.
+    pub(super) fn get(self, index: usize) -> u64 {
+        self.0.get(index).map_or(0, |word| word.load(Relaxed))
+    }
+
+    pub(super) fn set(self, index: usize, value: u64) {
+        if let Some(word) = self.0.get(index) {
+            word.store(value, Relaxed);
+        }
+    }
+
+    pub(super) fn add(self, index: usize, value: u64) {
+        self.set(index, self.get(index).saturating_add(value));
+    }
+
+    /// The words from `start` on.
+    pub(super) fn from(self, start: usize) -> Words<'a> {
+        Words(self.0.get(start..).unwrap_or_default())
+    }
+}
+
+/// What a change made of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing.
+    Same,
+    /// A new state, with an episode going on or without.
+    New {
+        /// Whether there is one.
+        active: bool,
+    },
+}
+
+impl Cell {
+    /// A state of `words` zeros.
+    pub(super) fn new(words: usize) -> Self {
+        Self {
+            head: AtomicU64::new(0),
+            // The first copy is the state.
+            free: AtomicU64::new(((1 << SLOTS) - 1) & !1),
+            words,
+            slots: (0..words * SLOTS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Whether an episode is going on.
+    #[inline(always)]
+    pub(super) fn is_active(&self) -> bool {
+        // Relaxed: a look that is a moment old is one that came a moment earlier.
+        self.head.load(Relaxed) & ACTIVE != 0
+    }
+
+    /// Changes made so far, if no episode is going on.
+    #[inline(always)]
+    pub(super) fn quiet_version(&self) -> Option<u64> {
+        let head = self.head.load(order::load_rule_head());
+        (head & ACTIVE == 0).then_some(head >> VERSION_SHIFT)
+    }
+
+    /// Computes a change from the state, as often as others get in between, and returns the number
+    /// of changes after it, with what `change` said at last. `None`: no copy was free.
+    ///
+    /// `change` may see torn words: it must end, whatever they are.
+    pub(super) fn update<T>(
+        &self,
+        mut change: impl FnMut(Words<'_>) -> (Change, T),
+    ) -> Option<(u64, T)> {
+        let slot = Taken {
+            cell: self,
+            index: self.take()?,
+        };
+        loop {
+            let old = self.head.load(order::load_rule_head());
+            let (from, to) = (self.words_of(old & INDEX), self.words_of(slot.index));
+            for index in 0..self.words {
+                to.set(index, from.get(index));
+            }
+            let (changed, value) = change(to);
+            let version = old >> VERSION_SHIFT;
+            let (new, version) = match changed {
+                // Exchanged all the same: it fails if the words that were read are not the state.
+                Change::Same => (old, version),
+                Change::New { active } => {
+                    let flag = if active { ACTIVE } else { 0 };
+                    let version = version + 1;
+                    (version << VERSION_SHIFT | flag | slot.index, version)
+                }
+            };
+            // Release: the words of the copy come first. Acquire: whoever takes the old copy writes
+            // to it after those who read it.
+            let exchanged =
+                self.head
+                    .compare_exchange(old, new, order::exchange_rule_head(), Relaxed);
+            if exchanged.is_err() {
+                continue;
+            }
+            if new != old {
+                // The copy is the state now; the old one is free.
+                std::mem::forget(slot);
+                self.give(old & INDEX);
+            }
+            return Some((version, value));
+        }
+    }
+
+    fn words_of(&self, index: u64) -> Words<'_> {
+        let start = index as usize * self.words;
+        Words(
+            self.slots
+                .get(start..start + self.words)
+                .unwrap_or_default(),
+        )
+    }
+
+    /// Takes a free copy.
+    fn take(&self) -> Option<u64> {
+        for _ in 0..LOOKS {
+            let free = self.free.load(Relaxed);
+            if free == 0 {
+                std::hint::spin_loop();
+                continue;
+            }
+            let bit = free & free.wrapping_neg();
+            // Relaxed, as in `give`: the exchange of the head orders who uses a copy.
+            if self.free.fetch_and(!bit, Relaxed) & bit != 0 {
+                return Some(u64::from(bit.trailing_zeros()));
+            }
+        }
+        None
+    }
+
+    fn give(&self, index: u64) {
+        self.free.fetch_or(1 << index, Relaxed);
+    }
+}
+
+/// A copy that was taken; given back by a panic of the change too.
+struct Taken<'a> {
+    cell: &'a Cell,
+    index: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.cell.give(self.index);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_change_is_lost_and_none_is_seen_torn() {
+        const THREADS: u64 = 4;
+        const EACH: u64 = 2_000;
+        let cell = Cell::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for number in 0..EACH {
+                        let look = number % 2 == 0;
+                        let (version, sum) = cell
+                            .update(|words| {
+                                let sum = (0..8).map(|index| words.get(index)).sum::<u64>();
+                                if look {
+                                    return (Change::Same, sum);
+                                }
+                                (0..8).for_each(|index| words.add(index, 1));
+                                (Change::New { active: true }, sum + 8)
+                            })
+                            .unwrap();
+                        assert_eq!(sum, version * 8, "torn");
+                    }
+                });
+            }
+        });
+        assert_eq!(cell.head.load(Relaxed) >> VERSION_SHIFT, THREADS * EACH / 2);
+        assert!(cell.is_active());
+        assert_eq!(cell.free.load(Relaxed).count_ones() as usize, SLOTS - 1);
+    }
+
+    #[test]
+    fn without_a_free_copy_nothing_is_changed() {
+        let cell = Cell::new(1);
+        let taken: Vec<_> = (1..SLOTS).map(|_| cell.take().unwrap()).collect();
+        assert_eq!(cell.update(|_| (Change::Same, ())), None);
+        cell.give(taken[0]);
+        assert_eq!(cell.update(|_| (Change::Same, ())), Some((0, ())));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::ring::models::check;
+
+    /// Two threads change two words each, a third one looks: no change is lost, none is torn.
+    #[test]
+    fn loom_rule_state() {
+        let weaker = ["exchange_rule_head", "load_rule_head"];
+        check(50, &weaker, || {
+            let cell = Arc::new(Cell::new(2));
+            let change = |look: bool| {
+                let cell = Arc::clone(&cell);
+                thread::spawn(move || {
+                    let seen = cell.update(|words| {
+                        let both = (words.get(0), words.get(1));
+                        if look {
+                            return (Change::Same, both);
+                        }
+                        words.add(0, 1);
+                        words.add(1, 1);
+                        (Change::New { active: false }, both)
+                    });
+                    let (_, (a, b)) = seen.expect("there are as many copies as threads");
+                    assert_eq!(a, b, "torn");
+                })
+            };
+            let threads = [change(false), change(false), change(true)];
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            let (version, both) = cell
+                .update(|words| (Change::Same, (words.get(0), words.get(1))))
+                .expect("all copies are free");
+            assert_eq!((version, both), (2, (2, 2)), "a change is lost");
+        });
+    }
+}

@@ -195,7 +195,7 @@ fn the_end_of_a_response_is_the_end_of_its_body() {
                 .stats()
                 .categories
                 .get("requests")
-                .map_or(0, |a| a.offered())
+                .map_or(0, stormlog::ledger::Account::offered)
         };
         let response = ask(&app, to("/pieces")).await;
         assert_eq!(count(), 0, "the body has not been sent");

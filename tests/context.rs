@@ -6,7 +6,7 @@ mod closed;
 mod recording;
 
 use std::cell::Cell;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use closed::close_clean;
@@ -143,13 +143,13 @@ fn a_context_is_bounded_whatever_it_is_given() {
     let temp = tempfile::tempdir().unwrap();
     let session = recording::builder().dir(temp.path()).start().unwrap();
     let log = session.log();
-    let long = "\u{e4}".repeat(1000);
-    let mut context = request(&long)
+    let text = "\u{e4}".repeat(1000);
+    let mut context = request(&text)
         .thread()
         .process()
         .trace(TraceParent::random());
     for name in ["a", "b", "c", "d", "e", "f"] {
-        context = context.field(name, &long);
+        context = context.field(name, &text);
     }
     context = context.field("a", "\"\n\u{202e}");
     let scope = context.enter();
@@ -202,14 +202,20 @@ fn a_context_belongs_to_its_thread() {
     };
     let sessions = ["a", "b"].map(start);
     let logs = sessions.each_ref().map(stormlog::Session::log);
-    logs.iter().for_each(|log| push(log, 0));
+    for log in &logs {
+        push(log, 0);
+    }
     let scope = request("one").enter();
     std::thread::scope(|threads| {
         threads.spawn(|| logs.iter().for_each(|log| push(log, 1)));
     });
-    logs.iter().for_each(|log| push(log, 2));
+    for log in &logs {
+        push(log, 2);
+    }
     drop(scope);
-    logs.iter().for_each(|log| push(log, 3));
+    for log in &logs {
+        push(log, 3);
+    }
     for session in sessions {
         let lines = close_clean(session);
         let ids = values(&lines["performance"], "request_id");
@@ -318,8 +324,8 @@ fn the_context_goes_every_way_that_records_go() {
         let text = &text[..number as usize];
         assert_eq!(log.push(&Kept { number, text }), Outcome::Kept);
     }
-    let long: Vec<_> = (0..500).map(|n| (format!("key-{n}"), n)).collect();
-    let extras: Vec<_> = long.iter().map(|(k, n)| Extra::new(&**k, *n)).collect();
+    let many: Vec<_> = (0..500).map(|n| (format!("key-{n}"), n)).collect();
+    let extras: Vec<_> = many.iter().map(|(k, n)| Extra::new(&**k, *n)).collect();
     assert_eq!(log.event(Category::custom(), &extras), Outcome::Kept);
     let lines = close_clean(session);
     assert_eq!(values(&lines["vpn"], "request_id"), ["first", "second"]);
@@ -436,7 +442,7 @@ fn a_task_takes_its_context_from_thread_to_thread() {
     }
     drop(tasks);
     // One that is never polled to its end.
-    drop(pin!(task("c")));
+    drop(Box::pin(task("c")));
     let lines = close_clean(session);
     let lines = &lines["performance"];
     for name in ["a", "b"] {

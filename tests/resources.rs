@@ -37,7 +37,7 @@ fn resources_are_sampled_until_the_session_is_closed() {
         ledger
             .categories
             .get("performance")
-            .map_or(0, |account| account.offered())
+            .map_or(0, stormlog::ledger::Account::offered)
     };
     while written(&session) < 3 {
         assert!(Instant::now() < deadline, "no sample came");

@@ -71,8 +71,8 @@ mod tests {
         assert_eq!(Inline::<4>::new("abc").as_str(), "abc");
         assert_eq!(Inline::<4>::new("abc\u{e4}").as_str(), "abc");
         let mut text = Inline::<4>::new("ab");
-        assert!(write!(text, "{}{}", "c", "de").is_err());
-        assert_eq!(text.as_str(), "abcd");
+        assert!(write!(text, "c{}", 12).is_err());
+        assert_eq!(text.as_str(), "abc1");
         assert!(!text.push("e") && text.push(""));
     }
 }

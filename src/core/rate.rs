@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(rate.between(5, 2_000_000_005), Duration::from_secs(1));
         // 20 ppm less than it seemed.
         rate.refine(&point(1000 + 20_000_000_000, 50 + 10_000_200_000));
-        let better = Duration::from_nanos(1_000_020_000);
+        let better = Duration::new(1, 20_000);
         assert_eq!(rate.between(0, 2_000_000_000), better);
         // The counter ran while the monotonic clock stood still; the counter was set back.
         rate.refine(&point(1000 + 40_000_000_000, 50 + 10_000_200_000));

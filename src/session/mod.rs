@@ -436,10 +436,12 @@ mod tests {
             weights.entry(id).or_default().push(weight);
         }
         assert!(
-            weights.values().all(|w| w.len() == 2 && w[0] == w[1]),
+            weights
+                .values()
+                .all(|w| w.len() == 2 && w[0].to_bits() == w[1].to_bits()),
             "{weights:?}"
         );
-        let seen = |weight| weights.values().any(|w| w[0] == weight);
+        let seen = |weight: f64| weights.values().any(|w| w[0].to_bits() == weight.to_bits());
         assert!(seen(1.0) && (seen(8.0) || seen(4.0)), "{weights:?}");
     }
 

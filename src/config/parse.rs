@@ -129,9 +129,3 @@ pub(super) fn parse_conversion(name: &str, value: &str) -> Result<Conversion, Er
         _ => Err(bad(name, value, "give wait, background or later")),
     }
 }
-
-/// Variables that Kubernetes sets for a service that is called stormlog.
-pub(super) fn is_service_link(name: &str) -> bool {
-    let rest = name.strip_prefix("STORMLOG_").unwrap_or("");
-    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
-}

@@ -146,8 +146,8 @@ fn every_record_that_was_told_of_survives_a_kill() {
     println!(
         "seeds {first} to {}: {rounds} kills, {told} records told of, {records} found, {rings} of \
          them only in rings, {spill} only in the spill; {sampled_out} sampled out, {shed} shed \
-         from rings; {live} lines were appended before; killed too: {recoveries_killed} recoveries, \
-         {conversions_killed} conversions",
+         from rings; {live} lines were appended before; killed too: {recoveries_killed} \
+         recoveries, {conversions_killed} conversions",
         first + rounds - 1
     );
     let proven = rings > 0 && spill > 0 && sampled_out > 0 && live > 0;

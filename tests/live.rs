@@ -272,7 +272,7 @@ impl<F: Fn() + Copy> Record for Acting<F> {
     fn key_bytes(&self) -> &[u8] {
         &[]
     }
-    fn visit(&self, _visit: &mut dyn FnMut(Extra<'_>)) {}
+    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
 }
 
 #[test]

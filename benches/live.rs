@@ -98,13 +98,10 @@ fn run(dir: &Path, live: bool, rate: f64, seconds: f64) -> Run {
     let records = (batches * BATCH) as f64;
     let path = dir.join(format!("{}_bench.jsonl", session.id()));
     let lines = |path: &Path| path.metadata().map_or(0, |data| data.len());
-    let mut length = 0;
-    while live {
-        // All lines are there when no more come for two windows.
+    let mut length = None;
+    // All lines are there when no more come for two windows.
+    while live && length.replace(lines(&path)) != Some(lines(&path)) {
         std::thread::sleep(Duration::from_millis(120));
-        if lines(&path) == std::mem::replace(&mut length, lines(&path)) {
-            break;
-        }
     }
     let background = || ns(ClockId::ProcessCPUTime) - before - (ns(ClockId::ThreadCPUTime) - own);
     let in_background = background() / records;

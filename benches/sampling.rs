@@ -151,7 +151,7 @@ impl<R: Record> Record for Uncounted<R> {
     fn key_bytes(&self) -> &[u8] {
         self.0.key_bytes()
     }
-    fn visit(&self, visit: &mut dyn FnMut(Extra<'_>)) {
+    fn visit<'s>(&'s self, visit: &mut dyn FnMut(Extra<'s>)) {
         self.0.visit(visit);
     }
 }

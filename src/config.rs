@@ -461,6 +461,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one for each setting")]
     fn every_variable_reaches_its_setting() {
         let settings = parse(&[
             ("DEBUG_LOG_DIR", "/var/log/x"),

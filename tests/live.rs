@@ -88,8 +88,12 @@ fn numbers(text: &str) -> Vec<u64> {
 fn files(dir: &Path) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(dir).unwrap().flatten();
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-    let lines = names.filter(|name| name.ends_with(".jsonl") || name.ends_with(".tmp"));
-    lines
+    let is_one = |name: &str| {
+        let extension = Path::new(name).extension().unwrap_or_default();
+        extension == "jsonl" || extension == "tmp"
+    };
+    names
+        .filter(|name| is_one(name))
         .map(|name| (name.clone(), text(&dir.join(name))))
         .collect()
 }
@@ -207,12 +211,12 @@ fn what_is_there_after_the_close_is_what_a_conversion_makes() {
 }
 
 fn push_of_all_kinds(log: &Log, thread: u64) {
-    let long = "x".repeat(300_000);
+    let padding = "x".repeat(300_000);
     for number in 0..3_000 {
         let text = match number % 500 {
-            7 => &long[..40_000 + 1000 * thread as usize],
+            7 => &padding[..40_000 + 1000 * thread as usize],
             // Longer than a line is kept in memory.
-            8 if thread == 1 => long.as_str(),
+            8 if thread == 1 => padding.as_str(),
             9 => "password=hunter2 corp-4711 Bearer abcdefghijklmnopqrstuvwxyz0123",
             _ => "none \"quoted\" \u{7}",
         };
@@ -469,11 +473,11 @@ fn lines_whose_segment_is_lost_stay() {
     let path = file(temp.path(), session.id(), "calls");
     let segments = session.segment_dir().unwrap().to_owned();
     push_and_wait(&session, &path, 0..10);
-    let (log, long) = (session.log(), "x".repeat(20_000));
+    let (log, padding) = (session.log(), "x".repeat(20_000));
     let mut last = 9;
     wait_until("the third segment", || {
         // A slow writer may have left no room.
-        last += u64::from(call(&log, "a", last + 1, &long) == Outcome::Kept);
+        last += u64::from(call(&log, "a", last + 1, &padding) == Outcome::Kept);
         segments.join("000003.seg").exists()
     });
     push_and_wait(&session, &path, last + 1..last + 10);

@@ -370,9 +370,9 @@ mod tests {
             assert_eq!(extras_cut(&extras, cap), cap < 300);
             let (lead, own) = extras.split_at(3);
             let fields = Fields { lead, own };
-            let mut led = vec![0xee; bytes + 8];
-            fields.write(cap, &mut crate::record::Variable::new(&mut led));
-            assert_eq!((led, fields.bytes(cap)), (area, bytes), "in two slices");
+            let mut sliced = vec![0xee; bytes + 8];
+            fields.write(cap, &mut crate::record::Variable::new(&mut sliced));
+            assert_eq!((sliced, fields.bytes(cap)), (area, bytes), "in two slices");
             assert_eq!(fields.is_cut(cap), cap < 300);
         }
     }

@@ -343,6 +343,7 @@ fn a_full_registry_keeps_the_context() {
     let session = recording::builder()
         .dir(temp.path())
         .ring_storage(RingStorage::Anonymous)
+        .sampling(false)
         .start()
         .unwrap();
     let log = session.log();

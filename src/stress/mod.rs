@@ -15,7 +15,9 @@
 //!     ("duration_ms", FieldValue::Duration(ns))];
 //! let mut fired = Vec::new();
 //! for ns in [12_500_000_000, 12_500_000_001, 13_000_000_000, 1_000_000_000] {
-//!     rules.evaluate("provisioning", 0, record(ns), |event| fired.push(event.event_type()));
+//!     rules.evaluate("provisioning", 0, record(ns), |event| {
+//!         fired.push(event.event_type().to_owned());
+//!     });
 //! }
 //! assert_eq!(fired, ["slow_provisioning", "slow_provisioning_cleared"]);
 //! ```

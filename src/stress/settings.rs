@@ -89,7 +89,6 @@ impl RuleSet {
     /// # Errors
     /// Always: this build cannot read TOML.
     pub fn add_file(&mut self, path: &std::path::Path) -> Result<(), Error> {
-        let _rules = &self.rules;
         Err(Error::Setting {
             name: "stress_rules".to_owned(),
             value: path.display().to_string(),

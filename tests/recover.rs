@@ -10,6 +10,7 @@ mod tool;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -19,7 +20,7 @@ use stormlog::convert::{ConvertOptions, convert_session};
 use stormlog::recover::{RecoverOptions, State, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::header::is_session_id;
-use stormlog::{Outcome, RingStorage};
+use stormlog::{Outcome, RingStorage, Session};
 use tool::{json, run};
 
 stormlog::record! {
@@ -39,6 +40,37 @@ const CHILD: &str = "STORMLOG_RECOVER_CHILD";
 /// So many records: only those that fill the ring and the spill.
 const SPILLED: u32 = 1_000_000;
 
+/// More threads than the rings of the smallest ring storage.
+const CROWD: u32 = 14;
+/// So many records: two before a flush and two after it, in each thread of a crowd.
+const CROWDED: u32 = 4 * CROWD;
+
+fn crowd(session: &Session) {
+    let steps = Arc::new(Barrier::new(CROWD as usize + 1));
+    for thread in 0..CROWD {
+        let (log, steps) = (session.log(), Arc::clone(&steps));
+        std::thread::spawn(move || {
+            for n in 0..4 {
+                if n == 2 {
+                    steps.wait();
+                    steps.wait();
+                }
+                assert_eq!(log.push(&Kept { n: 4 * thread + n }), Outcome::Kept);
+            }
+            steps.wait();
+            // Keeps its ring, if it has one.
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+    steps.wait();
+    session.flush().unwrap();
+    session.pause_writer();
+    steps.wait();
+    steps.wait();
+}
+
 /// The process of `Recording`: its second half of the records stays in the ring.
 #[test]
 fn child() {
@@ -53,7 +85,12 @@ fn child() {
     };
     let builder = recording::builder().dir(".").ring_storage(rings);
     // A short file: it is copied often.
-    let builder = builder.ring_total_bytes(1 << 20).large_total_bytes(2 << 20);
+    let total = if records == CROWDED {
+        64 << 10
+    } else {
+        1 << 20
+    };
+    let builder = builder.ring_total_bytes(total).large_total_bytes(2 << 20);
     let session = builder.sampling(false).start().unwrap();
     let log = session.log();
     if records == SPILLED {
@@ -64,7 +101,14 @@ fn child() {
         session.resume_writer();
         session.flush().unwrap();
     }
-    for n in 0..records % SPILLED {
+    let counted = match records {
+        SPILLED | CROWDED => 0,
+        records => records,
+    };
+    if records == CROWDED {
+        crowd(&session);
+    }
+    for n in 0..counted {
         if n == records / 2 {
             session.flush().unwrap();
             session.pause_writer();
@@ -403,6 +447,30 @@ fn rings_with_damaged_records_stay() {
         assert_eq!(said, state == State::Recovered, "{:?}", report.faults);
         assert!(path.exists());
     }
+}
+
+/// Records of threads without a ring, some in a segment and some in the spill only.
+#[test]
+fn records_of_threads_without_a_ring_are_there_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", CROWDED).kill();
+    let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+    let left = (report.from_rings, report.from_spill);
+    assert_eq!(left.0 + left.1, u64::from(2 * CROWD), "{left:?}");
+    assert!(left.1 >= u64::from(2 * (CROWD - 10)), "{left:?}");
+    assert!(report.ledger.is_exact());
+    assert_eq!(
+        report.ledger.categories["errors"].written(),
+        u64::from(CROWDED)
+    );
+    assert_eq!(run(dir, &["convert", "."]).status.code(), Some(0));
+    let text = std::fs::read_to_string(dir.join(format!("{id}_errors.jsonl"))).unwrap();
+    let number = |line| serde_json::from_str::<Json>(line).unwrap()["n"].as_u64();
+    let mut found: Vec<_> = text.lines().map(number).collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..u64::from(CROWDED)).map(Some).collect::<Vec<_>>());
 }
 
 /// Any bytes in the ring storage: an error, or a session that can be converted and has at least

@@ -469,6 +469,7 @@ fn child() {
     let Ok(role) = std::env::var(process::ROLE) else {
         return;
     };
+    process::take_interrupts();
     match role.as_str() {
         "serve" => serve(Duration::from_secs(60)),
         "serve-patiently" => serve(Duration::from_secs(300)),

@@ -167,3 +167,33 @@ impl Drop for BusyGuard<'_> {
         self.0.busy.store(0, order::store_idle());
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How often a push wakes the writer, and whether it could have been a quick one.
+    fn push(flag: &BusyFlag) -> (u32, bool) {
+        let woken = Cell::new(0);
+        drop(flag.enter(|| woken.set(woken.get() + 1)).expect("is open"));
+        (woken.get(), flag.enter_quick().is_some())
+    }
+
+    #[test]
+    fn a_wish_ends_without_the_others() {
+        let flag = BusyFlag::new();
+        assert_eq!((push(&flag), flag.is_pressed()), ((0, true), false));
+        flag.set_doze(true);
+        assert_eq!(push(&flag), (1, false));
+        flag.set_pressed(true);
+        flag.set_doze(false);
+        assert_eq!((push(&flag), flag.is_pressed()), ((0, false), true));
+        flag.set_doze(true);
+        flag.set_pressed(false);
+        assert_eq!((push(&flag), flag.is_pressed()), ((1, false), false));
+        flag.set_doze(false);
+        assert_eq!(push(&flag), (0, true));
+    }
+}

@@ -7,8 +7,8 @@
 //!
 //! A copy can be taken by somebody else while it is read. What is read then is torn, but harmless:
 //! the words are atomics, and what is computed from them fails at the exchange, because the head
-//! has gone on before the copy was free. The exchange orders everything: one that succeeds comes
-//! after the one that freed its copy.
+//! has gone on before the copy was free. Two owners of a copy are ordered by the bit that says that
+//! it is free: without that the writes of the first could come last (loom found it).
 
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU64, order};
@@ -17,7 +17,7 @@ use crate::sync::{AtomicU64, order};
 #[cfg(not(loom))]
 const SLOTS: usize = 32;
 #[cfg(loom)]
-const SLOTS: usize = 3;
+const SLOTS: usize = 4;
 /// Looks for a free copy, before a change is given up.
 const LOOKS: u32 = 10_000;
 
@@ -164,8 +164,8 @@ impl Cell {
                 continue;
             }
             let bit = free & free.wrapping_neg();
-            // Relaxed, as in `give`: the exchange of the head orders who uses a copy.
-            if self.free.fetch_and(!bit, Relaxed) & bit != 0 {
+            // Acquire: what its last owner wrote to the copy comes before what we write.
+            if self.free.fetch_and(!bit, order::take_rule_copy()) & bit != 0 {
                 return Some(u64::from(bit.trailing_zeros()));
             }
         }
@@ -173,7 +173,8 @@ impl Cell {
     }
 
     fn give(&self, index: u64) {
-        self.free.fetch_or(1 << index, Relaxed);
+        // Release: pairs with the Acquire in `take`.
+        self.free.fetch_or(1 << index, order::give_rule_copy());
     }
 }
 
@@ -244,7 +245,12 @@ mod models {
     /// Two threads change two words each, a third one looks: no change is lost, none is torn.
     #[test]
     fn loom_rule_state() {
-        let weaker = ["exchange_rule_head", "load_rule_head"];
+        let weaker = [
+            "exchange_rule_head",
+            "load_rule_head",
+            "give_rule_copy",
+            "take_rule_copy",
+        ];
         check(50, &weaker, || {
             let cell = Arc::new(Cell::new(2));
             let change = |look: bool| {

@@ -32,4 +32,5 @@ orders! {
     store_tail Release, load_tail Acquire, load_moved_tail Acquire,
     store_outside Release, load_inside Acquire,
     exchange_rule_head AcqRel, load_rule_head Acquire,
+    give_rule_copy Release, take_rule_copy Acquire,
 }

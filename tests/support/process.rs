@@ -63,6 +63,13 @@ pub fn send(pid: i32, signal: i32) {
     assert_eq!(sent, 0);
 }
 
+/// SIGINT ends this process again: a shell starts what runs in the background with SIGINT ignored.
+pub fn take_interrupts() {
+    // SAFETY: no memory is involved; the default action is no function of ours.
+    let before = unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    assert_ne!(before, libc::SIG_ERR);
+}
+
 /// Leaves the session of the terminal.
 pub fn setsid() {
     // SAFETY: no memory is involved.

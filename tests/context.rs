@@ -138,6 +138,24 @@ fn an_outer_guard_ends_the_inner_ones() {
     assert_eq!(Context::current().request(), "");
 }
 
+/// Two tasks of one thread that keep guards while they wait: when the inner guard of the first pair
+/// is dropped, others are in force, as deep as it was. It used to put its outer one back, which had
+/// ended, so that records told of a request that was over.
+#[test]
+fn a_guard_that_has_ended_changes_nothing() {
+    let over = request("over").enter();
+    let late = request("late").enter();
+    drop(over);
+    let outer = request("outer").enter();
+    let inner = Context::new().field("user", "u").enter();
+    drop(late);
+    assert_eq!(Context::current().request(), "outer");
+    drop(inner);
+    assert_eq!(Context::current().request(), "outer");
+    drop(outer);
+    assert_eq!(Context::current().request(), "");
+}
+
 #[test]
 fn a_context_is_bounded_whatever_it_is_given() {
     let temp = tempfile::tempdir().unwrap();
@@ -355,6 +373,8 @@ fn a_full_registry_keeps_the_context() {
             log.push(&Stated { status });
         }
     }
+    // Their rings have room again, however late the writer was.
+    session.flush().unwrap();
     let scope = request("described").field("own", "x").enter();
     stormlog::record! {
         struct Late in "performance" keep Sampled { late: u64 }

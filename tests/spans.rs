@@ -355,6 +355,28 @@ fn begin_and_end_are_sampled_together() {
     let session = recording::builder()
         .dir(temp.path())
         .sample_rate("health", 0.25)
+/// An outer guard ends what came with the inner ones, even if these are never dropped: later
+/// operations of the thread used to belong to one that was long over.
+#[test]
+fn an_outer_guard_ends_the_operations_of_inner_ones() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let log = session.log();
+    let detached = log.performance().start("detached").detach();
+    let outer = Context::new().request_id("outer").enter();
+    let inner = detached.context().enter();
+    let forgotten = detached.context().enter();
+    drop(outer);
+    log.performance().start("after").success(&[]);
+    drop(inner);
+    std::mem::forget(forgotten);
+    log.performance().start("later").success(&[]);
+    detached.success(&[]);
+    let lines = close_clean(session);
+    let is_parent = |line: &&Json| !line["parent_operation_id"].is_null();
+    assert_eq!(lines["performance"].iter().find(is_parent), None);
+}
+
         .sampling(false)
         .start()
         .unwrap();

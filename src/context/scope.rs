@@ -14,6 +14,8 @@ use crate::sys::fork;
 const THREAD_NAME_BYTES_MAX: usize = 32;
 /// How deep operations nest; those that are deeper belong to the deepest of these.
 const OPERATIONS_MAX: usize = 16;
+/// How deep guards nest of which it is known whether they are still in force.
+const GUARDS_MAX: usize = 32;
 
 /// A context with everything that its fields need, so that a record has only to copy it.
 #[derive(Clone, Copy)]
@@ -168,6 +170,10 @@ struct State {
 }
 
 // Without destructors: nothing is registered with the C library, nothing is allocated.
+    /// How many there were.
+    made: Cell<u64>,
+    /// The number of the guard of each depth, and the operation that came with it; 0 = none.
+    guards: [Cell<(u64, u64)>; GUARDS_MAX],
 thread_local! {
     static STATE: State = const { State {
         is_active: Cell::new(false),
@@ -179,6 +185,8 @@ thread_local! {
     static OWN: Own = const { Own {
         asked: Cell::new(0),
         told: Cell::new(Told { thread: Active::NONE.thread, process_id: 0 }),
+        made: Cell::new(0),
+        guards: [const { Cell::new((0, 0)) }; GUARDS_MAX],
     } };
 }
 
@@ -221,6 +229,39 @@ impl State {
         let operation = last.and_then(|last| self.operations.get(last));
         operation.map_or(0, Cell::get)
     }
+    /// A guard that is made, with an operation: its depth and its number.
+    fn push_guard(&self, operation: u64) -> (usize, u64) {
+        let (depth, number) = (self.depth.get() + 1, self.made.get() + 1);
+        self.depth.set(depth);
+        self.made.set(number);
+        if let Some(place) = self.guards.get(depth - 1) {
+            place.set((number, operation));
+        }
+        (depth, number)
+    }
+
+    /// Whether no outer guard was dropped before this one. One of the same depth that was made
+    /// since has another number.
+    fn is_in_force(&self, guard: &ContextGuard) -> bool {
+        let same = self.guards.get(guard.depth - 1);
+        guard.depth <= self.depth.get() && same.is_none_or(|same| same.get().0 == guard.number)
+    }
+
+    /// The operations that came with this guard and with those that were made after it end.
+    fn end_guards(&self, guard: &ContextGuard) {
+        let inner = guard.depth - 1..self.depth.get().min(GUARDS_MAX);
+        for place in self.guards.get(inner).unwrap_or_default() {
+            self.remove_any(place.get().1);
+        }
+        self.depth.set(guard.depth - 1);
+    }
+
+    fn remove_any(&self, operation: u64) {
+        if operation > 0 {
+            self.remove(operation);
+        }
+    }
+
 
     /// An operation that runs on this thread. False when there are too many.
     fn push(&self, id: u64) -> bool {
@@ -279,6 +320,8 @@ pub struct ContextGuard {
     local: PhantomData<*const ()>,
 }
 
+    /// Which one it is of all that the thread made.
+    number: u64,
 /// What was in force before.
 struct Before(Option<Active>);
 
@@ -302,8 +345,7 @@ pub(super) fn enter(context: &Context) -> ContextGuard {
         } else {
             0
         };
-        let depth = state.depth.get() + 1;
-        state.depth.set(depth);
+        let (depth, number) = state.push_guard(operation);
         ContextGuard {
             before: Before(before),
             depth,
@@ -313,15 +355,16 @@ pub(super) fn enter(context: &Context) -> ContextGuard {
     })
 }
 
+            number,
 impl Drop for ContextGuard {
     fn drop(&mut self) {
         STATE.with(|state| {
-            if self.operation > 0 {
-                state.remove(self.operation);
+            if self.depth > GUARDS_MAX {
+                state.remove_any(self.operation);
             }
             // Else an outer guard was dropped before, and has put back what was before that.
-            if self.depth <= state.depth.get() {
-                state.depth.set(self.depth - 1);
+            if state.is_in_force(self) {
+                state.end_guards(self);
                 state.set(self.before.0.as_ref());
             }
         });

@@ -241,6 +241,67 @@ fn hostile_values_are_harmless() {
     assert_eq!(secrets["authorization"], "[redacted]");
 }
 
+/// The end of a span inside of another one has the most fields of all.
+#[test]
+fn the_end_of_a_span_tells_of_fields_that_are_left_out() {
+    use tracing::field::Empty;
+    let lines = lines_of(|| {
+        let _outer = info_span!("outer").entered();
+        let span = info_span!(
+            "inner",
+            f0 = Empty,
+            f1 = Empty,
+            f2 = Empty,
+            f3 = Empty,
+            f4 = Empty,
+            f5 = Empty,
+            f6 = Empty,
+            f7 = Empty,
+            f8 = Empty,
+            f9 = Empty,
+            f10 = Empty,
+            f11 = Empty,
+            f12 = Empty,
+            f13 = Empty,
+            f14 = Empty,
+            f15 = Empty,
+            f16 = Empty,
+            f17 = Empty,
+            f18 = Empty,
+            f19 = Empty,
+            f20 = Empty,
+            f21 = Empty,
+            f22 = Empty,
+            f23 = Empty,
+            f24 = Empty,
+            f25 = Empty,
+            f26 = Empty,
+            f27 = Empty,
+            f28 = Empty,
+            f29 = Empty,
+            f30 = Empty,
+            f31 = Empty,
+            f32 = Empty,
+            f33 = Empty,
+            f34 = Empty,
+            f35 = Empty,
+            f36 = Empty,
+            f37 = Empty,
+            f38 = Empty,
+            f39 = Empty,
+        );
+        for number in 0..40 {
+            span.record(&*format!("f{number}"), number);
+        }
+    });
+    let end = lines["custom"]
+        .iter()
+        .find(|line| line["operation"] == "inner_end");
+    let end = end.unwrap();
+    assert_eq!((&end["f31"], &end["f32"]), (&json!(31), &json!(null)));
+    assert_eq!(end["fields_left_out"], 8, "{end}");
+}
+
 #[test]
 fn nothing_is_recorded_after_the_session() {
     let temp = tempfile::tempdir().unwrap();

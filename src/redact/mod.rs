@@ -137,8 +137,18 @@ impl Redactor {
     /// assert_eq!(redactor.clean("12 engines"), "12 engines");
     /// ```
     pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.cleaned(text, false)
+    }
+
+    /// The same for a text that was cut, and may end in the middle of a secret.
+    #[cfg(any(feature = "log", feature = "tracing"))]
+    pub(crate) fn clean_cut<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.cleaned(text, true)
+    }
+
+    fn cleaned<'a>(&self, text: &'a str, cut: bool) -> Cow<'a, str> {
         let mut out = Vec::new();
-        if self.text(text.as_bytes(), false, &mut out) == 0 {
+        if self.text(text.as_bytes(), cut, &mut out) == 0 {
             return Cow::Borrowed(text);
         }
         // A span may start or end inside of a character only if a pattern of bytes did; none does.

@@ -30,6 +30,8 @@
 //! | `start_acestream_abandoned` | it is dropped without either | false | `dropped` |
 //! | the same | a panic drops it | false | `panic` |
 //!
+//! An error or a subject that is cut makes the line one with `"truncated":true`.
+//!
 //! Each carries `operation_id`, a number that no other operation of the process has, and, if it
 //! runs inside of another one, that one's as `parent_operation_id`. An operation without an end is
 //! one that was running when the process died.
@@ -196,7 +198,9 @@ macro_rules! span {
         /// What the operation is about, as far as it is known by now; its first 64 bytes.
         pub fn set_subject(&mut self, subject: &str) {
             if let Some(running) = &mut self.running {
-                running.subject = Some(Inline::new(subject));
+                let mut text = Inline::EMPTY;
+                running.subject_cut = !text.push(subject);
+                running.subject = Some(text);
             }
         }
 
@@ -209,9 +213,9 @@ macro_rules! span {
         pub fn fail(mut self, error: impl Display, fields: &[Extra<'_>]) {
             if self.running.is_some() {
                 let mut text = Inline::<ERROR_BYTES_MAX>::EMPTY;
-                // An error says that the text is full, or that it cannot be shown any further.
-                let _: std::fmt::Result = write!(text, "{error}");
-                self.end(End::Failed(text.as_str()), fields);
+                // It is full, or cannot be shown any further.
+                let is_cut = write!(text, "{error}").is_err();
+                self.end(End::Failed(text.as_str(), is_cut), fields);
             }
         }
 
@@ -267,7 +271,8 @@ impl<K: SpanKind> Drop for DetachedSpan<K> {
 #[derive(Clone, Copy, Debug)]
 enum End<'e> {
     Success,
-    Failed(&'e str),
+    /// The error, and whether it was cut.
+    Failed(&'e str, bool),
     Abandoned,
 }
 
@@ -283,6 +288,7 @@ struct Running<K> {
     key: Option<KeyHash>,
     fate: Fate,
     subject: Option<Inline<SUBJECT_BYTES_MAX>>,
+    subject_cut: bool,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -299,6 +305,7 @@ impl<K: SpanKind> Running<K> {
             key: log.key_hash(&id.to_le_bytes()),
             fate: Fate::Off,
             subject: None,
+            subject_cut: false,
             kind: PhantomData,
         };
         running.fate = named(name, "_begin", |operation| {
@@ -319,10 +326,11 @@ impl<K: SpanKind> Running<K> {
         };
         let (suffix, error) = match end {
             End::Success => ("_success", None),
-            End::Failed(text) => ("_failed", Some(text)),
+            End::Failed(text, _) => ("_failed", Some(text)),
             End::Abandoned if std::thread::panicking() => ("_abandoned", Some("panic")),
             End::Abandoned => ("_abandoned", Some("dropped")),
         };
+        let is_cut = self.subject_cut || matches!(end, End::Failed(_, true));
         named(self.name, suffix, |operation| {
             let record = K::record(SpanEvent {
                 operation,
@@ -332,7 +340,8 @@ impl<K: SpanKind> Running<K> {
                 error,
             });
             let (lead, count) = self.lead();
-            log.push_end(record, [&lead[..count], fields], self.key, now, self.fate)
+            let fate = (self.fate, is_cut);
+            log.push_end(record, [&lead[..count], fields], self.key, now, fate)
         });
     }
 

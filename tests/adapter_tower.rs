@@ -301,25 +301,29 @@ fn a_server_has_its_requests_recorded() {
     assert_eq!(requests[2]["bytes"], 5);
 }
 
+/// Fails with this error.
+#[derive(Clone)]
+struct Fails<E>(E);
+
+impl<E: Clone> Service<Request<Body>> for Fails<E> {
+    type Response = Response<Body>;
+    type Error = E;
+    type Future = std::future::Ready<Result<Response<Body>, E>>;
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), E>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        std::future::ready(Err(self.0.clone()))
+    }
+}
+
 /// A service that fails, and a request with everything odd about it.
 #[test]
 fn odd_requests_and_errors_are_recorded() {
-    #[derive(Clone)]
-    struct Fails;
-    impl Service<Request<Body>> for Fails {
-        type Response = Response<Body>;
-        type Error = std::io::Error;
-        type Future = std::future::Ready<Result<Response<Body>, std::io::Error>>;
-        fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, _: Request<Body>) -> Self::Future {
-            std::future::ready(Err(std::io::Error::other("x".repeat(5000))))
-        }
-    }
     let temp = tempfile::tempdir().unwrap();
     let session = recording::builder().dir(temp.path()).start().unwrap();
-    let mut service = tower_layer::Layer::layer(&RequestLayer::new(&session.log()), Fails);
+    let layer = RequestLayer::new(&session.log());
+    let mut service = tower_layer::Layer::layer(&layer, Fails("x".repeat(5000)));
     let request = Request::builder()
         .method("M!'*+")
         .uri(format!("/{}", "p".repeat(5000)))
@@ -340,4 +344,179 @@ fn odd_requests_and_errors_are_recorded() {
         (&json!("failed"), &Json::Null)
     );
     assert_eq!(line["error"], "x".repeat(512));
+    assert_eq!(line["truncated"], true);
+}
+
+/// Half of a password does not look like one: the line must know that the error was cut.
+#[test]
+fn a_secret_at_the_end_of_an_error_is_not_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let layer = RequestLayer::new(&session.log());
+    let error = format!(
+        "{} postgres://app:{}@db/",
+        "y".repeat(480),
+        "hunter2".repeat(9)
+    );
+    let mut service = tower_layer::Layer::layer(&layer, Fails(error));
+    assert!(run(service.call(to("/"))).is_err());
+    let lines = close_clean(session);
+    let error = lines["requests"][0]["error"].as_str().unwrap();
+    assert!(error.ends_with(" postgres://app:[redacted]"), "{error}");
+}
+
+/// Nobody but the middleware asks for its text.
+#[test]
+fn an_error_that_panics_does_not_reach_the_service() {
+    #[derive(Clone)]
+    struct Panics;
+    impl std::fmt::Display for Panics {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            std::panic::resume_unwind(Box::new("on purpose"))
+        }
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let layer = RequestLayer::new(&session.log());
+    let mut service = tower_layer::Layer::layer(&layer, Fails(Panics));
+    assert!(run(service.call(to("/"))).is_err());
+    let lines = close_clean(session);
+    let line = &lines["requests"][0];
+    assert_eq!(
+        (&line["outcome"], &line["error"]),
+        (&json!("failed"), &json!("[panicked]"))
+    );
+}
+
+/// The line of a request has its own ids, also where a scope around the server has others, which
+/// it used to have instead.
+#[test]
+fn a_request_has_its_own_ids_in_the_scope_of_another() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let app = app(&session, RequestLayer::new(&session.log()));
+    let outer = Context::new()
+        .trace(stormlog::context::TraceParent::random())
+        .request_id("outer")
+        .field("service", "sample");
+    let request = Request::builder()
+        .uri("/pieces")
+        .header("x-request-id", "inner")
+        .header("traceparent", TRACE)
+        .body(Body::empty())
+        .unwrap();
+    run(outer.in_task(async { text(ask(&app, request).await).await }));
+    let lines = close_clean(session);
+    let line = &lines["requests"][0];
+    assert_eq!(line["request_id"], "inner");
+    assert_eq!(line["trace_id"], TRACE[3..35]);
+    assert_eq!(line["parent_span_id"], TRACE[36..52]);
+    assert_eq!(line["service"], "sample");
+    let twice = |name: &String| name.starts_with("field_");
+    assert!(!line.as_object().unwrap().keys().any(twice), "{line}");
+}
+
+/// What stress rules tell of a request can be found by its ids.
+#[test]
+fn what_a_rule_tells_of_a_request_has_its_ids() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder()
+        .dir(temp.path())
+        .stress_rules(true)
+        .stress_on(["slow_static_request"])
+        .start()
+        .unwrap();
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(110)).await;
+    };
+    let app = Router::new()
+        .route("/static/slow", get(slow))
+        .layer(RequestLayer::new(&session.log()));
+    let request = Request::builder()
+        .uri("/static/slow")
+        .header("x-request-id", "slow-1")
+        .header("traceparent", TRACE)
+        .body(Body::empty())
+        .unwrap();
+    run(async { text(ask(&app, request).await).await });
+    let lines = close_clean(session);
+    let stress = &lines["stress"][0];
+    assert_eq!(stress["event_type"], "slow_static_request");
+    assert_eq!(stress["request_id"], "slow-1");
+    assert_eq!(stress["trace_id"], TRACE[3..35]);
+}
+
+/// A handler, or a body, that is dropped because the client has gone still belongs to its request.
+#[test]
+fn what_is_dropped_with_a_request_has_its_ids() {
+    struct Drops(stormlog::Log);
+    impl Drop for Drops {
+        fn drop(&mut self) {
+            let id = Context::current();
+            self.0.event(
+                Category::named("streams").unwrap(),
+                &[Extra::new("id", id.request())],
+            );
+        }
+    }
+    impl http_body::Body for Drops {
+        type Data = Bytes;
+        type Error = std::io::Error;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut TaskContext<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+            Poll::Pending
+        }
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let log = session.log();
+    let drops = move || Drops(log.clone());
+    let (in_handler, in_body) = (drops.clone(), drops);
+    let app = Router::new()
+        .route(
+            "/handler",
+            get(|| async move {
+                let _drops = in_handler();
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+            }),
+        )
+        .route("/body", get(|| async move { Body::new(in_body()) }))
+        .layer(RequestLayer::new(&session.log()));
+    let to = |path: &str| {
+        let request = Request::builder()
+            .uri(path)
+            .header("x-request-id", &path[1..]);
+        request.body(Body::empty()).unwrap()
+    };
+    run(async {
+        let never = ask(&app, to("/handler"));
+        let out = tokio::time::timeout(Duration::from_millis(20), never).await;
+        assert!(out.is_err());
+        drop(ask(&app, to("/body")).await);
+    });
+    let lines = close_clean(session);
+    let ids: Vec<_> = lines["streams"].iter().map(|line| &line["id"]).collect();
+    assert_eq!(ids, ["handler", "body"]);
+}
+
+/// More than one is none, says the specification of the header.
+#[test]
+fn two_headers_of_a_trace_begin_a_new_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let app = app(&session, RequestLayer::new(&session.log()));
+    let request = Request::builder()
+        .uri("/none")
+        .header("traceparent", TRACE)
+        .header("traceparent", TRACE.replace("4b", "5b"))
+        .body(Body::empty())
+        .unwrap();
+    run(async { drop(ask(&app, request).await) });
+    let lines = close_clean(session);
+    let line = &lines["requests"][0];
+    assert_eq!(line["trace_id"].as_str().unwrap().len(), 32);
+    assert_ne!(line["trace_id"], TRACE[3..35]);
+    assert!(line["parent_span_id"].is_null());
 }

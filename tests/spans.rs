@@ -260,6 +260,37 @@ fn errors_and_names_are_bounded() {
         "{}",
         error.len()
     );
+    assert_eq!(line["truncated"], true);
+}
+
+/// Half of a password does not look like one: the line must know that the error was cut.
+#[test]
+fn a_secret_at_the_end_of_an_error_is_not_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let log = session.log();
+    let front = "y".repeat(480);
+    let operation = log.provisioning().start("connect");
+    operation.fail(
+        format!("{front} postgres://app:{}@db/", "hunter2".repeat(9)),
+        &[],
+    );
+    let mut operation = log.provisioning().start("connect");
+    operation.set_subject(&format!(
+        "{} postgres://app:{}",
+        "y".repeat(40),
+        "hunter2".repeat(9)
+    ));
+    operation.success(&[]);
+    let lines = close_clean(session);
+    let line = &lines["provisioning"][1];
+    assert_eq!(line["error"], format!("{front} postgres://app:[redacted]"));
+    let line = &lines["provisioning"][3];
+    assert_eq!(
+        line["container_id"],
+        format!("{} postgres://app:[redacted]", "y".repeat(40))
+    );
+    assert_eq!(line["truncated"], true);
 }
 
 #[test]
@@ -324,6 +355,28 @@ fn a_detached_operation_goes_to_other_threads() {
 }
 
 /// Both records carry the context of the scope, behind the ids of the operation.
+/// An outer guard ends what came with the inner ones, even if these are never dropped: later
+/// operations of the thread used to belong to one that was long over.
+#[test]
+fn an_outer_guard_ends_the_operations_of_inner_ones() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let log = session.log();
+    let detached = log.performance().start("detached").detach();
+    let outer = Context::new().request_id("outer").enter();
+    let inner = detached.context().enter();
+    let forgotten = detached.context().enter();
+    drop(outer);
+    log.performance().start("after").success(&[]);
+    drop(inner);
+    std::mem::forget(forgotten);
+    log.performance().start("later").success(&[]);
+    detached.success(&[]);
+    let lines = close_clean(session);
+    let is_parent = |line: &&Json| !line["parent_operation_id"].is_null();
+    assert_eq!(lines["performance"].iter().find(is_parent), None);
+}
+
 #[test]
 fn operations_carry_the_context() {
     let temp = tempfile::tempdir().unwrap();
@@ -355,28 +408,6 @@ fn begin_and_end_are_sampled_together() {
     let session = recording::builder()
         .dir(temp.path())
         .sample_rate("health", 0.25)
-/// An outer guard ends what came with the inner ones, even if these are never dropped: later
-/// operations of the thread used to belong to one that was long over.
-#[test]
-fn an_outer_guard_ends_the_operations_of_inner_ones() {
-    let temp = tempfile::tempdir().unwrap();
-    let session = recording::builder().dir(temp.path()).start().unwrap();
-    let log = session.log();
-    let detached = log.performance().start("detached").detach();
-    let outer = Context::new().request_id("outer").enter();
-    let inner = detached.context().enter();
-    let forgotten = detached.context().enter();
-    drop(outer);
-    log.performance().start("after").success(&[]);
-    drop(inner);
-    std::mem::forget(forgotten);
-    log.performance().start("later").success(&[]);
-    detached.success(&[]);
-    let lines = close_clean(session);
-    let is_parent = |line: &&Json| !line["parent_operation_id"].is_null();
-    assert_eq!(lines["performance"].iter().find(is_parent), None);
-}
-
         .sampling(false)
         .start()
         .unwrap();

@@ -296,8 +296,9 @@ where
             fate,
             ..
         } = running;
+        let extras = [&[], &room[..count]];
         self.log
-            .push_end(Open(category), [&[], &room[..count]], key, now, fate);
+            .push_end(Open(category), extras, key, now, (fate, false));
     }
 }
 

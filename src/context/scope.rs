@@ -68,6 +68,12 @@ impl Active {
         active
     }
 
+    /// The same for a record that tells the request id itself.
+    pub(crate) fn without_request(mut self) -> Self {
+        self.context.request = Inline::EMPTY;
+        self
+    }
+
     /// `first` and the fields of the context, in `room`.
     pub(crate) fn lead<'a>(
         &'a self,
@@ -164,29 +170,29 @@ struct State {
     active: Cell<Active>,
     /// Guards that have not been dropped.
     depth: Cell<usize>,
+    /// How many there were.
+    made: Cell<u64>,
+    /// The number of the guard of each depth, and the operation that came with it; 0 = none.
+    guards: [Cell<(u64, u64)>; GUARDS_MAX],
     /// Operations that run, the innermost last.
     operations: [Cell<u64>; OPERATIONS_MAX],
     running: Cell<usize>,
 }
 
 // Without destructors: nothing is registered with the C library, nothing is allocated.
-    /// How many there were.
-    made: Cell<u64>,
-    /// The number of the guard of each depth, and the operation that came with it; 0 = none.
-    guards: [Cell<(u64, u64)>; GUARDS_MAX],
 thread_local! {
     static STATE: State = const { State {
         is_active: Cell::new(false),
         active: Cell::new(Active::NONE),
         depth: Cell::new(0),
+        made: Cell::new(0),
+        guards: [const { Cell::new((0, 0)) }; GUARDS_MAX],
         operations: [const { Cell::new(0) }; OPERATIONS_MAX],
         running: Cell::new(0),
     } };
     static OWN: Own = const { Own {
         asked: Cell::new(0),
         told: Cell::new(Told { thread: Active::NONE.thread, process_id: 0 }),
-        made: Cell::new(0),
-        guards: [const { Cell::new((0, 0)) }; GUARDS_MAX],
     } };
 }
 
@@ -223,12 +229,6 @@ impl State {
         local::hide(active.is_some());
     }
 
-    /// 0 when no operation runs here.
-    fn innermost(&self) -> u64 {
-        let last = self.running.get().checked_sub(1);
-        let operation = last.and_then(|last| self.operations.get(last));
-        operation.map_or(0, Cell::get)
-    }
     /// A guard that is made, with an operation: its depth and its number.
     fn push_guard(&self, operation: u64) -> (usize, u64) {
         let (depth, number) = (self.depth.get() + 1, self.made.get() + 1);
@@ -262,6 +262,12 @@ impl State {
         }
     }
 
+    /// 0 when no operation runs here.
+    fn innermost(&self) -> u64 {
+        let last = self.running.get().checked_sub(1);
+        let operation = last.and_then(|last| self.operations.get(last));
+        operation.map_or(0, Cell::get)
+    }
 
     /// An operation that runs on this thread. False when there are too many.
     fn push(&self, id: u64) -> bool {
@@ -314,14 +320,14 @@ pub(crate) fn end_operation(id: u64) {
 pub struct ContextGuard {
     before: Before,
     depth: usize,
+    /// Which one it is of all that the thread made.
+    number: u64,
     /// The operation that came with the context.
     operation: u64,
     /// Stays on its thread.
     local: PhantomData<*const ()>,
 }
 
-    /// Which one it is of all that the thread made.
-    number: u64,
 /// What was in force before.
 struct Before(Option<Active>);
 
@@ -349,13 +355,13 @@ pub(super) fn enter(context: &Context) -> ContextGuard {
         ContextGuard {
             before: Before(before),
             depth,
+            number,
             operation,
             local: PhantomData,
         }
     })
 }
 
-            number,
 impl Drop for ContextGuard {
     fn drop(&mut self) {
         STATE.with(|state| {

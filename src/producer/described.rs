@@ -41,7 +41,10 @@ impl<R: Record> Offer<'_, R> {
         if self.in_context || !context::is_active() {
             return then(self);
         }
-        let active = context::active();
+        let mut active = context::active();
+        if self.tells_request {
+            active = active.without_request();
+        }
         let mut lead = [Extra::default(); LEAD_MAX];
         let lead = active.lead(self.lead, &mut lead);
         let in_context = true;

@@ -81,6 +81,8 @@ pub(super) struct Offer<'a, R> {
     pub(super) extras: &'a [Extra<'a>],
     /// Fields before the extra ones. Empty on the quick path.
     pub(super) lead: &'a [Extra<'a>],
+    /// The record has the request id of the context as a field of its own.
+    pub(super) tells_request: bool,
     /// `lead` has the context of the thread.
     pub(super) in_context: bool,
     pub(super) schema: u16,
@@ -109,6 +111,7 @@ impl<'a, R: Record> Offer<'a, R> {
             record,
             extras,
             lead: &[],
+            tells_request: false,
             in_context: false,
             schema: ids.schema(),
             category: ids.category(),

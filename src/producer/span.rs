@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::offer::Offer;
 use super::{Log, Outcome};
 use crate::gates::{GATE_OFF, GATE_POLICY, is_open, is_pressure};
-use crate::record::{Extra, Record};
+use crate::record::{Extra, FLAG_CUT, Record};
 use crate::sampling::KeyHash;
 
 /// What became of the begin of an operation.
@@ -59,17 +59,21 @@ impl Log {
         }
     }
 
-    /// Offers the end of an operation.
+    /// Offers the end of an operation. `is_cut`: one of its texts was cut, and may end in the middle
+    /// of a secret.
     pub(crate) fn push_end<R: Record>(
         &self,
         record: R,
         [lead, extras]: [&[Extra<'_>]; 2],
         key: Option<KeyHash>,
         at: u64,
-        fate: Fate,
+        (fate, is_cut): (Fate, bool),
     ) -> Outcome {
         let mut offer = Offer::new(record, extras, record.schema().packed_ids());
         (offer.lead, offer.key, offer.at) = (lead, key, at);
+        if is_cut {
+            offer.flags |= FLAG_CUT;
+        }
         match fate {
             Fate::Off => return Outcome::Disabled,
             Fate::LeftOut => offer.leave_out = true,
@@ -78,6 +82,23 @@ impl Log {
                 offer.weight = weight;
             }
             Fate::Kept(_) | Fate::Open => {}
+        }
+        self.push_offer(offer)
+    }
+
+    /// Offers a record that has the request id of the context as a field of its own. `is_cut`: as
+    /// of an end.
+    #[cfg(feature = "tower")]
+    pub(crate) fn push_request<R: Record>(
+        &self,
+        record: R,
+        extras: &[Extra<'_>],
+        is_cut: bool,
+    ) -> Outcome {
+        let mut offer = Offer::new(record, extras, record.schema().packed_ids());
+        offer.tells_request = true;
+        if is_cut {
+            offer.flags |= FLAG_CUT;
         }
         self.push_offer(offer)
     }

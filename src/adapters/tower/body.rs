@@ -14,10 +14,19 @@ pin_project! {
     /// A body that is recorded when it has ended, or is dropped.
     #[derive(Debug)]
     pub struct RecordBody<B> {
+        // `None` while it is being dropped.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         // `None` once it has ended.
         running: Option<Running>,
+    }
+
+    impl<B> PinnedDrop for RecordBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _scope = this.running.as_ref().map(|running| running.context.enter());
+            this.inner.set(None);
+        }
     }
 }
 
@@ -26,12 +35,14 @@ impl<B: Body> RecordBody<B> {
         if let Some(running) = &mut running {
             running.head(status, inner.size_hint().exact());
         }
-        let mut body = Self { inner, running };
         // A server does not ask a body that has ended for anything.
-        if body.inner.is_end_stream() {
-            finish(&mut body.running);
+        if inner.is_end_stream() {
+            finish(&mut running);
         }
-        body
+        Self {
+            inner: Some(inner),
+            running,
+        }
     }
 }
 
@@ -56,14 +67,17 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let scope = this.running.as_ref().map(|running| running.context.enter());
-        let polled = ready!(this.inner.as_mut().poll_frame(cx));
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = ready!(inner.as_mut().poll_frame(cx));
         drop(scope);
         match &polled {
             Some(Ok(frame)) => {
                 if let (Some(running), Some(data)) = (&mut this.running, frame.data_ref()) {
                     running.sent(bytes::Buf::remaining(data));
                 }
-                if this.inner.is_end_stream() {
+                if inner.is_end_stream() {
                     finish(this.running);
                 }
             }
@@ -78,10 +92,11 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let hint = self.inner.as_ref().map(Body::size_hint);
+        hint.unwrap_or_else(|| SizeHint::with_exact(0))
     }
 }

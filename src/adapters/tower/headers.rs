@@ -11,6 +11,8 @@ const HEADERS_MAX: usize = 64;
 const VALUE_BYTES_MAX: usize = 256;
 /// Headers whose values are addresses, which may have a query.
 const ADDRESSES: [&str; 3] = ["location", "referer", "origin"];
+/// Last words of further ones, such as `x-original-url` and `x-forwarded-uri`.
+const ADDRESS_WORDS: [&str; 3] = ["url", "uri", "path"];
 
 /// An object of names and values; the values of a header that occurs more than once are joined.
 pub(super) fn json(headers: &HeaderMap) -> String {
@@ -36,8 +38,13 @@ fn clean(redactor: &Redactor, name: &str, value: &str) -> String {
     // Before it is cut, which could take from a secret what it is known by.
     let value = redactor.clean(value);
     let value = cut_text(&value, VALUE_BYTES_MAX);
+    let is_address = ADDRESSES.contains(&name)
+        || name
+            .rsplit('-')
+            .next()
+            .is_some_and(|last| ADDRESS_WORDS.contains(&last));
     match value.split_once('?') {
-        Some((path, _)) if ADDRESSES.contains(&name) => format!("{path}?{REDACTED}"),
+        Some((path, _)) if is_address => format!("{path}?{REDACTED}"),
         _ => value.to_owned(),
     }
 }
@@ -56,6 +63,7 @@ mod tests {
             ("x-csrf-token", "t0k"),
             ("x-api-key", "k3y"),
             ("referer", "http://h/p?password=hunter2"),
+            ("x-original-url", "http://h/p?code=hunter2"),
             ("x-other", "Bearer abcd1234efgh5678"),
             ("accept", "text/html"),
         ] {
@@ -74,6 +82,7 @@ mod tests {
             assert_eq!(told[name], REDACTED, "{name}");
         }
         assert_eq!(told["referer"], "http://h/p?[redacted]");
+        assert_eq!(told["x-original-url"], "http://h/p?[redacted]");
         assert_eq!(told["x-other"], "Bearer [redacted]");
         assert_eq!(told["accept"], "text/html, \"*/*\"");
         assert_eq!(told["x-long"].as_str().unwrap().len(), VALUE_BYTES_MAX);

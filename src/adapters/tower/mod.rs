@@ -49,8 +49,9 @@ impl RequestLayer {
     ///
     /// - an id: that of its header `x-request-id`, if it has 1 to 64 characters of `A-Z a-z 0-9 . _
     ///   : - /`, or else a new one. It is in the extensions of the request as [`RequestId`], in the
-    ///   header of the response, and in every record that the service pushes while it is polled;
-    /// - a trace: that of its header `traceparent`, or else a new one; the handler's records carry
+    ///   header of the response, and in every record that the service pushes while it is polled or
+    ///   dropped;
+    /// - a trace: that of its header `traceparent`, if it has one of them, or else a new one; the handler's records carry
     ///   `trace_id`, `span_id` and `parent_span_id`.
     ///
     /// The query of the address is not recorded.
@@ -74,7 +75,7 @@ impl RequestLayer {
 
     /// Records the headers of requests too, default false: at most 64, each value cut to 256 bytes.
     /// `authorization`, `cookie` and whatever else has the name of a secret are written as
-    /// `[redacted]`, as are the queries of addresses in `referer` and the like.
+    /// `[redacted]`, as are the queries of addresses in `referer`, `x-original-url` and the like.
     #[must_use]
     pub fn headers(mut self, headers: bool) -> Self {
         self.options.headers = headers;

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 
 use crate::Log;
 use crate::context::{Context, Inline, SpanId, TraceParent};
@@ -44,6 +45,8 @@ pub struct RequestId(Inline<64>);
 
 /// Longest error that is recorded, in bytes.
 const ERROR_BYTES_MAX: usize = 512;
+/// Longest path that is recorded, in bytes: as the record has it.
+const PATH_BYTES_MAX: usize = 2048;
 
 impl RequestId {
     /// The id that a client sent, if it is one that can be passed on.
@@ -78,6 +81,7 @@ pub(super) struct Running {
     pub(super) context: Context,
     method: Method,
     path: String,
+    path_cut: bool,
     version: Version,
     pub(super) id: RequestId,
     client: Option<SocketAddr>,
@@ -104,19 +108,20 @@ impl Running {
         let header = |name: &str| request.headers().get(name).map(http::HeaderValue::as_bytes);
         let id = header("x-request-id").and_then(RequestId::of_header);
         let id = id.unwrap_or_else(RequestId::random);
-        let parent = header("traceparent").and_then(|bytes| std::str::from_utf8(bytes).ok());
         let context = Context::new().request_id(id.as_str());
-        let context = match parent.and_then(TraceParent::parse) {
+        let context = match traceparent(request.headers()) {
             Some(parent) => context.continue_trace(parent),
             None => context.trace(TraceParent::random()),
         };
         let begin = options.log.ticks(&HttpRequest::default());
+        let path = crate::record::cut_text(request.uri().path(), PATH_BYTES_MAX);
         let records_headers = options.headers && begin.is_some();
         Self {
             log: options.log.clone(),
             context,
             method: request.method().clone(),
-            path: crate::record::cut_text(request.uri().path(), 2048).to_owned(),
+            path: path.to_owned(),
+            path_cut: path.len() < request.uri().path().len(),
             version: request.version(),
             id,
             client: (options.client)(request.extensions()),
@@ -161,20 +166,19 @@ impl Running {
             End::Aborted => symbol!("aborted"),
             End::Failed(_) => symbol!("failed"),
         };
-        let error = if let End::Failed(error) = end {
-            let mut text = Inline::<ERROR_BYTES_MAX>::EMPTY;
-            // Full, or an error that cannot say more.
-            let _: std::fmt::Result = write!(text, "{error}");
-            Some(text)
-        } else {
-            None
+        let (error, error_cut) = match end {
+            End::Failed(error) => {
+                let (text, is_cut) = text_of(*error);
+                (Some(text), is_cut)
+            }
+            End::Completed | End::Aborted => (None, false),
         };
         let client = self.client.map(|client| {
             let mut text = Inline::<64>::EMPTY;
             let _: std::fmt::Result = write!(text, "{client}");
             text
         });
-        self.push(&HttpRequest {
+        let record = HttpRequest {
             method: method(&self.method),
             path: &self.path,
             duration_ms: since(now),
@@ -185,24 +189,20 @@ impl Running {
             error: error.as_ref().map(Inline::as_str),
             client: client.as_ref().map(Inline::as_str),
             request_id: self.id.as_str(),
-        });
+        };
+        self.push(record, self.path_cut || error_cut);
     }
 
-    fn push(&self, record: &HttpRequest<'_>) {
-        let trace = self.context.traceparent();
-        let (trace_id, span_id) = trace
-            .map(|trace| (trace.trace_id.digits(), trace.span_id.digits()))
-            .unwrap_or_default();
-        let text = |digits| Value::Text(std::str::from_utf8(digits).unwrap_or_default());
-        let mut extras = [Extra::default(); 5];
+    fn push(&self, record: HttpRequest<'_>, is_cut: bool) {
+        let mut extras = [Extra::default(); 3];
         extras[0] = Extra::new(symbol!("version"), version(self.version));
-        extras[1] = Extra::new(symbol!("trace_id"), text(&trace_id));
-        extras[2] = Extra::new(symbol!("span_id"), text(&span_id));
-        extras[3] = Extra::new(symbol!("request_bytes"), self.content_length);
+        extras[1] = Extra::new(symbol!("request_bytes"), self.content_length);
         let headers = self.headers.as_deref().map_or(Value::Null, Value::Json);
-        extras[4] = Extra::new(symbol!("request_headers"), headers);
-        let count = if self.headers.is_some() { 5 } else { 4 };
-        self.log.push_with(record, &extras[..count]);
+        extras[2] = Extra::new(symbol!("request_headers"), headers);
+        let count = if self.headers.is_some() { 3 } else { 2 };
+        // Its trace, for the line and for what stress rules tell of it.
+        let _scope = self.context.enter();
+        self.log.push_request(record, &extras[..count], is_cut);
     }
 }
 
@@ -216,6 +216,27 @@ impl Drop for Running {
             self.end(&End::Aborted);
         }
     }
+}
+
+/// The header of the caller. More than one is none.
+fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut all = headers.get_all("traceparent").iter();
+    let (Some(header), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    TraceParent::parse(header.to_str().ok()?)
+}
+
+/// The text of an error, and whether it was cut. Nobody else may ask for it, so a panic in it is
+/// kept from the service.
+fn text_of(error: &dyn std::fmt::Display) -> (Inline<ERROR_BYTES_MAX>, bool) {
+    let shown = catch_unwind(AssertUnwindSafe(|| {
+        let mut text = Inline::EMPTY;
+        // Full, or an error that cannot say more.
+        let is_cut = write!(text, "{error}").is_err();
+        (text, is_cut)
+    }));
+    shown.unwrap_or_else(|_| (Inline::new("[panicked]"), false))
 }
 
 /// The usual methods are symbols; what a client makes up is not.

@@ -48,7 +48,7 @@ where
         let future = self.inner.call(request);
         drop(scope);
         RecordFuture {
-            future,
+            future: Some(future),
             running: Some(running),
         }
     }
@@ -58,9 +58,18 @@ pin_project! {
     /// The future of a response. Dropped before there is one, the request is recorded as aborted.
     #[derive(Debug)]
     pub struct RecordFuture<F> {
+        // `None` once it has ended.
         #[pin]
-        future: F,
+        future: Option<F>,
         running: Option<Running>,
+    }
+
+    impl<F> PinnedDrop for RecordFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _scope = this.running.as_ref().map(|running| running.context.enter());
+            this.future.set(None);
+        }
     }
 }
 
@@ -74,9 +83,14 @@ where
     type Output = Result<Response<RecordBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         let scope = this.running.as_ref().map(|running| running.context.enter());
-        let result = ready!(this.future.poll(cx));
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            // Polled after its end, which no executor does.
+            return Poll::Pending;
+        };
+        let result = ready!(future.poll(cx));
+        this.future.set(None);
         drop(scope);
         let running = this.running.take();
         Poll::Ready(match result {

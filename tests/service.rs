@@ -29,7 +29,7 @@ fn the_sample_service_leaves_files_that_fit_together() {
     // Those of the middleware, beside the events of tower_http.
     let is_request = |line: &&Json| line["outcome"].is_string();
     let requests: Vec<&Json> = of("requests").iter().filter(is_request).collect();
-    assert_eq!(requests.len(), 30);
+    assert_eq!(requests.len(), 15);
     let status = |path: &str| -> BTreeSet<u64> {
         let of_path = requests.iter().filter(|line| line["path"] == path);
         of_path
@@ -53,7 +53,9 @@ fn the_sample_service_leaves_files_that_fit_together() {
     // Everything that a request caused has its ids.
     for (category, name, value) in [
         ("database", "target", "sqlx::query"),
-        ("stress", "event_type", "slow_request"),
+        ("stress", "event_type", "slow_get_request"),
+        ("stress", "event_type", "slow_query_moderate"),
+        ("stress", "event_type", "slow_function_moderate"),
         ("errors", "message", "cannot start an engine"),
         ("custom", "message", "engines listed"),
         ("provisioning", "operation", "start_acestream_failed"),
@@ -71,6 +73,9 @@ fn the_sample_service_leaves_files_that_fit_together() {
         );
         assert!(line["span_id"].is_string(), "{line}");
     }
+    // Rules write every line of it, and number them.
+    let is_of_a_rule = |line: &Json| line["rule_seq"].is_u64();
+    assert!(of("stress").iter().all(is_of_a_rule), "{lines:?}");
     assert!(
         of("database")
             .iter()

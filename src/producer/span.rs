@@ -59,8 +59,8 @@ impl Log {
         }
     }
 
-    /// Offers the end of an operation. `is_cut`: one of its texts was cut, and may end in the middle
-    /// of a secret.
+    /// Offers the end of an operation. `is_cut`: one of its texts was cut, and may end in the
+    /// middle of a secret.
     pub(crate) fn push_end<R: Record>(
         &self,
         record: R,

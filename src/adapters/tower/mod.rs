@@ -51,8 +51,8 @@ impl RequestLayer {
     ///   : - /`, or else a new one. It is in the extensions of the request as [`RequestId`], in the
     ///   header of the response, and in every record that the service pushes while it is polled or
     ///   dropped;
-    /// - a trace: that of its header `traceparent`, if it has one of them, or else a new one; the handler's records carry
-    ///   `trace_id`, `span_id` and `parent_span_id`.
+    /// - a trace: that of its header `traceparent`, if it has one of them, or else a new one; the
+    ///   handler's records carry `trace_id`, `span_id` and `parent_span_id`.
     ///
     /// The query of the address is not recorded.
     pub fn new(log: &Log) -> Self {

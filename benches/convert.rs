@@ -14,6 +14,8 @@
 //! of the same length, to a file in the same place. Both are checked to be equal before anything is
 //! measured. Rows take turns; each ratio is of two neighbours in time, and its median is printed.
 
+#[path = "support/cpu.rs"]
+mod cpu;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -22,10 +24,10 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use cpu::process_cpu;
 use criterion::{Criterion, Throughput};
-use rustix::time::{ClockId, clock_gettime};
 use stormlog::Error;
 use stormlog::convert::{ConvertOptions, LineSink, convert_lines, convert_session};
 use stormlog::record::{Name, Record, SchemaIds, ShortText, Symbol, Text};
@@ -421,10 +423,7 @@ impl Case {
 
 /// Wall and CPU time of the whole process.
 fn timed(work: impl FnOnce()) -> [f64; 2] {
-    let cpu = || {
-        let now = clock_gettime(ClockId::ProcessCPUTime);
-        Duration::new(now.tv_sec as u64, now.tv_nsec as u32).as_secs_f64()
-    };
+    let cpu = || process_cpu().as_secs_f64();
     let (wall_start, cpu_start) = (Instant::now(), cpu());
     work();
     [wall_start.elapsed().as_secs_f64(), cpu() - cpu_start]

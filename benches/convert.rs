@@ -16,6 +16,8 @@
 
 #[path = "support/cpu.rs"]
 mod cpu;
+#[path = "support/stats.rs"]
+mod stats;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -28,6 +30,7 @@ use std::time::Instant;
 
 use cpu::process_cpu;
 use criterion::{Criterion, Throughput};
+use stats::median;
 use stormlog::Error;
 use stormlog::convert::{ConvertOptions, LineSink, convert_lines, convert_session};
 use stormlog::record::{Name, Record, SchemaIds, ShortText, Symbol, Text};
@@ -429,11 +432,6 @@ fn timed(work: impl FnOnce()) -> [f64; 2] {
     [wall_start.elapsed().as_secs_f64(), cpu() - cpu_start]
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn table(smoke: bool) {
     let (count, rounds) = if smoke { (3_000, 1) } else { (400_000, 15) };
     println!(
@@ -476,16 +474,13 @@ fn table(smoke: bool) {
         }
         let lines = count as f64;
         let ns = |of: usize, what: usize| {
-            median(
-                times[of]
-                    .iter()
-                    .map(|time| time[what] / lines * 1e9)
-                    .collect(),
-            )
+            let of = times[of].iter().map(|time| time[what] / lines * 1e9);
+            median(&mut of.collect::<Vec<_>>())
         };
         let ratio = |of: usize, to: usize| {
             let pairs = times[of].iter().zip(&times[to]);
-            median(pairs.map(|(one, other)| one[0] / other[0]).collect())
+            let ratios = pairs.map(|(one, other)| one[0] / other[0]);
+            median(&mut ratios.collect::<Vec<_>>())
         };
         for (of, what) in [(1, "1"), (2, "2"), (3, "1, no redaction")] {
             println!(

@@ -27,6 +27,8 @@ mod cell;
 mod check;
 mod compile;
 mod evaluate;
+#[cfg(all(test, not(loom)))]
+mod evaluate_tests;
 mod event;
 #[cfg(feature = "rules")]
 mod file;

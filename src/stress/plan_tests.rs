@@ -102,6 +102,19 @@ fn a_plan_says_what_the_evaluation_would() {
     assert!(fired > 200 && quiet > 200, "{fired} {quiet}");
 }
 
+/// A match can test one field more than once.
+#[test]
+fn every_test_of_a_field_is_compared() {
+    let any = vec![Test::new("g", &["true"]), Test::new("g", &["false"])];
+    let both = rule(Condition::Match { any });
+    for record in records() {
+        let online = online(both.clone());
+        let says = may_fire(&online, &record, &[]);
+        let looked = online.look(&record, [&[], &[]], 1).unwrap();
+        assert_eq!((says, looked.is_quiet()), (true, false), "{record:?}");
+    }
+}
+
 #[test]
 fn what_cannot_be_compared_is_evaluated() {
     let record = Kinds::default();

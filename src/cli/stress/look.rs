@@ -209,9 +209,8 @@ fn told(event: &StressEvent<'_>, time_ns: u64, head: String, redactor: &Redactor
                 FieldValue::I64(value) => value.to_string(),
                 FieldValue::U64(value) => value.to_string(),
                 FieldValue::F64(value) => Json::from(value).to_string(),
-                FieldValue::Text(value) => text(value),
                 FieldValue::Number(value) if is_number(value) => value.to_owned(),
-                FieldValue::Number(value) => text(value),
+                FieldValue::Text(value) | FieldValue::Number(value) => text(value),
                 FieldValue::Duration(ns) => Json::from(ns as f64 / 1e6).to_string(),
             },
         );

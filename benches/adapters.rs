@@ -3,51 +3,32 @@
 //! All subjects take turns, round after round, each with a burst of calls; the writer drains
 //! between bursts, outside of the time. Ratios are of one round, against the bare push.
 
+#[path = "support/record_a.rs"]
+mod record_a;
 #[path = "support/stats.rs"]
 mod stats;
 
 use std::convert::Infallible;
-use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
 
 use axum::http::{Request, Response};
+use record_a::push_a;
 use stats::{bootstrap, median};
 use stormlog::adapters::log::Recorder;
 use stormlog::adapters::tower::RequestLayer;
 use stormlog::adapters::tracing::RecordLayer;
 use stormlog::context::{Context, TraceParent};
-use stormlog::record::{Category, Extra, ShortText, Symbol};
-use stormlog::{Conversion, Log, Outcome, Session};
+use stormlog::record::{Category, Extra};
+use stormlog::{Conversion, Log, Session};
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Dispatch;
 use tracing_subscriber::layer::SubscriberExt;
 
-stormlog::record! {
-    /// The record of benches/hot_path.rs.
-    struct RecordA in "bench" keep Sampled {
-        operation: Symbol,
-        id: ShortText<12>,
-        port: u16,
-        value: f64,
-        ok: bool,
-    }
-}
-
 /// Calls between two looks at the clock: what they record fits into a ring.
 const BURST: u64 = 200;
-
-fn push_a(log: &Log, number: u64) -> Outcome {
-    log.push(&RecordA {
-        operation: stormlog::symbol!("bench_operation"),
-        id: black_box("0123456789ab"),
-        port: number as u16,
-        value: number as f64,
-        ok: true,
-    })
-}
 
 /// A service that answers at once.
 #[derive(Clone)]

@@ -14,6 +14,10 @@
 //! of the same length, to a file in the same place. Both are checked to be equal before anything is
 //! measured. Rows take turns; each ratio is of two neighbours in time, and its median is printed.
 
+#[path = "support/cpu.rs"]
+mod cpu;
+#[path = "support/stats.rs"]
+mod stats;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -22,10 +26,11 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use cpu::process_cpu;
 use criterion::{Criterion, Throughput};
-use rustix::time::{ClockId, clock_gettime};
+use stats::median;
 use stormlog::Error;
 use stormlog::convert::{ConvertOptions, LineSink, convert_lines, convert_session};
 use stormlog::record::{Name, Record, SchemaIds, ShortText, Symbol, Text};
@@ -421,18 +426,10 @@ impl Case {
 
 /// Wall and CPU time of the whole process.
 fn timed(work: impl FnOnce()) -> [f64; 2] {
-    let cpu = || {
-        let now = clock_gettime(ClockId::ProcessCPUTime);
-        Duration::new(now.tv_sec as u64, now.tv_nsec as u32).as_secs_f64()
-    };
+    let cpu = || process_cpu().as_secs_f64();
     let (wall_start, cpu_start) = (Instant::now(), cpu());
     work();
     [wall_start.elapsed().as_secs_f64(), cpu() - cpu_start]
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn table(smoke: bool) {
@@ -477,16 +474,13 @@ fn table(smoke: bool) {
         }
         let lines = count as f64;
         let ns = |of: usize, what: usize| {
-            median(
-                times[of]
-                    .iter()
-                    .map(|time| time[what] / lines * 1e9)
-                    .collect(),
-            )
+            let of = times[of].iter().map(|time| time[what] / lines * 1e9);
+            median(&mut of.collect::<Vec<_>>())
         };
         let ratio = |of: usize, to: usize| {
             let pairs = times[of].iter().zip(&times[to]);
-            median(pairs.map(|(one, other)| one[0] / other[0]).collect())
+            let ratios = pairs.map(|(one, other)| one[0] / other[0]);
+            median(&mut ratios.collect::<Vec<_>>())
         };
         for (of, what) in [(1, "1"), (2, "2"), (3, "1, no redaction")] {
             println!(

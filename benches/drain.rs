@@ -8,7 +8,6 @@
 //! (16,000,000 per round) and `BENCH_DIR` (the temporary directory) change the run.
 
 use std::fs::File;
-use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,25 +18,18 @@ use std::time::{Duration, Instant};
 
 #[path = "support/counter.rs"]
 mod counter;
+#[path = "support/cpu.rs"]
+mod cpu;
+#[path = "support/record_a.rs"]
+mod record_a;
 #[path = "support/stats.rs"]
 mod stats;
 
 use counter::counter;
-use rustix::time::{ClockId, clock_gettime};
+use cpu::{process_cpu, thread_cpu};
+use record_a::push_a;
 use stats::{bootstrap, median};
-use stormlog::record::{ShortText, Symbol};
 use stormlog::{Conversion, Log, Outcome, SegmentSink, Session};
-
-stormlog::record! {
-    /// Record A.
-    struct RecordA in "bench" keep Sampled {
-        operation: Symbol,
-        id: ShortText<12>,
-        port: u16,
-        value: f64,
-        ok: bool,
-    }
-}
 
 /// Bytes of the raw ring, as many as the first ring of a session has.
 const RING_WORDS: usize = (512 << 10) / 8;
@@ -74,30 +66,11 @@ impl Round {
     }
 }
 
-fn cpu(clock: ClockId) -> Duration {
-    let now = clock_gettime(clock);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
-fn process_cpu() -> Duration {
-    cpu(ClockId::ProcessCPUTime)
-}
-
-fn push(log: &Log, number: u64) -> Outcome {
-    log.push(&RecordA {
-        operation: stormlog::symbol!("bench_operation"),
-        id: black_box("0123456789ab"),
-        port: number as u16,
-        value: number as f64,
-        ok: true,
-    })
-}
-
 /// Pushes until everything is kept; returns how often it had to try again.
 fn produce(log: &Log, records: u64) -> (u64, Duration) {
     let mut refused = 0;
     for number in 0..records {
-        while push(log, number) != Outcome::Kept {
+        while push_a(log, number) != Outcome::Kept {
             refused += 1;
             // A full ring: what is between two looks must not cost the writer its cache lines.
             for _ in 0..PAUSE {
@@ -105,7 +78,7 @@ fn produce(log: &Log, records: u64) -> (u64, Duration) {
             }
         }
     }
-    (refused, cpu(ClockId::ThreadCPUTime))
+    (refused, thread_cpu())
 }
 
 /// Waits for the producers: how often they were refused, and their processor time.
@@ -127,7 +100,7 @@ fn stormlog(dir: &Path, threads: u64, records: u64, sink: SegmentSink) -> Round 
         .sampling(false);
     let session = builder.start().expect("the directory can be written");
     // The first push of the process takes names and numbers.
-    assert_eq!(push(&session.log(), 0), Outcome::Kept);
+    assert_eq!(push_a(&session.log(), 0), Outcome::Kept);
     session.flush().expect("the writer runs");
     let (start, cpu) = (Instant::now(), process_cpu());
     let (refused, producers) = std::thread::scope(|scope| {
@@ -197,7 +170,7 @@ impl RawRing {
             self.write.0.store(at, Release);
         }
         self.done.store(true, Release);
-        (refused, cpu(ClockId::ThreadCPUTime))
+        (refused, thread_cpu())
     }
 
     /// Takes what there is, in one piece; false when there was little.

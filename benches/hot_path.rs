@@ -9,6 +9,8 @@
 
 #[path = "support/counter.rs"]
 mod counter;
+#[path = "support/record_a.rs"]
+mod record_a;
 #[path = "support/stats.rs"]
 mod stats;
 
@@ -16,20 +18,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use counter::{counter, fenced_counter};
+use record_a::{push_a, record_a};
 use stats::{bootstrap, median, quantile};
 use stormlog::record::{Category, DurationMs, Extra, ShortText, Symbol};
 use stormlog::{Conversion, Log, Outcome, Session, SessionBuilder};
-
-stormlog::record! {
-    /// Record A.
-    struct RecordA in "bench" keep Sampled {
-        operation: Symbol,
-        id: ShortText<12>,
-        port: u16,
-        value: f64,
-        ok: bool,
-    }
-}
 
 stormlog::record! {
     /// Record A with a duration in a category with two threshold rules on it.
@@ -185,17 +177,6 @@ fn start_ruled(name: &str) -> Session {
 }
 
 #[inline(always)]
-fn push_a(log: &Log, number: u64) -> Outcome {
-    log.push(&RecordA {
-        operation: stormlog::symbol!("bench_operation"),
-        id: black_box("0123456789ab"),
-        port: number as u16,
-        value: number as f64,
-        ok: true,
-    })
-}
-
-#[inline(always)]
 fn push_b(log: &Log, number: u64) -> Outcome {
     log.push(&RecordB {
         operation: stormlog::symbol!("bench_operation"),
@@ -265,13 +246,7 @@ fn push_open(log: &Log, open: Category, number: u64) -> Outcome {
 
 #[inline(always)]
 fn lazy_a(log: &Log, number: u64) -> Outcome {
-    log.push_lazy(|| RecordA {
-        operation: stormlog::symbol!("bench_operation"),
-        id: black_box("0123456789ab"),
-        port: number as u16,
-        value: number as f64,
-        ok: true,
-    })
+    log.push_lazy(|| record_a(number))
 }
 
 #[inline(always)]

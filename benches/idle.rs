@@ -4,23 +4,21 @@
 //! `cargo bench --bench idle`. Processor time is that of the whole process (writer and helper; the
 //! main thread sleeps); the latency is seen from outside, in the file, by pread.
 
+#[path = "support/cpu.rs"]
+mod cpu;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cpu::process_cpu;
 use hdrhistogram::Histogram;
 use stormlog::record::{Category, Extra};
 use stormlog::{Conversion, Log, Outcome, Session};
 
 /// Offset of the committed length in a segment, FORMAT.md section 4.
 const HINT_OFFSET: u64 = 4096;
-
-fn cpu_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
-        + u64::try_from(time.tv_nsec).unwrap_or(0)
-}
 
 /// Context switches of all threads of the process so far.
 fn switches() -> u64 {
@@ -84,7 +82,7 @@ fn first_push(session: &Session, threads: u64) {
 
 /// The load of the first users: a burst of 74 records within 0.8 s, then 1 to 100 a second.
 fn real_load(log: &Log, category: Category, seconds: u64) {
-    let (cpu, start, switched) = (cpu_ns(), Instant::now(), switches());
+    let (cpu, start, switched) = (process_cpu(), Instant::now(), switches());
     let mut pushed = 0_u64;
     let mut push = |pause| {
         let outcome = log.event(category, &[Extra::new("number", pushed)]);
@@ -103,7 +101,7 @@ fn real_load(log: &Log, category: Category, seconds: u64) {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    let cpu = (cpu_ns() - cpu) as f64;
+    let cpu = (process_cpu().as_nanos() - cpu.as_nanos()) as f64;
     println!(
         "real load: {:.4} % of a core over {seconds:.1} s, {pushed} records, {:.0} context \
          switches per second; the thread that pushes is in both",
@@ -127,10 +125,10 @@ fn main() {
     let vpn = Category::named("vpn").expect("a valid name");
     std::thread::sleep(Duration::from_secs(1));
 
-    let (cpu, start, switched) = (cpu_ns(), Instant::now(), switches());
+    let (cpu, start, switched) = (process_cpu(), Instant::now(), switches());
     std::thread::sleep(Duration::from_secs(idle));
     let seconds = start.elapsed().as_secs_f64();
-    let cpu = (cpu_ns() - cpu) as f64;
+    let cpu = (process_cpu().as_nanos() - cpu.as_nanos()) as f64;
     println!(
         "idle: {:.4} % of a core over {seconds:.1} s, {:.0} context switches per second",
         cpu / seconds / 1e7,

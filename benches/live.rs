@@ -8,27 +8,21 @@
 //! end of the last line; the second column has the close with its conversion too, which both
 //! sides have, and which compares where the other one writes.
 
+#[path = "support/cpu.rs"]
+mod cpu;
+#[path = "support/record_a.rs"]
+mod record_a;
 #[path = "support/stats.rs"]
 mod stats;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use cpu::{process_cpu, thread_cpu};
+use record_a::RecordA;
 use stats::{bootstrap, median, quantile};
-use stormlog::record::{Category, Extra, ShortText, Symbol};
+use stormlog::record::{Category, Extra};
 use stormlog::{Outcome, Session, SessionBuilder};
-
-stormlog::record! {
-    /// Record A.
-    struct RecordA in "bench" keep Sampled {
-        operation: Symbol,
-        id: ShortText<12>,
-        port: u16,
-        value: f64,
-        ok: bool,
-    }
-}
 
 /// Records that are pushed one after the other; then the thread waits for its turn.
 const BATCH: u64 = 20;
@@ -37,9 +31,8 @@ fn number(name: &str, default: f64) -> f64 {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
-fn ns(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+fn ns(time: Duration) -> f64 {
+    time.as_nanos() as f64
 }
 
 /// What one session took, in ns per record.
@@ -82,7 +75,7 @@ fn run(dir: &Path, live: bool, rate: f64, seconds: f64) -> Run {
         }
     };
     push(0);
-    let (before, own) = (ns(ClockId::ProcessCPUTime), ns(ClockId::ThreadCPUTime));
+    let (before, own) = (ns(process_cpu()), ns(thread_cpu()));
     let mut pushing = Vec::new();
     let start = Instant::now();
     for batch in 0..batches {
@@ -103,12 +96,12 @@ fn run(dir: &Path, live: bool, rate: f64, seconds: f64) -> Run {
     while live && length.replace(lines(&path)) != Some(lines(&path)) {
         std::thread::sleep(Duration::from_millis(120));
     }
-    let background = || ns(ClockId::ProcessCPUTime) - before - (ns(ClockId::ThreadCPUTime) - own);
+    let background = || ns(process_cpu()) - before - (ns(thread_cpu()) - own);
     let in_background = background() / records;
     // The close converts on this thread.
-    let closing = ns(ClockId::ThreadCPUTime);
+    let closing = ns(thread_cpu());
     let report = session.close().expect("the writer ran");
-    let closing = ns(ClockId::ThreadCPUTime) - closing;
+    let closing = ns(thread_cpu()) - closing;
     assert_eq!(report.faults, Vec::<String>::new(), "nothing was lost");
     Run {
         push: median(&mut pushing),

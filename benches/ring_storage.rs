@@ -16,6 +16,8 @@
 
 #[path = "support/counter.rs"]
 mod counter;
+#[path = "support/record_a.rs"]
+mod record_a;
 
 use std::fs::File;
 use std::hint::black_box;
@@ -27,19 +29,8 @@ use std::time::{Duration, Instant};
 
 use counter::counter;
 use hdrhistogram::Histogram;
-use stormlog::record::{ShortText, Symbol};
+use record_a::push_a;
 use stormlog::{Conversion, Log, Outcome, RingStorage, Session};
-
-stormlog::record! {
-    /// Record A of `hot_path`.
-    struct RecordA in "bench" keep Sampled {
-        operation: Symbol,
-        id: ShortText<12>,
-        port: u16,
-        value: f64,
-        ok: bool,
-    }
-}
 
 /// Tells the process that it is the foreign one, and where it writes.
 const FOREIGN: &str = "BENCH_FOREIGN";
@@ -58,17 +49,6 @@ fn tick_ns() -> f64 {
     let (start, ticks) = (Instant::now(), counter());
     std::thread::sleep(Duration::from_millis(50));
     start.elapsed().as_nanos() as f64 / (counter() - ticks) as f64
-}
-
-#[inline(always)]
-fn push(log: &Log, number: u64) -> Outcome {
-    log.push(&RecordA {
-        operation: stormlog::symbol!("bench_operation"),
-        id: black_box("0123456789ab"),
-        port: number as u16,
-        value: number as f64,
-        ok: true,
-    })
 }
 
 /// What was seen of one storage in one scenario.
@@ -97,7 +77,7 @@ impl Seen {
 
     fn timed_push(&mut self, log: &Log, number: u64) {
         let start = counter();
-        let outcome = push(log, number);
+        let outcome = push_a(log, number);
         let ticks = counter() - start;
         self.lost += u64::from(outcome != Outcome::Kept);
         self.single.saturating_record(ticks);
@@ -170,13 +150,13 @@ fn full(subjects: &[Subject], time: Duration, tick_ns: f64) -> Vec<Seen> {
             flush();
             if round < warm_up {
                 for number in 0..BATCH {
-                    black_box(push(log, number));
+                    black_box(push_a(log, number));
                 }
                 continue;
             }
             let begin = counter();
             for number in 0..BATCH {
-                seen.lost += u64::from(push(log, number) != Outcome::Kept);
+                seen.lost += u64::from(push_a(log, number) != Outcome::Kept);
             }
             let ticks = counter() - begin;
             seen.batches.push(ticks as f64 * tick_ns / BATCH as f64);
@@ -204,7 +184,7 @@ fn sparse(subjects: &[Subject], time: Duration, threads: usize, rate: u32) -> Ve
         let mut seen: Vec<Seen> = subjects.iter().map(|_| Seen::new()).collect();
         // The first push takes the ring.
         for log in &logs {
-            _ = black_box(push(log, 0));
+            _ = black_box(push_a(log, 0));
         }
         let every = Duration::from_secs(1) / rate;
         let begin = Instant::now() + every.mul_f64(thread as f64 / threads as f64);

@@ -7,27 +7,21 @@
 //! of each table goes into that directory.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+#[path = "support/cpu.rs"]
+mod cpu;
+#[path = "support/record_a.rs"]
+mod record_a;
 #[path = "support/stats.rs"]
 mod stats;
 
+use cpu::process_cpu;
 use plotters::prelude::*;
-use rustix::time::{ClockId, clock_gettime};
+use record_a::push_a;
 use stats::{bootstrap, median};
-use stormlog::record::{Category, Extra, ShortText, Symbol};
+use stormlog::record::{Category, Extra};
 use stormlog::{Conversion, Log, Outcome, Session};
-
-stormlog::record! {
-    /// Record A.
-    struct RecordA in "bench" keep Sampled {
-        operation: Symbol,
-        id: ShortText<12>,
-        port: u16,
-        value: f64,
-        ok: bool,
-    }
-}
 
 /// What one round of one row took.
 #[derive(Clone, Copy, Default)]
@@ -38,11 +32,6 @@ struct Round {
     rate: f64,
     /// Resident memory that came with the session, in MiB.
     memory: f64,
-}
-
-fn process_cpu() -> Duration {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// Resident memory of the process in MiB: all of it, with the pages of files that are mapped.
@@ -115,16 +104,6 @@ fn round(
         rate: records as f64 / elapsed.as_secs_f64() / 1e6,
         memory,
     }
-}
-
-fn push_a(log: &Log, number: u64) -> Outcome {
-    log.push(&RecordA {
-        operation: stormlog::symbol!("bench_operation"),
-        id: "0123456789ab",
-        port: number as u16,
-        value: number as f64,
-        ok: true,
-    })
 }
 
 /// Measures one value of a table.

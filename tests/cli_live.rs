@@ -60,7 +60,7 @@ impl Recording {
 
     /// Lists until the session is as expected.
     fn wait_until(&mut self, expected: impl Fn(&Json) -> bool) {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             let output = run(&self.dir, &["sessions", ".", "--json"]);
             if output.status.code() == Some(0) && !output.stdout.is_empty() {

@@ -1,6 +1,8 @@
 //! Every count, one by one: a push that is not counted, or counted twice, shows here. Most counts
 //! have other tests too; `.ci/mutants` breaks each of them and demands that one fails.
 
+#[path = "support/acting.rs"]
+mod acting;
 #[path = "support/recording.rs"]
 mod recording;
 
@@ -12,9 +14,10 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use acting::Acting;
 use stormlog::ledger::{Account, DropReason};
 use stormlog::record::{
-    Category, DurationMs, Extra, KeepClass, Name, Record, SchemaDef, ShortText, Sink, Symbol,
+    Category, DurationMs, Extra, KeepClass, Name, SchemaDef, ShortText, Symbol,
 };
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::reader::End;
@@ -49,40 +52,9 @@ fn timed() -> Timed<'static> {
     }
 }
 
-/// A record of the caller's own making: it calls a function when its body is written.
-#[derive(Clone, Copy)]
-struct Calls(&'static SchemaDef, fn());
-
 static CALLS: SchemaDef = SchemaDef::new("Calls", "docker", KeepClass::Sampled, &[], 0, None);
 static CALLS_KEPT: SchemaDef =
     SchemaDef::new("CallsKept", "docker", KeepClass::Always, &[], 0, None);
-
-impl Record for Calls {
-    type Fixed = ();
-    fn schema(&self) -> &'static SchemaDef {
-        self.0
-    }
-    fn keep(&self) -> KeepClass {
-        self.0.keep
-    }
-    fn fixed(&self, _cap: usize) {}
-    fn variable_bytes(&self, _cap: usize) -> usize {
-        0
-    }
-    fn write_variable(&self, _cap: usize, _out: &mut impl Sink) {
-        (self.1)();
-    }
-    fn is_cut(&self, _cap: usize) -> bool {
-        false
-    }
-    fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
-        true
-    }
-    fn key_bytes(&self) -> &[u8] {
-        &[]
-    }
-    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
-}
 
 fn start(dir: &Path) -> Session {
     recording::builder().dir(dir).start().unwrap()
@@ -160,12 +132,18 @@ fn a_push_inside_a_push_is_counted() {
     log.push(&Kept { number: 0 });
     log.push(&timed());
     for _ in 0..5 {
-        assert_eq!(log.push(&Calls(&CALLS, push_nested)), Outcome::Kept);
+        assert_eq!(
+            log.push(&Acting::in_body(&CALLS, push_nested)),
+            Outcome::Kept
+        );
     }
     // Under pressure too.
     session.set_pressure(Category::named("performance").unwrap(), 15);
     for _ in 0..5 {
-        assert_eq!(log.push(&Calls(&CALLS, push_nested)), Outcome::Kept);
+        assert_eq!(
+            log.push(&Acting::in_body(&CALLS, push_nested)),
+            Outcome::Kept
+        );
     }
     NESTED.set(None);
     let durations = session.durations();
@@ -249,7 +227,7 @@ fn an_interrupted_push_without_a_ring_is_counted() {
         }
         hold.wait();
         let log = session.log();
-        let push = || log.push(&Calls(&CALLS_KEPT, panics));
+        let push = || log.push(&Acting::in_body(&CALLS_KEPT, panics));
         for _ in 0..3 {
             assert!(catch_unwind(AssertUnwindSafe(push)).is_err());
         }
@@ -309,7 +287,7 @@ fn a_push_that_close_cannot_wait_for_is_interrupted() {
     let temp = tempfile::tempdir().unwrap();
     let session = start(temp.path());
     let log = session.log();
-    let thread = std::thread::spawn(move || log.push(&Calls(&CALLS, stays_inside)));
+    let thread = std::thread::spawn(move || log.push(&Acting::in_body(&CALLS, stays_inside)));
     while !INSIDE.load(Ordering::Acquire) {
         std::thread::sleep(Duration::from_millis(1));
     }

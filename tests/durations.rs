@@ -1,6 +1,8 @@
 //! Duration aggregates are exact, whatever becomes of the records: the truth is kept by the tests
 //! themselves.
 
+#[path = "support/closed.rs"]
+mod closed;
 #[path = "support/recording.rs"]
 mod recording;
 
@@ -9,6 +11,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::Duration;
 
+use closed::lines_of;
 use serde_json::Value as Json;
 use stormlog::durations::{Durations, RELATIVE_ERROR};
 use stormlog::ledger::DropReason;
@@ -109,13 +112,6 @@ fn builder(dir: &Path) -> SessionBuilder {
         .always_wait_max(Duration::ZERO)
 }
 
-fn lines(report: &CloseReport, category: &str) -> Vec<Json> {
-    let file = report.files.iter().find(|file| file.category == category);
-    let text = std::fs::read_to_string(&file.unwrap().path).unwrap();
-    let lines = text.lines().map(serde_json::from_str);
-    lines.collect::<Result<_, _>>().unwrap()
-}
-
 /// A number of a line, to the bit.
 fn bits(number: &Json) -> u64 {
     number.as_f64().unwrap().to_bits()
@@ -126,7 +122,8 @@ fn close(session: Session) -> (CloseReport, Vec<Durations>) {
     let told = session.durations();
     let report = session.close().unwrap();
     assert!(report.ledger.is_exact());
-    let lines = lines(&report, "session");
+    let lines = lines_of(&report, "session");
+    assert!(!lines.is_empty());
     let records: Vec<&Json> = lines.iter().filter(|l| l["event"] == "durations").collect();
     assert_eq!(records.len(), told.len());
     for (line, one) in records.iter().zip(&told) {

@@ -1,16 +1,18 @@
 //! The whole path: records pushed by threads, through rings, writer and segments, to JSON Lines.
 
+#[path = "support/closed.rs"]
+mod closed;
 #[path = "support/recording.rs"]
 mod recording;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use closed::{close_clean, close_with_report};
 use serde_json::Value as Json;
 use stormlog::convert::ConvertOptions;
 use stormlog::record::{Category, DurationMs, Extra, LongText, ShortText, Symbol, Text, Value};
-use stormlog::{CloseReport, Conversion, Outcome, RingStorage, Session, SessionBuilder};
+use stormlog::{Conversion, Outcome, RingStorage, Session, SessionBuilder};
 
 stormlog::record! {
     struct Started in "provisioning" keep Sampled key container_id {
@@ -40,37 +42,6 @@ fn builder(dir: &Path) -> SessionBuilder {
     recording::builder().dir(dir)
 }
 
-/// Lines of each file that the close wrote.
-fn lines(report: &CloseReport) -> BTreeMap<String, Vec<Json>> {
-    let read = |path: &Path| -> Vec<Json> {
-        let text = std::fs::read_to_string(path).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    };
-    report
-        .files
-        .iter()
-        .map(|file| (file.category.clone(), read(&file.path)))
-        .collect()
-}
-
-/// A close without faults whose ledger is exact and equals the lines of the files.
-fn close_clean(session: Session) -> (CloseReport, BTreeMap<String, Vec<Json>>) {
-    let report = session.close().unwrap();
-    assert_eq!(report.faults, Vec::<String>::new());
-    assert!(report.ledger.is_exact(), "{:?}", report.ledger);
-    let lines = lines(&report);
-    for (category, account) in &report.ledger.categories {
-        let count = lines.get(category).map_or(0, Vec::len) as u64;
-        assert_eq!(account.written(), count, "{category}");
-    }
-    let end = lines["session"].last().unwrap();
-    assert_eq!(end["event"], "session_end");
-    assert_eq!(end["ledger"], report.ledger.to_json());
-    (report, lines)
-}
-
 #[test]
 fn a_session_ends_as_json_lines() {
     let temp = tempfile::tempdir().unwrap();
@@ -92,7 +63,7 @@ fn a_session_ends_as_json_lines() {
         Extra::new("success", "caller's own"),
     ];
     assert_eq!(log.push_with(&started, &extras), Outcome::Kept);
-    let (report, lines) = close_clean(session);
+    let (report, lines) = close_with_report(session);
     assert_eq!(report.session_id, id);
     assert_eq!(report.segments, None);
     let provisioning = &lines["provisioning"];
@@ -207,7 +178,7 @@ fn full_ring_drops_are_counted_to_the_record() {
         }
     }
     assert!(dropped > 0, "the test needs a ring that is full");
-    let (report, _) = close_clean(session);
+    let (report, _) = close_with_report(session);
     let account = report.ledger.categories["performance"];
     assert_eq!(account.offered(), kept + dropped);
     assert_eq!(account.written(), kept);
@@ -237,7 +208,7 @@ fn long_records_survive_whole_and_longer_ones_are_cut() {
     assert_eq!(log.push_with(&failed(&b), &extras), Outcome::Kept);
     session.flush().unwrap();
     assert_eq!(log.push(&failed(&c)), Outcome::Kept);
-    let (_, lines) = close_clean(session);
+    let lines = close_clean(session);
     let errors = &lines["errors"];
     assert_eq!(errors[0]["traceback"], a.as_str());
     assert_eq!(errors[1]["traceback"], b.as_str());
@@ -273,7 +244,7 @@ fn many_large_records_roll_segments_and_stay_in_order() {
         session.flush().unwrap();
     }
     let segments = session.segment_dir().unwrap().to_owned();
-    let (report, lines) = close_clean(session);
+    let (report, lines) = close_with_report(session);
     assert!(report.segment_bytes > 60 * 300_000);
     let numbers: Vec<_> = lines["errors"]
         .iter()
@@ -323,7 +294,7 @@ fn switches_work_at_run_time() {
     session.set_on(true);
     session.set_category_on(health, false);
     assert_eq!(log.event(health, &extras), Outcome::Disabled);
-    let (report, _) = close_clean(session);
+    let (report, _) = close_with_report(session);
     assert_eq!(report.ledger.categories["vpn"].offered(), 1);
     assert_eq!(report.ledger.categories["health"].offered(), 1);
     assert_eq!(log.event(vpn, &extras), Outcome::Closed);
@@ -361,7 +332,7 @@ fn sessions_of_one_process_do_not_mix() {
         }
     }
     for (index, session) in sessions.into_iter().enumerate() {
-        let (_, lines) = close_clean(session);
+        let lines = close_clean(session);
         assert_eq!(lines["performance"].len(), 10);
         assert!(
             lines["performance"]
@@ -390,7 +361,7 @@ fn rings_of_ended_threads_are_drained_and_used_again() {
         .unwrap();
         session.flush().unwrap();
     }
-    let (_, lines) = close_clean(session);
+    let lines = close_clean(session);
     assert_eq!(lines["performance"].len(), 100);
 }
 
@@ -415,7 +386,7 @@ fn no_ring_left_is_counted() {
             });
         }
     });
-    let (report, _) = close_clean(session);
+    let (report, _) = close_with_report(session);
     let account = report.ledger.categories["performance"];
     assert_eq!(account.offered(), 40);
     assert!(account.dropped(stormlog::ledger::DropReason::NoRing) > 0);
@@ -429,7 +400,7 @@ fn segments_stay_when_asked_and_convert_later_to_the_same_lines() {
     for number in 0..1000 {
         log.push(&Counted { thread: 7, number });
     }
-    let (report, _) = close_clean(session);
+    let (report, _) = close_with_report(session);
     let kept = report.segments.unwrap();
     let out = temp.path().join("again");
     std::fs::create_dir(&out).unwrap();

@@ -2,25 +2,32 @@
 //! are counted, and what is there after the close is what a conversion of the same segments makes,
 //! byte for byte, whatever others did to the files meanwhile.
 
+#[path = "support/acting.rs"]
+mod acting;
 #[path = "support/mount.rs"]
 mod mount;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/recording.rs"]
 mod recording;
+#[cfg(feature = "cli")]
+#[path = "support/tool.rs"]
+mod tool;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use acting::Acting;
 use mount::{Kind, Mount};
+use process::{PATIENCE, wait_until};
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_session};
 use stormlog::record::{
-    Category, DurationMs, Extra, KeepClass, LongText, Record, SchemaDef, ShortText, Sink, Symbol,
+    Category, DurationMs, Extra, KeepClass, LongText, SchemaDef, ShortText, Symbol,
 };
 use stormlog::recover::{RecoverOptions, State, recover_session};
 use stormlog::segment::files::SessionFiles;
@@ -37,9 +44,6 @@ stormlog::record! {
         text: LongText,
     }
 }
-
-/// Longer than anything takes that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn builder(dir: &Path) -> SessionBuilder {
     recording::builder()
@@ -60,21 +64,17 @@ fn call(log: &Log, id: &str, number: u64, text: &str) -> Outcome {
     })
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "waited for: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// The file of a category of the only session in `dir`, while it records too.
 fn file(dir: &Path, session: &str, category: &str) -> PathBuf {
     dir.join(format!("{session}_{category}.jsonl"))
 }
 
+/// What is in a file; nothing in one that is not there yet.
 fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        text => text.unwrap(),
+    }
 }
 
 fn numbers(text: &str) -> Vec<u64> {
@@ -246,38 +246,7 @@ fn category(name: &str) -> Category {
     Category::named(name).unwrap()
 }
 
-/// A record that does something while it is written, when its time is known already.
-#[derive(Clone, Copy)]
-struct Acting<F>(F);
-
 static ACTING: SchemaDef = SchemaDef::new("Acting", "calls", KeepClass::Sampled, &[], 0, None);
-
-impl<F: Fn() + Copy> Record for Acting<F> {
-    type Fixed = ();
-    fn schema(&self) -> &'static SchemaDef {
-        &ACTING
-    }
-    fn keep(&self) -> KeepClass {
-        KeepClass::Sampled
-    }
-    fn fixed(&self, _cap: usize) {
-        (self.0)();
-    }
-    fn variable_bytes(&self, _cap: usize) -> usize {
-        0
-    }
-    fn write_variable(&self, _cap: usize, _out: &mut impl Sink) {}
-    fn is_cut(&self, _cap: usize) -> bool {
-        false
-    }
-    fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
-        true
-    }
-    fn key_bytes(&self) -> &[u8] {
-        &[]
-    }
-    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
-}
 
 #[test]
 fn a_late_line_is_appended_counted_and_put_in_its_place_at_the_close() {
@@ -290,9 +259,9 @@ fn a_late_line_is_appended_counted_and_put_in_its_place_at_the_close() {
         // Its time is that of before the others, and it is committed when their lines are there.
         let late = scope.spawn(|| {
             let log = session.log();
-            assert_eq!(log.push(&Acting(|| {})), Outcome::Kept);
+            assert_eq!(log.push(&Acting::first(&ACTING, || {})), Outcome::Kept);
             let wait = || wait_until("the lines of others", || numbers(&text(&path)).len() == 2);
-            log.push(&Acting(wait))
+            log.push(&Acting::first(&ACTING, wait))
         });
         wait_until("the first line", || !text(&path).is_empty());
         std::thread::sleep(Duration::from_millis(20));
@@ -331,14 +300,14 @@ fn a_record_within_the_window_is_in_its_place() {
     let temp = tempfile::tempdir().unwrap();
     let session = builder(temp.path()).keep_segments(true).start().unwrap();
     let log = session.log();
-    log.push(&Acting(|| {}));
+    log.push(&Acting::first(&ACTING, || {}));
     for number in 0..ROUNDS {
         let begun = std::sync::Barrier::new(2);
         let is_there = std::sync::Barrier::new(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let log = session.log();
-                log.push(&Acting(|| {
+                log.push(&Acting::first(&ACTING, || {
                     begun.wait();
                     is_there.wait();
                     std::thread::sleep(Duration::from_millis(5));
@@ -656,8 +625,8 @@ fn the_next_session_completes_the_files_of_one_that_died() {
 fn the_commands_know_files_that_are_appended_to() {
     let temp = tempfile::tempdir().unwrap();
     let run = |words: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stormlog"));
-        let output = command.args(words).arg(temp.path()).output().unwrap();
+        let mut command = tool::stormlog(temp.path(), words);
+        let output = command.arg(temp.path()).output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         let what = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), told, what)

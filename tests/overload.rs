@@ -1,6 +1,8 @@
 //! More records than there is room for: what must be kept is kept as long as headroom and spill
 //! last, in the order of its thread, and everything else is counted by its reason.
 
+#[path = "support/closed.rs"]
+mod closed;
 #[path = "support/recording.rs"]
 mod recording;
 
@@ -11,6 +13,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use closed::lines_of;
 use serde_json::Value as Json;
 use stormlog::ledger::{DROP_REASONS, DropReason};
 use stormlog::record::LongText;
@@ -68,19 +71,10 @@ fn builder(dir: &Path, slots: usize) -> SessionBuilder {
         .sampling(false)
 }
 
-/// Lines of a file that the close wrote.
-fn lines(report: &CloseReport, category: &str) -> Vec<Json> {
-    let file = report.files.iter().find(|file| file.category == category);
-    let text = file.map(|file| std::fs::read_to_string(&file.path).unwrap());
-    let text = text.unwrap_or_default();
-    let lines = text.lines().map(serde_json::from_str);
-    lines.collect::<Result<_, _>>().unwrap()
-}
-
 /// The numbers of a category by thread, in the order of the file.
 fn numbers(report: &CloseReport, category: &str) -> BTreeMap<u64, Vec<u64>> {
     let mut numbers: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-    for line in lines(report, category) {
+    for line in lines_of(report, category) {
         let thread = numbers.entry(line["thread"].as_u64().unwrap()).or_default();
         thread.push(line["number"].as_u64().unwrap());
     }
@@ -147,7 +141,7 @@ fn headroom_and_spill_keep_what_must_be_kept_while_the_writer_stands_still() {
         assert_eq!(report.faults, [sentence]);
         let kept: Vec<u64> = (0..=all).collect();
         assert_eq!(numbers(&report, "errors")[&0], kept, "lost or out of order");
-        let session = lines(&report, "session");
+        let session = lines_of(&report, "session");
         let end = session.last().unwrap();
         assert_eq!(end["spilled"], SLOTS);
         assert_eq!(end["always_waits"], 0);
@@ -163,7 +157,7 @@ fn a_session_that_lost_nothing_says_so() {
     assert_eq!(keep(&session.log(), 0, 0, ""), Outcome::Kept);
     let report = session.close().unwrap();
     assert_eq!(report.faults, Vec::<String>::new());
-    let end = lines(&report, "session").pop().unwrap();
+    let end = lines_of(&report, "session").pop().unwrap();
     assert_eq!(
         (&end["spilled"], &end["always_lost"]),
         (&0.into(), &0.into())
@@ -185,7 +179,7 @@ fn spilled_records_stand_between_records_of_their_ring() {
     assert_eq!(keep(&log, 0, first + 2, ""), Outcome::Kept);
     let report = session.close().unwrap();
     assert_eq!((report.spilled, report.faults.len()), (2, 0));
-    let lines = lines(&report, "errors");
+    let lines = lines_of(&report, "errors");
     let found: Vec<u64> = lines
         .iter()
         .map(|line| line["number"].as_u64().unwrap())
@@ -219,7 +213,7 @@ fn long_records_take_the_spill_with_their_bodies() {
     let report = session.close().unwrap();
     assert_eq!(report.faults, Vec::<String>::new());
     assert_eq!(report.spilled, texts.len() as u64);
-    let found = lines(&report, "errors");
+    let found = lines_of(&report, "errors");
     assert_eq!(found.len() as u64, after + 1);
     for ((number, text), line) in (in_ring..).zip(&texts).zip(&found[in_ring as usize..]) {
         assert_eq!(line["number"], number);
@@ -276,7 +270,7 @@ fn threads_without_a_ring_keep_what_must_be_kept() {
     for (thread, numbers) in numbers(&report, "errors") {
         assert_eq!(numbers, (0..=10).collect::<Vec<u64>>(), "thread {thread}");
     }
-    let found = lines(&report, "errors");
+    let found = lines_of(&report, "errors");
     let whole = found
         .iter()
         .filter(|line| line["text"] == "long".repeat(5_000));
@@ -598,7 +592,7 @@ fn a_full_ring_takes_nothing_from_the_estimate() {
     assert!(account.is_exact());
     assert_eq!(account.dropped(DropReason::RingFull), dropped);
     let mut estimator = Estimator::new();
-    for line in lines(&report, "performance") {
+    for line in lines_of(&report, "performance") {
         let weight = line["sample_weight"].as_f64().unwrap_or(1.0);
         estimator.add(weight, None, 1.0).unwrap();
     }

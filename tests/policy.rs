@@ -1,13 +1,14 @@
 //! What the configuration and the load leave out, and that the numbers stay true.
 
+#[path = "support/closed.rs"]
+mod closed;
 #[path = "support/recording.rs"]
 mod recording;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use closed::{close_with_report, lines_of};
 use stormlog::ledger::{Account, DropReason};
 use stormlog::record::{Category, DurationMs, Extra, KeepClass, ShortText, Symbol};
 use stormlog::{CloseReport, Outcome, Session};
@@ -40,26 +41,9 @@ stormlog::record! {
     }
 }
 
-fn lines(report: &CloseReport, category: &str) -> Vec<Json> {
-    let file = report.files.iter().find(|file| file.category == category);
-    let Some(file) = file else {
-        return Vec::new();
-    };
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-    let parse = |line: &str| serde_json::from_str(line).unwrap();
-    read(&file.path).lines().map(parse).collect()
-}
-
 /// Closes the session, without faults and with an exact ledger that equals the lines.
 fn close(session: Session) -> CloseReport {
-    let report = session.close().unwrap();
-    assert_eq!(report.faults, Vec::<String>::new());
-    assert!(report.ledger.is_exact(), "{:?}", report.ledger);
-    for (category, account) in &report.ledger.categories {
-        let count = lines(&report, category).len() as u64;
-        assert_eq!(account.written(), count, "{category}");
-    }
-    report
+    close_with_report(session).0
 }
 
 fn account(report: &CloseReport, category: &str) -> Account {
@@ -116,7 +100,7 @@ fn a_fixed_rate_keeps_its_part_by_key() {
         // 400 keys expected, 5 standard deviations of 19.
         assert!((610..990).contains(&account.written()), "{account:?}");
         let mut keys: BTreeMap<String, u32> = BTreeMap::new();
-        for line in lines(&report, "sampling_requests") {
+        for line in lines_of(&report, "sampling_requests") {
             assert_eq!(line["sample_weight"], 10.0);
             *keys.entry(line["id"].to_string()).or_default() += 1;
         }
@@ -155,10 +139,10 @@ fn a_fixed_rate_keeps_its_part_without_keys() {
     seen.assert_equal(&ticks, DropReason::RingFull);
     // 2000 expected, 5 standard deviations of 39.
     assert!((1805..2195).contains(&ticks.written()), "{ticks:?}");
-    let weights = lines(&report, "sampling_ticks");
+    let weights = lines_of(&report, "sampling_ticks");
     assert!(weights.iter().all(|line| line["sample_weight"] == 4));
     assert_eq!(account(&report, "sampling_alarms").written(), 100);
-    let alarms = lines(&report, "sampling_alarms");
+    let alarms = lines_of(&report, "sampling_alarms");
     assert!(alarms.iter().all(|line| line["sample_weight"].is_null()));
 }
 
@@ -221,7 +205,7 @@ fn repeated_states_are_told_once_with_their_number() {
         (states.written(), states.dropped(DropReason::Repeat)),
         (4, 9)
     );
-    let told: Vec<_> = lines(&report, "sampling_states")
+    let told: Vec<_> = lines_of(&report, "sampling_states")
         .iter()
         .map(|line| (line["engine"].to_string(), line["repeats"].as_u64()))
         .collect();
@@ -233,7 +217,7 @@ fn repeated_states_are_told_once_with_their_number() {
         (e1(), None),
     ];
     assert_eq!(told, expected);
-    let open: Vec<_> = lines(&report, "sampling_open")
+    let open: Vec<_> = lines_of(&report, "sampling_open")
         .iter()
         .map(|line| (line["status"].to_string(), line["repeats"].as_u64()))
         .collect();

@@ -3,6 +3,8 @@
 //!
 //! Parts that end their process are played by this binary again: see `child`.
 
+#[path = "support/acting.rs"]
+mod acting;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/recording.rs"]
@@ -19,9 +21,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use acting::Acting;
 use process::{Page, convert_rest, end, exit_now, fork, lines, sessions_left, spawn, wait};
 use stormlog::ledger::DropReason;
-use stormlog::record::{Extra, KeepClass, Record, SchemaDef, Sink, Symbol};
+use stormlog::record::{KeepClass, SchemaDef};
 use stormlog::recover::{RecoverOptions, RecoverReport, State, recover_session, session_ids};
 use stormlog::segment::files::{Liveness, is_live};
 use stormlog::{Log, Outcome, RingStorage, Session};
@@ -184,39 +187,7 @@ fn forks_under_load_mix_no_records() {
     }
 }
 
-/// A record that does something while it is written, as a signal handler can.
-#[derive(Clone, Copy)]
-struct Acting<F>(F);
-
 static ACTING: SchemaDef = SchemaDef::new("Acting", "requests", KeepClass::Sampled, &[], 0, None);
-
-impl<F: Fn() + Copy> Record for Acting<F> {
-    type Fixed = ();
-    fn schema(&self) -> &'static SchemaDef {
-        &ACTING
-    }
-    fn keep(&self) -> KeepClass {
-        KeepClass::Sampled
-    }
-    /// Called when there is room, before anything is written.
-    fn fixed(&self, _cap: usize) {
-        (self.0)();
-    }
-    fn variable_bytes(&self, _cap: usize) -> usize {
-        0
-    }
-    fn write_variable(&self, _cap: usize, _out: &mut impl Sink) {}
-    fn is_cut(&self, _cap: usize) -> bool {
-        false
-    }
-    fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
-        true
-    }
-    fn key_bytes(&self) -> &[u8] {
-        &[]
-    }
-    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
-}
 
 /// A fork after which the child simply goes on.
 fn fork_here() -> i32 {
@@ -238,7 +209,7 @@ fn a_child_that_goes_on_with_its_parents_push_does_not_reach_the_parents_rings()
         assert_eq!(push(&log, 0, 0), Outcome::Kept);
         let parent = std::process::id();
         let ended = Cell::new(None);
-        let outcome = log.push(&Acting(|| {
+        let outcome = log.push(&Acting::first(&ACTING, || {
             let pid = fork_here();
             if std::process::id() == parent {
                 // The child goes on first.
@@ -590,7 +561,7 @@ fn panics() -> ! {
     let log = session.log();
     let inside = std::thread::spawn(move || {
         push(&log, 1, 1);
-        log.push(&Acting(|| panic!("in a push")))
+        log.push(&Acting::first(&ACTING, || panic!("in a push")))
     });
     assert!(inside.join().is_err());
     let dropped = catch_unwind(AssertUnwindSafe(|| {
@@ -615,7 +586,7 @@ fn a_close_inside_a_push_ends_and_is_told() {
     let log = session.log();
     assert_eq!(push(&log, 0, 0), Outcome::Kept);
     let (session, report) = (Cell::new(Some(session)), Cell::new(None));
-    let outcome = log.push(&Acting(|| {
+    let outcome = log.push(&Acting::first(&ACTING, || {
         let session = session.take().unwrap();
         report.set(Some(session.close().unwrap()));
     }));

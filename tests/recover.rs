@@ -141,7 +141,7 @@ impl Recording {
             child,
             id: String::new(),
         };
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         while !is_session_id(&recording.id) {
             assert!(Instant::now() < end, "the child did not start");
             std::thread::sleep(Duration::from_millis(2));
@@ -288,7 +288,7 @@ fn the_next_session_salvages_the_rings_of_a_dead_one() {
     let id = Recording::start(dir, "session_dir", 3).kill();
     let live = Recording::start(dir, "session_dir", 0);
     let session = recording::builder().dir(dir).start().unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while session_dir(dir, &id).join("rings").exists() {
         assert!(Instant::now() < end, "it was not recovered");
         std::thread::sleep(Duration::from_millis(5));

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use closed::{close_clean, names};
+use closed::{EVERY_LINE, close_clean, names};
 use serde_json::{Value as Json, json};
 use stormlog::context::Context;
 use stormlog::record::{Category, DurationMs, Extra, Symbol};
@@ -37,10 +37,10 @@ impl SpanKind for Steps {
     }
 }
 
-/// Lines without the three that every line has.
+/// A line without what every line has.
 fn bare(line: &Json) -> Json {
     let mut line = line.clone();
-    for name in ["session_id", "timestamp", "elapsed_seconds"] {
+    for name in EVERY_LINE {
         line.as_object_mut().unwrap().remove(name);
     }
     line

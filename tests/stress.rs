@@ -2,6 +2,8 @@
 //! over its segments and lines, and over lines of the old loggers.
 #![cfg(feature = "cli")]
 
+#[path = "support/closed.rs"]
+mod closed;
 #[path = "support/recording.rs"]
 mod recording;
 #[path = "support/tool.rs"]
@@ -10,6 +12,7 @@ mod tool;
 use std::path::Path;
 use std::time::Duration;
 
+use closed::lines_of;
 use serde_json::Value as Json;
 use stormlog::record::catalog::{orchestrator, proxy};
 use stormlog::record::{DurationMs, Extra, Name, Symbol};
@@ -36,15 +39,7 @@ fn events_of(builder: SessionBuilder, record: impl FnOnce(&Log)) -> Vec<Json> {
     if let Some(stress) = report.ledger.categories.get("stress") {
         assert_eq!(stress.offered(), stress.written());
     }
-    let file = report.files.iter().find(|file| file.category == "stress");
-    file.map_or_else(Vec::new, |file| lines(&file.path))
-}
-
-fn lines(path: &Path) -> Vec<Json> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    lines_of(&report, "stress")
 }
 
 fn ruled() -> SessionBuilder {
@@ -554,12 +549,8 @@ fn offline_tells_what_the_session_told() {
         report.ledger.is_exact() && report.faults.is_empty(),
         "{report:?}"
     );
-    let file = report
-        .files
-        .iter()
-        .find(|file| file.category == "stress")
-        .unwrap();
-    let online: Vec<Json> = lines(&file.path).iter().map(comparable).collect();
+    let online = lines_of(&report, "stress");
+    let online: Vec<Json> = online.iter().map(comparable).collect();
     assert!(online.len() > 30, "{online:?}");
     let (events, summary) = stress_tool(temp.path(), &["stress", "."]);
     let offline: Vec<Json> = events.iter().map(comparable).collect();

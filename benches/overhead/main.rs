@@ -6,6 +6,8 @@
 //! process of its own. docs/BENCHMARKS.md has the method.
 
 mod client;
+#[path = "../support/cpu.rs"]
+mod cpu;
 mod service;
 
 use std::process::{Command, ExitCode};

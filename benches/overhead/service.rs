@@ -18,6 +18,8 @@ use stormlog::record::catalog::proxy;
 use stormlog::{Log, Outcome, Session, symbol};
 use tokio::net::TcpListener;
 
+use crate::cpu::process_cpu;
+
 /// Engines in an answer: about as much work as a request of the orchestrator is.
 const ENGINES: u32 = 50;
 /// Asked for by the client around what is measured.
@@ -36,9 +38,7 @@ struct Server {
 }
 
 fn mark() -> Mark {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let part = |number: i64| u64::try_from(number).expect("times are positive");
-    let cpu = Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec));
+    let cpu = process_cpu();
     (Instant::now(), cpu)
 }
 

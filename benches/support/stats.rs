@@ -1,4 +1,5 @@
 //! Medians and their intervals, for benches that compare.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 const RESAMPLES: usize = 4000;
 
@@ -10,7 +11,6 @@ pub fn median(values: &mut [f64]) -> f64 {
 }
 
 /// The value that a part `p` of the sorted values does not exceed.
-#[allow(dead_code, reason = "not every bench asks for quantiles")]
 pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     let rank = (p * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]

@@ -18,7 +18,9 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::core::{Core, phase};
-use crate::gates::{GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure, is_ruled};
+use crate::gates::{
+    GATE_K, GATE_OFF, GATE_ON, Gates, is_open, is_pressure, is_ruled, without_rules,
+};
 use crate::ledger::DropReason;
 use crate::local::Link;
 use crate::record::{Category, Declared, Extra, Open, PackedIds, Record, SCHEMAS_MAX};
@@ -131,7 +133,14 @@ impl Log {
         // A copy whose address goes nowhere: its fields can live in registers.
         let record = *record;
         let ids = record.schema().packed_ids();
-        let gate = self.gate(ids);
+        let mut gate = self.gate(ids);
+        // Compared first: who has no rules pays nothing.
+        if gate != GATE_ON && is_ruled(gate) {
+            if self.may_fire(&record, ids, !extras.is_empty()) {
+                return self.push_slow(record, extras, key);
+            }
+            gate = without_rules(gate);
+        }
         if gate == GATE_ON
             && let Some((core, slot)) = self.link.fast()
         {
@@ -151,8 +160,6 @@ impl Log {
                 return Outcome::SampledOut;
             }
             return self.push_pressed(record, extras, gate, key);
-        } else if is_ruled(gate) {
-            return self.push_ruled(record, extras, gate, key);
         }
         self.push_slow(record, extras, key)
     }

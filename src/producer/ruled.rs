@@ -1,99 +1,26 @@
-//! Pushes of records that stress rules look at: evaluate, then go on as any other.
+//! Records that stress rules look at: whether one can fire, and the evaluation when it can.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use super::offer::{Offer, observation_of};
-use super::{Log, Outcome, Verdict};
+use super::offer::Offer;
+use super::{Log, Outcome};
 use crate::core::Core;
-use crate::gates::{GATE_ON, GATE_POLICY, is_pressure, is_ruled, without_rules};
-use crate::ledger::DropReason;
+use crate::gates::is_ruled;
 use crate::record::catalog::orchestrator::Stress;
-use crate::record::{Extra, FLAG_RULE, Record, WHOLE};
-use crate::sampling::KeyHash;
+use crate::record::{Extra, FLAG_RULE, PackedIds, Record, WHOLE};
 use crate::stress::{EVENT_FIELDS_MAX, Online, StressEvent, name_of};
 
 /// Bytes of a description; longer ones are cut.
 const DESCRIPTION_BYTES_MAX: usize = 512;
 
 impl Log {
-    /// A record whose gate says that there are rules.
-    #[inline(never)]
-    pub(super) fn push_ruled<R: Record>(
-        &self,
-        record: R,
-        extras: &[Extra<'_>],
-        gate: u8,
-        key: Option<KeyHash>,
-    ) -> Outcome {
-        if gate & GATE_POLICY != 0 {
-            return self.push_slow(record, extras, key);
-        }
-        if let Some(core) = self.link.core()
-            && let Some(rules) = core.rules.as_deref()
-            && may_fire(rules, &record, !extras.is_empty())
-        {
-            let mut offer = Offer::new(record, extras, record.schema().packed_ids());
-            offer.key = key;
-            if let Some(outcome) = self.push_fired(core, rules, &offer) {
-                return outcome;
-            }
-        }
-        self.push_unfired(record, extras, without_rules(gate), key)
-    }
-
-    /// A record on which no rule has fired.
+    /// Whether a rule can fire on a record whose gate says that there are rules. Inlined, so that a
+    /// record on which none can goes the way of any other.
     #[inline(always)]
-    fn push_unfired<R: Record>(
-        &self,
-        record: R,
-        extras: &[Extra<'_>],
-        gate: u8,
-        key: Option<KeyHash>,
-    ) -> Outcome {
-        let ids = record.schema().packed_ids();
-        if gate == GATE_ON
-            && let Some((core, slot)) = self.link.fast()
-        {
-            let offer = Offer::new(record, extras, ids);
-            if offer.push_quick(core, slot, ids) {
-                return Outcome::Kept;
-            }
-        } else if is_pressure(gate) {
-            let key = match key {
-                None if R::KEYED => self.key_hash(record.key_bytes()),
-                key => key,
-            };
-            let observation = observation_of(&record, ids.schema());
-            if self.leave_out(ids, gate, key, observation) {
-                return Outcome::SampledOut;
-            }
-            // Not by `push_pressed`, which may come to `push_slow`: the rules have had their look.
-            match self.verdict(ids, gate, key, observation) {
-                Verdict::LeaveOut => return Outcome::SampledOut,
-                Verdict::Full => return Outcome::Dropped(DropReason::RingFull),
-                Verdict::Keep(weight) => return self.push_decided(record, extras, weight),
-                Verdict::Unknown => {}
-            }
-        }
-        self.push_rest(record, extras, key)
-    }
-
-    /// A record of a schema whose gate was open, on the slow path.
-    #[cold]
-    #[inline(never)]
-    fn push_rest<R: Record>(
-        &self,
-        record: R,
-        extras: &[Extra<'_>],
-        key: Option<KeyHash>,
-    ) -> Outcome {
-        let Some(core) = self.link.core() else {
-            return Outcome::Disabled;
-        };
-        let mut offer = Offer::new(record, extras, record.schema().packed_ids());
-        offer.key = key;
-        offer.push_any(core)
+    pub(super) fn may_fire<R: Record>(&self, record: &R, ids: PackedIds, has_extras: bool) -> bool {
+        let rules = self.link.core().and_then(|core| core.rules.as_deref());
+        rules.is_some_and(|rules| may_fire(rules, record, ids.schema(), has_extras))
     }
 
     /// Evaluates the rules. A record on which one fires is kept with weight 1, and what the rules
@@ -127,8 +54,8 @@ impl Log {
     ) -> Option<Outcome> {
         let rules = core.rules.as_deref()?;
         let has_extras = !(offer.extras.is_empty() && offer.lead.is_empty());
-        let gate = self.gate(offer.record.schema().packed_ids());
-        if is_ruled(gate) && may_fire(rules, &offer.record, has_extras) {
+        let ids = offer.record.schema().packed_ids();
+        if is_ruled(self.gate(ids)) && may_fire(rules, &offer.record, ids.schema(), has_extras) {
             return self.push_fired(core, rules, offer);
         }
         None
@@ -157,8 +84,7 @@ impl Log {
 }
 
 #[inline(always)]
-fn may_fire<R: Record>(rules: &Online, record: &R, has_extras: bool) -> bool {
-    let schema = record.schema().packed_ids().schema();
+fn may_fire<R: Record>(rules: &Online, record: &R, schema: u16, has_extras: bool) -> bool {
     if R::OBSERVED {
         let ns = record.observed().map_or(0, |observed| observed.ns);
         if let Some(may) = rules.may_fire_timed(schema, ns, has_extras) {

@@ -25,6 +25,7 @@
 mod builtin;
 mod cell;
 mod check;
+mod compare;
 mod compile;
 mod evaluate;
 #[cfg(all(test, not(loom)))]

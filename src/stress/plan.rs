@@ -3,25 +3,22 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::compare::Compare;
 use super::compile::{Category, Check, Compiled, Level};
 use super::evaluate::Rules;
-use super::rule::{Condition, Pattern, Test};
-use super::state::Reading;
-use crate::record::{FieldDef, FieldKind, SCHEMAS_MAX, SchemaDef};
+use super::rule::{Condition, Test};
+use crate::record::{SCHEMAS_MAX, SchemaDef};
 
 /// Schemas of one session that can have a plan; further ones evaluate every record.
 const PLANS_MAX: usize = 64;
 /// Comparisons of one plan; a schema that needs more evaluates every record.
 const CHECKS_MAX: usize = 8;
-/// One word, and two for each comparison.
-const PLAN_WORDS: usize = 1 + 2 * CHECKS_MAX;
-
 /// No rule looks at records of the schema.
 const NO_RULES: u8 = 0;
 /// Every record is evaluated.
 const EVERY: u8 = u8::MAX;
 
-/// Bit of the first word of a plan: a record with extra fields is evaluated.
+/// Bit of the head of a plan: a record with extra fields is evaluated.
 const EXTRAS: u64 = 1 << 8;
 /// All that is compared is whether the first duration of the record is above limits.
 const TIMED: u64 = 1 << 9;
@@ -32,18 +29,16 @@ pub(super) struct Plans {
     /// [`NO_RULES`], [`EVERY`], or the number of a plan from 1 on.
     by_schema: Box<[AtomicU8]>,
     next: AtomicU32,
-    words: Box<[[AtomicU64; PLAN_WORDS]]>,
+    plans: Box<[Stored]>,
 }
 
-/// One comparison.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Compare {
-    kind: FieldKind,
-    optional: bool,
-    below: bool,
-    offset: u16,
-    rule: u16,
-    limit: u64,
+/// A plan that pushes read.
+#[derive(Debug, Default)]
+struct Stored {
+    /// The number of comparisons, and flags.
+    head: AtomicU64,
+    /// The words of [`Compare`].
+    compares: [[AtomicU64; 3]; CHECKS_MAX],
 }
 
 /// What is to be compared of a schema.
@@ -56,11 +51,10 @@ struct Plan {
 
 impl Plans {
     pub(super) fn new() -> Self {
-        let plan = |_| [const { AtomicU64::new(0) }; PLAN_WORDS];
         Self {
             by_schema: (0..SCHEMAS_MAX).map(|_| AtomicU8::new(NO_RULES)).collect(),
             next: AtomicU32::new(0),
-            words: (0..PLANS_MAX).map(plan).collect(),
+            plans: (0..PLANS_MAX).map(|_| Stored::default()).collect(),
         }
     }
 
@@ -101,7 +95,7 @@ impl Plans {
     }
 
     fn store(&self, plan: &Plan, def: &SchemaDef, number: u8) {
-        let Some([first, words @ ..]) = self.words_of(number) else {
+        let Some(stored) = self.stored(number) else {
             return;
         };
         let mut flags = if plan.extras { EXTRAS } else { 0 };
@@ -110,21 +104,22 @@ impl Plans {
             .iter()
             .filter(|field| field.field_type.kind.is_duration());
         let duration = durations.next().map(|field| field.offset);
-        let timed =
-            |one: &Compare| one.kind.is_duration() && !one.below && Some(one.offset) == duration;
+        let timed = |one: &Compare| one.is_long_duration() && Some(one.start()) == duration;
         if plan.compares.iter().all(timed) {
             flags |= TIMED;
         }
-        for (compare, pair) in plan.compares.iter().zip(words.chunks_exact(2)) {
-            pair[0].store(compare.word(), Relaxed);
-            pair[1].store(compare.limit, Relaxed);
+        for (compare, words) in plan.compares.iter().zip(&stored.compares) {
+            words[0].store(compare.word, Relaxed);
+            words[1].store(compare.first, Relaxed);
+            words[2].store(compare.span, Relaxed);
         }
-        first.store(plan.compares.len() as u64 | flags, Relaxed);
+        let head = plan.compares.len() as u64 | flags;
+        stored.head.store(head, Relaxed);
     }
 
     #[inline(always)]
-    fn words_of(&self, number: u8) -> Option<&[AtomicU64; PLAN_WORDS]> {
-        self.words.get(usize::from(number).wrapping_sub(1))
+    fn stored(&self, number: u8) -> Option<&Stored> {
+        self.plans.get(usize::from(number).wrapping_sub(1))
     }
 
     /// The number of the plan of a schema.
@@ -149,15 +144,12 @@ impl Plans {
         has_extras: bool,
     ) -> bool {
         let number = self.number(schema);
-        let Some([first, words @ ..]) = self.words_of(number) else {
+        let Some(stored) = self.stored(number) else {
             return number == EVERY;
         };
-        let first = first.load(Relaxed);
-        let fires = |pair: &[AtomicU64]| {
-            let (word, limit) = (pair[0].load(Relaxed), pair[1].load(Relaxed));
-            goes_on(rules, word) || holds(fixed, word, limit)
-        };
-        (has_extras && first & EXTRAS != 0) || compares(first, words).any(fires)
+        let head = stored.head.load(Relaxed);
+        let fires = |compare: Compare| goes_on(rules, compare) || compare.holds(fixed);
+        (has_extras && head & EXTRAS != 0) || stored.compares(head).any(fires)
     }
 
     /// The same for a plan that compares the first duration of the record, `ns`, and nothing else;
@@ -170,96 +162,33 @@ impl Plans {
         ns: u64,
         has_extras: bool,
     ) -> Option<bool> {
-        let [first, words @ ..] = self.words_of(self.number(schema))?;
-        let first = first.load(Relaxed);
-        if first & TIMED == 0 {
+        let stored = self.stored(self.number(schema))?;
+        let head = stored.head.load(Relaxed);
+        if head & TIMED == 0 {
             return None;
         }
-        let fires = |pair: &[AtomicU64]| {
-            ns > pair[1].load(Relaxed) || goes_on(rules, pair[0].load(Relaxed))
-        };
-        Some((has_extras && first & EXTRAS != 0) || compares(first, words).any(fires))
+        let fires = |compare: Compare| compare.has(ns) || goes_on(rules, compare);
+        Some((has_extras && head & EXTRAS != 0) || stored.compares(head).any(fires))
     }
 }
 
-/// The comparisons of a plan, two words each.
-#[inline(always)]
-fn compares(first: u64, words: &[AtomicU64]) -> impl Iterator<Item = &[AtomicU64]> {
-    let count = (first as usize & 0xff).min(CHECKS_MAX);
-    words[..2 * count].chunks_exact(2)
+impl Stored {
+    #[inline(always)]
+    fn compares(&self, head: u64) -> impl Iterator<Item = Compare> {
+        let count = (head as usize & 0xff).min(CHECKS_MAX);
+        self.compares[..count].iter().map(|words| Compare {
+            word: words[0].load(Relaxed),
+            first: words[1].load(Relaxed),
+            span: words[2].load(Relaxed),
+        })
+    }
 }
 
 /// Whether the rule of a comparison has an episode, which any record can end.
 #[inline(always)]
-fn goes_on(rules: &[Compiled], word: u64) -> bool {
-    let rule = (word >> 16) as u16;
-    rules
-        .get(usize::from(rule))
-        .is_none_or(|rule| rule.cell.is_active())
-}
-
-/// Whether a comparison holds.
-#[inline(always)]
-fn holds(fixed: &[u8], word: u64, limit: u64) -> bool {
-    let offset = usize::from(word as u16);
-    let below = word >> 41 & 1 != 0;
-    let kind = (word >> 32) as u8;
-    if kind == FieldKind::DurationMs as u8 {
-        let slot = fixed.get(offset..).and_then(<[u8]>::first_chunk);
-        let ns = slot.map_or(u64::MAX, |slot| u64::from_le_bytes(*slot));
-        // The greatest value is null.
-        return ns != u64::MAX && if below { ns < limit } else { ns > limit };
-    }
-    let optional = word >> 40 & 1 != 0;
-    let Some(number) = number(fixed, offset, kind, optional) else {
-        return false;
-    };
-    let limit = f64::from_bits(limit);
-    if kind == FieldKind::Bool as u8 {
-        // Both are 0 or 1.
-        (number > 0.5) == (limit > 0.5)
-    } else if below {
-        number < limit
-    } else {
-        number > limit
-    }
-}
-
-impl Compare {
-    fn word(self) -> u64 {
-        u64::from(self.offset)
-            | u64::from(self.rule) << 16
-            | (self.kind as u64) << 32
-            | u64::from(self.optional) << 40
-            | u64::from(self.below) << 41
-    }
-}
-
-/// The number in a slot; `None` for null.
-#[inline]
-fn number(fixed: &[u8], offset: usize, kind: u8, optional: bool) -> Option<f64> {
-    let kind = FieldKind::from_u8(kind)?;
-    let mut slot = fixed.get(offset..)?;
-    if kind.is_integer() && optional {
-        let (present, rest) = slot.split_first()?;
-        if *present == 0 {
-            return None;
-        }
-        slot = rest;
-    }
-    Some(match kind {
-        FieldKind::U8 | FieldKind::Bool => f64::from(*slot.first()?),
-        FieldKind::U16 => f64::from(u16::from_le_bytes(*slot.first_chunk()?)),
-        FieldKind::U32 => f64::from(u32::from_le_bytes(*slot.first_chunk()?)),
-        FieldKind::U64 => u64::from_le_bytes(*slot.first_chunk()?) as f64,
-        FieldKind::I8 => f64::from(i8::from_le_bytes(*slot.first_chunk()?)),
-        FieldKind::I16 => f64::from(i16::from_le_bytes(*slot.first_chunk()?)),
-        FieldKind::I32 => f64::from(i32::from_le_bytes(*slot.first_chunk()?)),
-        FieldKind::I64 => i64::from_le_bytes(*slot.first_chunk()?) as f64,
-        FieldKind::F32 => f64::from(f32::from_le_bytes(*slot.first_chunk()?)),
-        FieldKind::F64 => f64::from_le_bytes(*slot.first_chunk()?),
-        _ => return None,
-    })
+fn goes_on(rules: &[Compiled], compare: Compare) -> bool {
+    let rule = rules.get(usize::from(compare.rule()));
+    rule.is_none_or(|rule| rule.cell.is_active())
 }
 
 /// What has to be compared so that no rule of the category fires unseen.
@@ -332,44 +261,6 @@ impl Plan {
         match compare {
             Some(compare) => self.compares.push(compare),
             None => self.every = true,
-        }
-    }
-}
-
-impl Compare {
-    fn of_limit(rule: u16, field: &FieldDef, limit: Reading, below: bool) -> Option<Self> {
-        let kind = field.field_type.kind;
-        let limit = match limit {
-            Reading::Time(ns) if kind.is_duration() => ns,
-            Reading::Number(number)
-                if kind.is_integer() || matches!(kind, FieldKind::F32 | FieldKind::F64) =>
-            {
-                number.to_bits()
-            }
-            _ => return None,
-        };
-        Some(Self::new(rule, field, limit, below))
-    }
-
-    /// A bool that is to be one of both.
-    fn of_test(rule: u16, field: &FieldDef, test: &Test) -> Option<Self> {
-        let wanted = match test.patterns.as_slice() {
-            [Pattern::Is(flag)] if flag == "true" => 1.0_f64,
-            [Pattern::Is(flag)] if flag == "false" => 0.0,
-            _ => return None,
-        };
-        let is_bool = field.field_type.kind == FieldKind::Bool;
-        is_bool.then(|| Self::new(rule, field, wanted.to_bits(), false))
-    }
-
-    fn new(rule: u16, field: &FieldDef, limit: u64, below: bool) -> Self {
-        Self {
-            kind: field.field_type.kind,
-            optional: field.field_type.optional,
-            below,
-            offset: field.offset,
-            rule,
-            limit,
         }
     }
 }

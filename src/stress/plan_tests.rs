@@ -102,6 +102,122 @@ fn a_plan_says_what_the_evaluation_would() {
     assert!(fired > 200 && quiet > 200, "{fired} {quiet}");
 }
 
+crate::record! {
+    /// Shorter than what is read at once.
+    struct Short in "plan_tests" keep Sampled {
+        a: Option<u16>,
+        b: i8,
+    }
+}
+
+#[test]
+fn limits_at_the_edges_of_each_kind() {
+    let floats = [
+        0.0,
+        -0.0,
+        1e-60,
+        -1e-60,
+        0.1,
+        1e300,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+    ];
+    let floats = floats
+        .into_iter()
+        .chain([f64::from(0.1_f32), f64::from(f32::MAX)]);
+    let integers = [
+        255.0,
+        256.0,
+        -1.0,
+        65_535.0,
+        2_147_483_647.0,
+        -2_147_483_648.0,
+        17.5,
+    ];
+    let great = [
+        9_007_199_254_740_992.0,
+        9_007_199_254_740_993.0,
+        1.8e19,
+        -9.2e18,
+    ];
+    let limits: Vec<f64> = floats.chain(integers).chain(great).collect();
+    let (mut compared, mut fired) = (0, 0);
+    for limit in limits.iter().filter(|limit| limit.is_finite()) {
+        for field in ["a", "b", "c", "d", "e", "f", "j"] {
+            for below in [Below::No, Below::Yes] {
+                let rule = threshold(field, Limit::Number(*limit), below);
+                for value in &limits {
+                    let record = Kinds {
+                        a: *value as u8,
+                        b: Some(*value as u16),
+                        c: *value as i32,
+                        d: Some(*value as i64),
+                        e: *value as f32,
+                        f: Some(*value),
+                        j: *value as u64,
+                        ..Kinds::default()
+                    };
+                    let online = online(rule.clone());
+                    let says = may_fire(&online, &record, &[]);
+                    let looked = online.look(&record, [&[], &[]], 1).unwrap();
+                    compared += 1;
+                    fired += usize::from(!looked.is_quiet());
+                    // Not more than needed, unless the limit is where numbers are rounded, or no
+                    // value is below it.
+                    let is_float = matches!(field, "e" | "f");
+                    let least = field == "j" && below == Below::Yes && *limit <= 0.0;
+                    let exact = is_float || (limit.abs() < 9e15 && !least);
+                    let wanted = !looked.is_quiet();
+                    let fits = says == wanted || (says && !exact);
+                    assert!(fits, "{field} {below:?} {limit}: {value} {says}");
+                }
+            }
+        }
+    }
+    assert!(fired > 500 && fired < compared, "{fired} of {compared}");
+}
+
+fn short_may_fire(online: &Online, record: &Short) -> bool {
+    let schema = record.schema();
+    let id = schema.ids().unwrap().schema;
+    online.prepare(id, schema);
+    online.may_fire(id, bytemuck::bytes_of(&record.fixed(WHOLE)), false)
+}
+
+#[test]
+fn a_field_that_cannot_fire_ends_an_episode() {
+    let online = online(threshold("b", Limit::Number(300.0), Below::No));
+    let (long, short) = (
+        |b| Kinds {
+            b,
+            ..Kinds::default()
+        },
+        Short { a: None, b: 100 },
+    );
+    assert!(!may_fire(&online, &long(Some(300)), &[]));
+    assert!(!short_may_fire(&online, &short));
+    let high = long(Some(301));
+    assert!(!online.look(&high, [&[], &[]], 1).unwrap().is_quiet());
+    assert!(short_may_fire(&online, &short));
+}
+
+#[test]
+fn a_short_fixed_part_and_the_last_slot_are_compared() {
+    let quiet = Short { a: None, b: -3 };
+    let (by_a, by_b) = (
+        Short {
+            a: Some(7),
+            ..quiet
+        },
+        Short { b: -2, ..quiet },
+    );
+    for (field, above, value) in [("a", 6.0, by_a), ("b", -3.0, by_b)] {
+        let online = online(threshold(field, Limit::Number(above), Below::No));
+        assert!(!short_may_fire(&online, &quiet), "{field}");
+        assert!(short_may_fire(&online, &value), "{field}");
+    }
+}
+
 /// A match can test one field more than once.
 #[test]
 fn every_test_of_a_field_is_compared() {

@@ -1,6 +1,7 @@
 //! What the lines of a session whose process died have to hold.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -9,15 +10,20 @@ use stormlog::recover::State;
 
 use super::{Ending, Page, Plan, Told, check_of, duration_ns, recover};
 
+/// What is in a file; nothing where there is none.
+fn read(path: &Path) -> Vec<u8> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        bytes => bytes.unwrap(),
+    }
+}
+
 /// Numbers by thread, in the order of each file, after a check of each line.
 fn read_lines(plan: Plan, dir: &Path, id: &str) -> BTreeMap<(u32, &'static str), Vec<u64>> {
     let mut numbers: BTreeMap<_, Vec<u64>> = BTreeMap::new();
     for category in ["requests", "errors"] {
         let path = dir.join(format!("{id}_{category}.jsonl"));
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            continue;
-        };
-        for line in text.lines() {
+        for line in String::from_utf8(read(&path)).unwrap().lines() {
             let line: Json = serde_json::from_str(line).unwrap();
             let thread = line["thread"].as_u64().unwrap() as u32;
             let number = line["number"].as_u64().unwrap();
@@ -39,11 +45,13 @@ pub fn check_live_lines(plan: Plan, dir: &Path, id: &str) -> u64 {
     let mut count = 0;
     for category in ["requests", "errors", "session"] {
         let path = dir.join(format!("{id}_{category}.jsonl"));
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let text = read(&path);
         assert!(plan.live || text.is_empty(), "{plan:?}: {category}");
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        for line in whole.lines() {
-            let line: Result<Json, _> = serde_json::from_str(line);
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let Some(line) = line.strip_suffix(b"\n") else {
+                break;
+            };
+            let line: Result<Json, _> = serde_json::from_slice(line);
             assert!(line.is_ok(), "{plan:?}: {category}: {line:?}");
             count += 1;
         }

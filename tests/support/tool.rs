@@ -1,4 +1,5 @@
 //! The command line tool, as a user runs it.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,7 +18,6 @@ pub fn run(dir: &Path, words: &[&str]) -> Output {
     stormlog(dir, words).output().unwrap()
 }
 
-#[allow(dead_code, reason = "not every test reads one object")]
 pub fn json(output: &Output) -> Json {
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {errors}"))

@@ -15,6 +15,9 @@ fn version(package: &str) -> Option<&'static str> {
     entry.split('"').next()
 }
 
+/// What stands where nothing was measured.
+const NOT_MEASURED: &str = "-";
+
 /// Three digits that matter.
 fn number(value: f64) -> String {
     let decimals = match value.abs() {
@@ -23,7 +26,9 @@ fn number(value: f64) -> String {
         1.0.. => 2,
         0.1.. => 3,
         0.001.. => 4,
-        _ => 0,
+        _ if value == 0.0 => 0,
+        // Not nothing, though it is next to nothing.
+        _ => return format!("{value:.2e}"),
     };
     format!("{value:.decimals$}")
 }
@@ -159,7 +164,8 @@ fn table(out: &mut String, entries: &[Entry], results: &Results, all: &[Column])
         }
         write!(out, "| `{name}` |").expect(TAKES_ALL);
         for cell in cells {
-            write!(out, " {} |", cell.unwrap_or_default()).expect(TAKES_ALL);
+            let cell = cell.as_deref().unwrap_or(NOT_MEASURED);
+            write!(out, " {cell} |").expect(TAKES_ALL);
         }
         out.push('\n');
     }
@@ -184,7 +190,7 @@ fn lines(out: &mut String, entries: &[Entry], results: &Results) {
                 continue;
             };
             let part = results.ratio(STORMLOG, name, kind, total);
-            let part = part.map_or(String::new(), |part| number(part.median));
+            let part = part.map_or_else(|| NOT_MEASURED.to_owned(), |part| number(part.median));
             let converted = results.spread(name, kind, figure::AFTER_BYTES_EACH);
             let note = match converted {
                 Some(bytes) => format!(" + conversion to lines of {:.0} bytes", bytes.median),
@@ -207,7 +213,7 @@ pub fn tables(entries: &[Entry], results: &Results) -> String {
     let rounds = Kind::ALL.map(|kind| format!("{} {}", kind.name(), results.rounds_of(kind)));
     let mut out = format!(
         "Medians of all rounds ({}), in brackets the smallest and the largest; ratios are medians \
-         of the ratios within a round.\n\n",
+         of the ratios within a round. `{NOT_MEASURED}`: not measured.\n\n",
         rounds.join(", ")
     );
     if let Some(clock) = results.spread(STORMLOG, Kind::Calls, figure::CLOCK_NS) {
@@ -242,4 +248,61 @@ pub fn tables(entries: &[Entry], results: &Results) -> String {
         writeln!(out, "{name} left out: {reason}.").expect(TAKES_ALL);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_not_zero_unless_it_is() {
+        let told = [0.0, 0.000_4, -0.000_4, 0.001, 0.25, 12.34, 1234.0].map(number);
+        assert_eq!(
+            told,
+            [
+                "0", "4.00e-4", "-4.00e-4", "0.0010", "0.250", "12.3", "1234"
+            ]
+        );
+        assert_eq!(number(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_told_as_that() {
+        let figures = |values: &[(&str, f64)]| -> crate::task::Figures {
+            let values = values.iter();
+            values
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect()
+        };
+        let kinds = |figures| [(Kind::File1, figures)].into();
+        let all = [
+            (figure::RATE, 2.0),
+            (figure::WAITS_PER_K, 0.0),
+            (figure::LOST_PERCENT, 0.0),
+        ];
+        let round = [
+            (STORMLOG.to_owned(), kinds(figures(&all))),
+            (BASELINE.to_owned(), kinds(figures(&all[..1]))),
+        ];
+        let results = Results {
+            rounds: vec![round.into()],
+            ..Results::default()
+        };
+        let columns = &FILES[..5];
+        let row = |logger| -> Vec<Option<String>> {
+            columns
+                .iter()
+                .map(|column| column.cell(&results, logger))
+                .collect()
+        };
+        assert!(row(STORMLOG).iter().all(Option::is_some));
+        let entries = crate::loggers::all();
+        let mut out = String::new();
+        table(&mut out, &entries, &results, columns);
+        let told = out
+            .lines()
+            .find(|line| line.contains(&format!("`{BASELINE}`")));
+        let expected = format!("| `{BASELINE}` | 2.00 (2.00 to 2.00) | 1.00 | 1.00 | - | - |");
+        assert_eq!(told, Some(expected.as_str()));
+    }
 }

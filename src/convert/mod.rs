@@ -42,6 +42,7 @@ pub use control::{ConvertOptions, Progress};
 pub use json::is_escaped;
 pub(crate) use live::LiveConverter;
 pub use output::{LinePlace, LineSink};
+pub use plan::{free_name, is_reserved};
 pub use records::{RecordView, visit_records};
 pub use report::{ConvertReport, LeftOut, parse_ledger};
 #[allow(

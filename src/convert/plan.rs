@@ -139,14 +139,19 @@ impl Plan {
 
     /// Whether a line of this plan has this (escaped) name before its extra fields.
     pub(super) fn is_taken(&self, name: &[u8]) -> bool {
-        RESERVED.contains(&name)
+        is_reserved(name)
             || (self.cut && name == RESERVED_CUT)
             || self.names.iter().any(|taken| **taken == *name)
     }
 }
 
+/// Whether no field can have this name, because lines have it.
+pub fn is_reserved(name: &[u8]) -> bool {
+    RESERVED.contains(&name)
+}
+
 /// `name`, with `field_` before it as often as needed; `None` when that does not help.
-pub(super) fn free_name(name: &[u8], is_taken: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+pub fn free_name(name: &[u8], is_taken: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let mut name = name.to_vec();
     for _ in 0..PREFIXES_MAX {
         if !is_taken(&name) {

@@ -224,6 +224,36 @@ mod tests {
         assert_eq!(cell.free.load(Relaxed).count_ones() as usize, SLOTS - 1);
     }
 
+    /// The other change comes between the copy and the exchange.
+    #[test]
+    fn a_change_that_others_get_ahead_of_begins_anew() {
+        let cell = Cell::new(1);
+        let add = |words: Words<'_>| {
+            words.add(0, 1);
+            (Change::New { active: false }, words.get(0))
+        };
+        let mut runs = 0;
+        let changed = cell.update(|words| {
+            runs += 1;
+            if runs == 1 {
+                assert_eq!(cell.update(add), Some((1, 1)));
+            }
+            add(words)
+        });
+        assert_eq!((changed, runs), (Some((2, 2)), 2));
+        // A look is as much anew as a change.
+        let mut seen = Vec::new();
+        let looked = cell.update(|words| {
+            seen.push(words.get(0));
+            if seen.len() == 1 {
+                assert_eq!(cell.update(add), Some((3, 3)));
+            }
+            (Change::Same, ())
+        });
+        assert_eq!((looked, seen), (Some((3, ())), vec![2, 3]));
+        assert_eq!(cell.free.load(Relaxed).count_ones() as usize, SLOTS - 1);
+    }
+
     #[test]
     fn without_a_free_copy_nothing_is_changed() {
         let cell = Cell::new(1);

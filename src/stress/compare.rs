@@ -139,12 +139,11 @@ impl Compare {
     }
 
     /// A bool that is to be one of both.
-    pub(super) fn of_match(rule: u16, field: &FieldDef, any: &[Test]) -> Option<Self> {
-        let test = any.iter().find(|test| test.field == field.name);
+    pub(super) fn of_test(rule: u16, field: &FieldDef, test: &Test) -> Option<Self> {
         let is_bool = field.field_type.kind == FieldKind::Bool;
-        let range = match test.map(|test| test.patterns.as_slice()) {
-            Some([Pattern::Is(flag)]) if is_bool && flag == "true" => Some((1, 1)),
-            Some([Pattern::Is(flag)]) if is_bool && flag == "false" => Some((0, 0)),
+        let range = match test.patterns.as_slice() {
+            [Pattern::Is(flag)] if is_bool && flag == "true" => Some((1, 1)),
+            [Pattern::Is(flag)] if is_bool && flag == "false" => Some((0, 0)),
             _ => None,
         };
         range.map(|range| Self::new(rule, field, range, 0))

@@ -90,20 +90,31 @@ pub(super) struct Category {
 
 /// Values of the fields of a category, by [`FieldRef`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Values<'a>([FieldValue<'a>; FIELDS_MAX]);
+pub(crate) struct Values<'a> {
+    list: [FieldValue<'a>; FIELDS_MAX],
+    /// Bits of the fields that were there, be it as null.
+    seen: u64,
+}
+
+const _: () = assert!(FIELDS_MAX <= u64::BITS as usize);
 
 impl<'a> Values<'a> {
     pub(super) fn new() -> Self {
-        Self([FieldValue::Null; FIELDS_MAX])
+        Self {
+            list: [FieldValue::Null; FIELDS_MAX],
+            seen: 0,
+        }
     }
 
     /// Remembers a field, if a rule of the category looks at it. Of two the first counts, as in the
     /// line.
     pub(super) fn put(&mut self, category: &Category, name: &str, value: FieldValue<'a>) {
         let index = category.fields.iter().position(|field| field == name);
-        if let Some(found) = index.and_then(|index| self.0.get_mut(index))
-            && found.is_null()
+        if let Some(index) = index
+            && let Some(found) = self.list.get_mut(index)
+            && self.seen >> index & 1 == 0
         {
+            self.seen |= 1 << index;
             *found = value;
         }
     }
@@ -113,7 +124,7 @@ impl<'a> Values<'a> {
     }
 
     pub(super) fn at(&self, index: usize) -> FieldValue<'a> {
-        self.0.get(index).copied().unwrap_or_default()
+        self.list.get(index).copied().unwrap_or_default()
     }
 }
 

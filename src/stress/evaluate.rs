@@ -279,6 +279,13 @@ impl Evaluator {
         self.rules.category(category).is_some()
     }
 
+    /// Names of the rules of which an episode goes on: it has begun, and nothing has ended it.
+    pub fn open(&self) -> impl Iterator<Item = &str> {
+        let all = self.rules.compiled.iter();
+        let open = all.filter(|compiled| compiled.cell.is_active());
+        open.map(|compiled| compiled.rule.name.as_str())
+    }
+
     /// Evaluates the rules of `category` for one record at `time_ns`, and calls `told` for each
     /// begin and end of an episode. Times should not go back; where they do, windows and durations
     /// are as if they did not.

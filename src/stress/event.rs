@@ -1,12 +1,13 @@
 //! What a rule tells: name, severity, a sentence, fields.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use super::compile::{Category, Check, Compiled, Level, Values};
 use super::evaluate::{Firing, Rules};
 use super::rule::{Detail, Severity};
 use super::state::{Reading, Told};
 use super::value::{FieldValue, unit_of};
+use crate::record::cut_text;
 
 /// Begin or end of an episode of a rule.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,9 @@ pub struct StressEvent<'a> {
     values: &'a Values<'a>,
     firing: &'a Firing,
 }
+
+/// Bytes of a description; what is longer is cut.
+const DESCRIPTION_BYTES_MAX: usize = 512;
 
 /// The most fields that [`StressEvent::fields`] gives.
 pub(crate) const EVENT_FIELDS_MAX: usize = super::check::DETAILS_MAX + 6;
@@ -120,9 +124,43 @@ struct Description<'a>(StressEvent<'a>);
 
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let event = &self.0;
-        let rule = &event.compiled.rule;
-        let value = match event.firing.told {
+        let mut cut = Cut {
+            f,
+            room: DESCRIPTION_BYTES_MAX,
+            is_full: false,
+        };
+        match self.0.describe(&mut cut) {
+            Err(_) if cut.is_full => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Writes the beginning of a text; the rest is an error.
+struct Cut<'f, 'a> {
+    f: &'f mut fmt::Formatter<'a>,
+    room: usize,
+    is_full: bool,
+}
+
+impl Write for Cut<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let part = cut_text(text, self.room);
+        self.f.write_str(part)?;
+        self.room -= part.len();
+        self.is_full = part.len() < text.len();
+        if self.is_full {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl StressEvent<'_> {
+    fn describe(&self, f: &mut impl Write) -> fmt::Result {
+        let rule = &self.compiled.rule;
+        let value = match self.firing.told {
             Told::Begin { value, .. } => value,
             Told::End {
                 duration, records, ..
@@ -147,17 +185,15 @@ impl fmt::Display for Description<'_> {
             f.write_str(before)?;
             match name {
                 "value" | "count" => write_reading(f, value)?,
-                "limit" => write_reading(f, event.limit())?,
-                "window" => f.write_str(&event.compiled.window)?,
-                name => event.write_field(f, name)?,
+                "limit" => write_reading(f, self.limit())?,
+                "window" => f.write_str(&self.compiled.window)?,
+                name => self.write_field(f, name)?,
             }
             rest = after;
         }
         f.write_str(rest)
     }
-}
 
-impl StressEvent<'_> {
     fn limit(&self) -> Reading {
         match (&self.compiled.check, self.firing.limit) {
             (Check::Level(Level::Threshold { limit, .. }), _) => *limit,
@@ -167,7 +203,7 @@ impl StressEvent<'_> {
         }
     }
 
-    fn write_field(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    fn write_field(&self, f: &mut impl Write, name: &str) -> fmt::Result {
         let index = self.category.fields.iter().position(|field| field == name);
         let Some(index) = index else {
             return Ok(());
@@ -184,7 +220,7 @@ impl StressEvent<'_> {
     }
 }
 
-fn write_reading(f: &mut fmt::Formatter<'_>, reading: Reading) -> fmt::Result {
+fn write_reading(f: &mut impl Write, reading: Reading) -> fmt::Result {
     match reading {
         Reading::None => Ok(()),
         Reading::Time(ns) => write!(f, "{:.2}s", ns as f64 / 1e9),

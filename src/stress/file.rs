@@ -313,6 +313,10 @@ fn rate(value: Value<'_, '_>) -> Result<Condition, Wrong> {
             "more_than" => more_than = Some(whole(value)?),
             "window" => span = Some(time(value)?),
             "clear" => clear = Some(whole(value)?),
+            "threshold" | "match" if counted.is_some() => {
+                let what = "a rate counts a threshold or a match, not both";
+                return wrong(at(value), what);
+            }
             "threshold" => counted = Some(Box::new(threshold(value)?)),
             "match" => counted = Some(Box::new(Condition::Match { any: tests(value)? })),
             other => {

@@ -103,6 +103,21 @@ fn what_is_wrong_is_told_with_its_line() {
             "rules: line 4: either all texts begin with !",
         ),
         (
+            &format!("{name}match = {{ a = [\"b\", \"*.m3u8\"] }}"),
+            "rules: line 4: a text is x, x* (its beginning) or *x* (any part)",
+        ),
+        (
+            &format!("{name}match = {{ a = [] }}"),
+            "rules: line 4: give at least one text",
+        ),
+        (
+            &format!(
+                "{name}rate = {{ more_than = 9, window = \"1m\", match = {{ a = \"b\" }}, \
+                 threshold = {{ field = \"x\", above = 1 }} }}"
+            ),
+            "rules: line 4: a rate counts a threshold or a match, not both",
+        ),
+        (
             "[[rule]]\nname = \"vpn_disconnection\"\nepisode = \"record\"",
             "rules: line 1: rule vpn_disconnection: episode: only a threshold",
         ),

@@ -43,16 +43,19 @@ pub(super) fn tests(value: Value<'_, '_>) -> Result<Vec<Test>, Wrong> {
     let table = fields(value, "{ operation = \"start_*\" }")?;
     let tests = table.iter().map(|(key, value)| {
         let texts = list(value)?;
+        if texts.is_empty() {
+            return wrong(at(value), "give at least one text");
+        }
         let not = texts.iter().all(|text| text.starts_with('!'));
         if !not && texts.iter().any(|text| text.starts_with('!')) {
             return wrong(at(value), "either all texts begin with ! or none does");
         }
-        let texts = texts
-            .iter()
-            .map(|text| Pattern::new(text.trim_start_matches('!')));
+        let texts = texts.iter().map(|text| text.trim_start_matches('!'));
         Ok(Test {
             field: key.get_ref().to_string(),
-            patterns: texts.collect(),
+            patterns: texts
+                .map(|text| pattern(value, text))
+                .collect::<Result<_, _>>()?,
             not,
         })
     });
@@ -75,7 +78,17 @@ pub(super) fn list(value: Value<'_, '_>) -> Result<Vec<String>, Wrong> {
 
 pub(super) fn patterns(value: Value<'_, '_>) -> Result<Vec<Pattern>, Wrong> {
     let texts = list(value)?;
-    Ok(texts.iter().map(|text| Pattern::new(text)).collect())
+    texts.iter().map(|text| pattern(value, text)).collect()
+}
+
+fn pattern(value: Value<'_, '_>, text: &str) -> Result<Pattern, Wrong> {
+    if text.starts_with('*') && !text.ends_with('*') {
+        return wrong(
+            at(value),
+            "a text is x, x* (its beginning) or *x* (any part)",
+        );
+    }
+    Ok(Pattern::new(text))
 }
 
 pub(super) fn string<'t>(value: Value<'t, '_>) -> Result<&'t str, Wrong> {

@@ -141,14 +141,20 @@ impl Compiled {
 
     /// The key of the record as a number that is not 0.
     pub(super) fn key_of(&self, values: &Values<'_>) -> u64 {
+        use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
         let Some(field) = self.key else {
             return 1;
         };
-        match values.get(field) {
-            FieldValue::Text(text) => xxhash_rust::xxh3::xxh3_64(text.as_bytes()) | 1,
-            FieldValue::Null => 1,
-            value => value.number().unwrap_or_default().to_bits() | 1,
-        }
+        let value = values.get(field);
+        // A number is the same however it is written; each kind has a seed, so none is another.
+        let hash = match (value, value.whole(), value.number()) {
+            (FieldValue::Text(text), ..) => xxh3_64(text.as_bytes()),
+            (FieldValue::Bool(flag), ..) => xxh3_64_with_seed(&[u8::from(flag)], 1),
+            (_, Some(whole), _) => xxh3_64_with_seed(&whole.to_le_bytes(), 2),
+            (_, None, Some(number)) => xxh3_64_with_seed(&number.to_le_bytes(), 3),
+            (_, None, None) => 1,
+        };
+        hash | 1
     }
 
     /// The value that a baseline looks at.
@@ -169,9 +175,10 @@ impl Compiled {
     pub(super) fn kind(&self) -> Reading {
         match &self.check {
             Check::Level(level) => level.kind(),
-            Check::Edge(_) => Reading::None,
+            // A window does not remember how many there were beyond its limit.
+            Check::Edge(_) | Check::Rate(..) => Reading::None,
             Check::Baseline(_, _, true) => Reading::Time(0),
-            Check::Rate(..) | Check::Baseline(_, _, false) => Reading::Number(0.0),
+            Check::Baseline(_, _, false) => Reading::Number(0.0),
         }
     }
 }

@@ -28,6 +28,8 @@ mod check;
 mod compare;
 mod compile;
 mod evaluate;
+#[cfg(all(test, not(loom)))]
+mod evaluate_tests;
 mod event;
 #[cfg(feature = "rules")]
 mod file;

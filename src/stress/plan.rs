@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::compare::Compare;
 use super::compile::{Category, Check, Compiled, Level};
 use super::evaluate::Rules;
-use super::rule::Condition;
+use super::rule::{Condition, Test};
 use crate::record::{SCHEMAS_MAX, SchemaDef};
 
 /// Schemas of one session that can have a plan; further ones evaluate every record.
@@ -229,29 +229,38 @@ impl Plan {
             | Condition::Edge { fields, .. }
             | Condition::Baseline { fields, .. } => fields.iter().map(String::as_str).collect(),
             Condition::Ratio { part, .. } => vec![part],
-            Condition::Match { any } => any.iter().map(|test| test.field.as_str()).collect(),
+            Condition::Match { any } => return self.add_match(rule, any, def),
             Condition::Rate { .. } => Vec::new(),
         };
         // What is in no field of the schema can be an extra field.
         self.extras |= names.iter().any(|name| find(name).is_none());
         for field in names.iter().filter_map(|name| find(name)) {
-            let compare = match (condition, level) {
-                (_, Some(Level::Threshold { limit, below, .. })) => {
+            self.push(match level {
+                Some(Level::Threshold { limit, below, .. }) => {
                     Compare::of_limit(rule, field, *limit, *below)
                 }
-                (Condition::Match { any }, _) => Compare::of_match(rule, field, any),
                 _ => None,
-            };
-            match compare {
-                Some(compare) => self.compares.push(compare),
-                None => self.every = true,
+            });
+        }
+    }
+
+    fn add_match(&mut self, rule: u16, any: &[Test], def: &'static SchemaDef) {
+        for test in any {
+            let field = def.fields.iter().find(|field| field.name == test.field);
+            match field {
+                // An absent field makes such a test hold.
+                _ if test.not => self.every = true,
+                Some(field) => self.push(Compare::of_test(rule, field, test)),
+                None => self.extras = true,
             }
         }
-        // An absent field makes such a test hold.
-        if let Condition::Match { any } = condition
-            && any.iter().any(|test| test.not)
-        {
-            self.every = true;
+    }
+
+    /// Remembers a comparison; without one every record is evaluated.
+    fn push(&mut self, compare: Option<Compare>) {
+        match compare {
+            Some(compare) => self.compares.push(compare),
+            None => self.every = true,
         }
     }
 }

@@ -218,6 +218,19 @@ fn a_short_fixed_part_and_the_last_slot_are_compared() {
     }
 }
 
+/// A match can test one field more than once.
+#[test]
+fn every_test_of_a_field_is_compared() {
+    let any = vec![Test::new("g", &["true"]), Test::new("g", &["false"])];
+    let both = rule(Condition::Match { any });
+    for record in records() {
+        let online = online(both.clone());
+        let says = may_fire(&online, &record, &[]);
+        let looked = online.look(&record, [&[], &[]], 1).unwrap();
+        assert_eq!((says, looked.is_quiet()), (true, false), "{record:?}");
+    }
+}
+
 #[test]
 fn what_cannot_be_compared_is_evaluated() {
     let record = Kinds::default();

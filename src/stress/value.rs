@@ -53,10 +53,6 @@ impl Unit {
 }
 
 impl<'a> FieldValue<'a> {
-    pub(super) fn is_null(self) -> bool {
-        self == Self::Null
-    }
-
     /// The text, if it is one.
     pub(super) fn text(self) -> Option<&'a str> {
         match self {
@@ -71,9 +67,19 @@ impl<'a> FieldValue<'a> {
             Self::I64(value) => Some(value as f64),
             Self::U64(value) => Some(value as f64),
             Self::F64(value) => Some(value).filter(|value| !value.is_nan()),
-            Self::Number(text) => text.parse().ok(),
+            Self::Number(text) => text.parse().ok().filter(|value: &f64| !value.is_nan()),
             Self::Duration(ns) => Some(ns as f64 / 1e6),
             Self::Null | Self::Bool(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// As a whole number, if it is one.
+    pub(super) fn whole(self) -> Option<i128> {
+        match self {
+            Self::I64(value) => Some(value.into()),
+            Self::U64(value) => Some(value.into()),
+            Self::Number(text) => text.parse().ok().or_else(|| whole(text.parse().ok()?)),
+            value => whole(value.number()?),
         }
     }
 
@@ -90,9 +96,19 @@ impl<'a> FieldValue<'a> {
     }
 }
 
+/// The same number without a fraction, if it has none and is not too great.
+fn whole(number: f64) -> Option<i128> {
+    let is_whole = number.fract() == 0.0 && number.abs() < 2_f64.powi(64);
+    is_whole.then_some(number as i128)
+}
+
+/// As [`decimal_ns`]; but a difference that the multiplication can have made is none.
 fn float_ns(value: f64, unit: Unit) -> Option<u64> {
+    let ns = value * unit.ns() as f64;
+    let whole = ns.round();
+    let is_more = ns - whole > ns * (2.0 * f64::EPSILON);
     // The cast ends at the bounds of the type.
-    (value >= 0.0).then(|| (value * unit.ns() as f64).round() as u64)
+    (value >= 0.0).then_some((whole as u64).saturating_add(u64::from(is_more)))
 }
 
 /// Digits of a decimal number as nanoseconds, exactly; what is less than one counts as one, so that

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::cli::places::places;
 use crate::cli::replay::Source;
 use crate::cli::sessions::split_name;
+use crate::error::Error;
 use crate::record::Category;
 use crate::segment::files::SessionFiles;
 
@@ -17,6 +18,8 @@ pub struct Group {
     /// Session id, or the name of a file that has none.
     pub name: String,
     pub files: Files,
+    /// Why its segments cannot be read.
+    pub fault: Option<String>,
 }
 
 /// What there is of a session.
@@ -50,6 +53,7 @@ pub fn groups(paths: &[PathBuf], category: Option<Category>) -> Result<Vec<Group
     groups.extend(named.into_iter().map(|(name, lines)| Group {
         name,
         files: Files::Lines(lines),
+        fault: None,
     }));
     if groups.is_empty() {
         bail!("there is no session, and no file of lines");
@@ -67,24 +71,27 @@ fn is_lines(path: &Path) -> bool {
 fn recorded(path: &Path, category: Option<Category>) -> Result<Vec<Group>> {
     let mut groups = Vec::new();
     for place in places(path)? {
-        let found = match &place.session_dir {
-            Some(dir) => SessionFiles::find(dir).unwrap_or_default(),
-            None => Vec::new(),
+        let (found, fault) = match place.session_dir.as_deref().map(SessionFiles::find) {
+            Some(Ok(found)) => (found, None),
+            None | Some(Err(Error::NoSession { .. })) => (Vec::new(), None),
+            Some(Err(error)) => (Vec::new(), Some(error.to_string())),
         };
         if !found.is_empty() {
             groups.extend(found.into_iter().map(|files| Group {
                 name: place.id.clone(),
                 files: Files::Segments(files),
+                fault: None,
             }));
             continue;
         }
         let lines = place.lines.values();
         let lines = lines.map(|path| Source::new(path, category));
         let lines = lines.collect::<Result<Vec<_>>>()?;
-        if !lines.is_empty() {
+        if !lines.is_empty() || fault.is_some() {
             groups.push(Group {
                 name: place.id.clone(),
                 files: Files::Lines(lines),
+                fault,
             });
         }
     }

@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
+use serde_core::de::IgnoredAny;
 use serde_json::Value as Json;
 
 use super::groups::{Files, Group};
 use crate::cli::human::json_line;
 use crate::cli::replay::{Field, Lines, Source, line_text, parse_line};
-use crate::convert::{ConvertOptions, RecordView, rfc3339, visit_records};
+use crate::convert::{ConvertOptions, RecordView, free_name, is_reserved, rfc3339, visit_records};
 use crate::redact::Redactor;
 use crate::segment::files::SessionFiles;
 use crate::segment::records::ValueRef;
@@ -182,9 +183,17 @@ fn value_of<'a>(field: &'a Field<'_>) -> FieldValue<'a> {
 fn told(event: &StressEvent<'_>, time_ns: u64, head: String, redactor: &Redactor) -> Told {
     let mut line = head;
     let text = |text: &str| json_line(&Json::from(&*redactor.clean(text)));
+    let mut names: Vec<Vec<u8>> = Vec::new();
     let mut put = |name: &str, value: String| {
+        // As in the lines of a session: what is reserved or taken gets another name.
+        let is_taken = |name: &[u8]| is_reserved(name) || names.iter().any(|one| one == name);
+        let Some(name) = free_name(name.as_bytes(), is_taken) else {
+            return;
+        };
+        let shown = String::from_utf8_lossy(&name);
         // A text takes whatever is written to it.
-        let _always = write!(line, ",{}:{value}", json_line(&Json::from(name)));
+        let _always = write!(line, ",{}:{value}", json_line(&Json::from(&*shown)));
+        names.push(name);
     };
     put("event_type", Json::from(event.event_type()).to_string());
     put("severity", Json::from(event.severity().name()).to_string());
@@ -200,9 +209,8 @@ fn told(event: &StressEvent<'_>, time_ns: u64, head: String, redactor: &Redactor
                 FieldValue::I64(value) => value.to_string(),
                 FieldValue::U64(value) => value.to_string(),
                 FieldValue::F64(value) => Json::from(value).to_string(),
-                FieldValue::Text(value) => text(value),
-                // As the line had it, which was JSON.
-                FieldValue::Number(value) => value.to_owned(),
+                FieldValue::Number(value) if is_number(value) => value.to_owned(),
+                FieldValue::Text(value) | FieldValue::Number(value) => text(value),
                 FieldValue::Duration(ns) => Json::from(ns as f64 / 1e6).to_string(),
             },
         );
@@ -213,6 +221,12 @@ fn told(event: &StressEvent<'_>, time_ns: u64, head: String, redactor: &Redactor
         event_type: event.event_type().to_owned(),
         line,
     }
+}
+
+/// Whether it can stand in a line as it is. What is recorded as a number can be any text.
+fn is_number(value: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+    value.bytes().all(plain) && serde_json::from_str::<IgnoredAny>(value).is_ok()
 }
 
 fn text_of_secret() -> String {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use super::human;
 use super::output::{Output, Status, complain};
 use crate::record::Category;
-use crate::stress::{Evaluator, RuleSet};
+use crate::stress::{Evaluator, RuleSet, STARTUP_TIMEOUT};
 use groups::groups;
 use look::{Looked, look};
 
@@ -34,7 +34,7 @@ Exit code: 0 the rules saw everything, 1 something could not be read, 2 could no
 /// Evaluate the stress rules over recorded sessions and JSON Lines.
 ///
 /// Prints one JSON object per begin and end of an episode, in the order of time of each session,
-/// and a summary on standard error.
+/// and on standard error which rules have an episode that nothing has ended, and a summary.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
@@ -58,12 +58,20 @@ pub(super) struct Args {
     category: Option<Category>,
 }
 
+/// As a session reads `STARTUP_TIMEOUT_S`: nothing means the default.
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.trim().parse::<f64>().ok();
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(STARTUP_TIMEOUT);
+    }
+    let seconds = text.parse::<f64>().ok();
     let seconds = seconds.filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
-    seconds
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it is a number of seconds above 0, at most 86400".to_owned())
+    let time = seconds.map(Duration::from_secs_f64);
+    time.filter(|time| !time.is_zero()).ok_or_else(|| {
+        "give a number of seconds above 0, at most 86400, such as 25 (STARTUP_TIMEOUT_S is it, \
+         where the option is not given)"
+            .to_owned()
+    })
 }
 
 /// Runs the command.
@@ -89,9 +97,13 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<Status> {
             writeln!(output, "{}", one.line)?;
             *sums.entry(one.event_type.clone()).or_default() += 1;
         }
-        for fault in faults {
-            complain(&format!("{}: {}", group.name, human::plain(&fault)));
+        for fault in group.fault.iter().chain(&faults) {
+            complain(&human::plain(&format!("{}: {fault}", group.name)));
             status = Status::Faults;
+        }
+        for rule in evaluator.open() {
+            let line = format!("{}: {rule} goes on at the end", group.name);
+            complain(&human::plain(&line));
         }
         records += more;
         events += told.len() as u64;

@@ -651,6 +651,72 @@ fn the_next_session_completes_the_files_of_one_that_died() {
     }
 }
 
+/// Of a session that died, and of whose segments one is lost, the lines are nowhere but in the file:
+/// the next session, which nobody has asked to, does not take them away.
+#[test]
+fn the_next_session_leaves_lines_whose_segment_is_lost() {
+    let temp = tempfile::tempdir().unwrap();
+    let (logs, copy) = (temp.path().join("logs"), temp.path().join("copy"));
+    let session = builder(&logs).segment_bytes(4 << 20).start().unwrap();
+    let id = session.id().to_owned();
+    let path = file(&logs, &id, "calls");
+    let segments = session.segment_dir().unwrap().to_owned();
+    push_and_wait(&session, &path, 0..10);
+    let (log, padding) = (session.log(), "x".repeat(20_000));
+    let mut last = 9;
+    wait_until("the second segment", || {
+        last += u64::from(call(&log, "a", last + 1, &padding) == Outcome::Kept);
+        segments.join("000002.seg").exists()
+    });
+    push_and_wait(&session, &path, last + 1..last + 10);
+    last += 9;
+    session.pause_writer();
+    copy_all(&logs, &copy);
+    session.resume_writer();
+    session.close().unwrap();
+    let dir = copy.join(".stormlog").join(&id);
+    std::fs::remove_file(dir.join("000001.seg")).unwrap();
+    let next = builder(&copy).start().unwrap();
+    wait_until("the lines", || !dir.join("live").exists());
+    next.close().unwrap();
+    let found = numbers(&text(&file(&copy, &id, "calls")));
+    assert_eq!(found, (0..=last).collect::<Vec<_>>());
+}
+
+/// What cannot be opened or removed like a file does no more harm than that lines wait.
+#[test]
+fn a_fifo_or_a_directory_in_the_place_of_a_file_holds_nobody_up() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path())
+        .keep_segments(true)
+        .line_sync(true)
+        .start()
+        .unwrap();
+    let path = file(temp.path(), session.id(), "calls");
+    let log = session.log();
+    assert_eq!(call(&log, "a", 0, ""), Outcome::Kept);
+    std::fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    assert_eq!(call(&log, "a", 1, ""), Outcome::Kept);
+    assert!(path.symlink_metadata().unwrap().is_file());
+    assert_eq!(numbers(&text(&path)), [1]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir_all(path.join("theirs")).unwrap();
+    let begun = Instant::now();
+    for number in 2..5 {
+        assert_eq!(call(&log, "a", number, ""), Outcome::Kept);
+    }
+    assert!(begun.elapsed() < PATIENCE / 4, "they wait for nothing");
+    std::fs::remove_dir_all(&path).unwrap();
+    wait_until("the lines", || {
+        numbers(whole_lines(&text(&path))) == [2, 3, 4]
+    });
+    let report = session.close().unwrap();
+    check(temp.path(), &report);
+    assert_eq!(numbers(&text(&path)), [0, 1, 2, 3, 4]);
+}
+
 #[cfg(feature = "cli")]
 #[test]
 fn the_commands_know_files_that_are_appended_to() {

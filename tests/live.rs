@@ -664,9 +664,9 @@ fn the_next_session_leaves_lines_whose_segment_is_lost() {
     push_and_wait(&session, &path, 0..10);
     let (log, padding) = (session.log(), "x".repeat(20_000));
     let mut last = 9;
-    wait_until("the second segment", || {
+    wait_until("the third segment", || {
         last += u64::from(call(&log, "a", last + 1, &padding) == Outcome::Kept);
-        segments.join("000002.seg").exists()
+        segments.join("000003.seg").exists()
     });
     push_and_wait(&session, &path, last + 1..last + 10);
     last += 9;

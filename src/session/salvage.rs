@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::dirs;
-use crate::convert::{ConvertOptions, convert_session};
+use crate::convert::{ConvertOptions, convert_over};
 use crate::error::Error;
 use crate::recover::{RecoverOptions, State, recover_session, session_ids};
 use crate::segment::figures::RINGS_NAME;
@@ -81,7 +81,10 @@ fn salvage(log_dir: &Path, ids: &[String]) {
         let dir = log_dir.join(SESSIONS_DIR).join(id);
         let lines = if is_whole && has(&dir, &[LIVE_NAME]) {
             match make_lines(&dir, begin + TIME_MAX) {
-                Ok(()) => "its lines are whole too",
+                Ok(true) => "its lines are whole too",
+                Ok(false) => {
+                    "it is damaged: of a file with more lines than it gives all stay; stormlog convert makes                      the files of what it gives"
+                }
                 Err(error) => {
                     say(&format!("the lines of session {id} were not made: {error}"));
                     continue;
@@ -100,8 +103,10 @@ fn salvage(log_dir: &Path, ids: &[String]) {
     }
 }
 
-/// Makes the lines of a session that is whole, unless another process does.
-fn make_lines(dir: &Path, deadline: Instant) -> Result<(), Error> {
+/// Makes the lines of a session that is whole, unless another process does. Of one that is damaged
+/// (false), a file that has more lines than its segments stays: nobody has asked for its end.
+fn make_lines(dir: &Path, deadline: Instant) -> Result<bool, Error> {
+    let mut is_whole = true;
     for session in SessionFiles::find(dir)? {
         let guard = session.try_lock()?;
         if guard.is_none() || session.liveness() != Liveness::Dead {
@@ -111,7 +116,12 @@ fn make_lines(dir: &Path, deadline: Instant) -> Result<(), Error> {
             deadline: Some(deadline),
             ..ConvertOptions::default()
         };
-        convert_session(&session, &session.log_dir, options)?;
+        let out = Dir::open(&session.log_dir)?;
+        let report = convert_over(&session, &out, options)?;
+        is_whole &= report.faults.is_empty();
+        if report.sealed {
+            session.forget_live(&out);
+        }
     }
-    Ok(())
+    Ok(is_whole)
 }

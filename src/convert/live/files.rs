@@ -156,7 +156,10 @@ impl LiveFiles {
     fn move_to_new_dir(&mut self) -> Result<(), Error> {
         let new = Arc::new(Dir::open_log_dir(&self.path)?);
         let bytes = self.files.values().map(|file| file.bytes).sum::<u64>();
-        if new.space().is_ok_and(|(free, total)| total > 0 && free < bytes) {
+        if new
+            .space()
+            .is_ok_and(|(free, total)| total > 0 && free < bytes)
+        {
             // Copying until it is full, again and again, would help nobody.
             let full = io::Error::from(io::ErrorKind::StorageFull);
             return Err(full).io_context("cannot copy lines to", &self.path);

@@ -651,8 +651,8 @@ fn the_next_session_completes_the_files_of_one_that_died() {
     }
 }
 
-/// Of a session that died, and of whose segments one is lost, the lines are nowhere but in the file:
-/// the next session, which nobody has asked to, does not take them away.
+/// Of a session that died, and of whose segments one is lost, lines stand in the file alone: the
+/// next session, which nobody has asked to, does not take them away.
 #[test]
 fn the_next_session_leaves_lines_whose_segment_is_lost() {
     let temp = tempfile::tempdir().unwrap();

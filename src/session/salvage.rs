@@ -83,8 +83,8 @@ fn salvage(log_dir: &Path, ids: &[String]) {
             match make_lines(&dir, begin + TIME_MAX) {
                 Ok(true) => "its lines are whole too",
                 Ok(false) => {
-                    "it is damaged: of a file with more lines than it gives all stay; stormlog convert makes \
-                     the files of what it gives"
+                    "it is damaged, so files with more lines than it gives stay; stormlog convert \
+                     makes them of what it gives"
                 }
                 Err(error) => {
                     say(&format!("the lines of session {id} were not made: {error}"));

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::dirs;
-use crate::convert::{ConvertOptions, convert_over};
+use crate::convert::{ConvertOptions, convert_into, convert_over};
 use crate::error::Error;
-use crate::recover::{RecoverOptions, State, recover_session, session_ids};
+use crate::recover::{RecoverOptions, State, is_restarted, recover_session, session_ids};
 use crate::segment::figures::RINGS_NAME;
 use crate::segment::files::{LIVE_NAME, Liveness, SESSIONS_DIR, SessionFiles};
 use crate::segment::shm::REFERENCE_NAME;
@@ -105,7 +105,8 @@ fn salvage(log_dir: &Path, ids: &[String]) {
 }
 
 /// Makes the lines of a session that is whole, unless another process does. Of one that is damaged
-/// (false), a file that has more lines than its segments stays: nobody has asked for its end.
+/// a file that has more lines than its segments stays (false): nobody has asked for its end. But
+/// one that went through a crash of the machine may have anything in it.
 fn make_lines(dir: &Path, deadline: Instant) -> Result<bool, Error> {
     let mut is_whole = true;
     for session in SessionFiles::find(dir)? {
@@ -118,8 +119,15 @@ fn make_lines(dir: &Path, deadline: Instant) -> Result<bool, Error> {
             ..ConvertOptions::default()
         };
         let out = Dir::open(&session.log_dir)?;
-        let report = convert_over(&session, &out, options)?;
-        is_whole &= report.faults.is_empty();
+        // After a restart of the machine nothing vouches for bytes that nobody has synced.
+        let restarted = (session.segments.first()).is_some_and(|first| is_restarted(&first.header));
+        let convert = if restarted {
+            convert_into
+        } else {
+            convert_over
+        };
+        let report = convert(&session, &out, options)?;
+        is_whole &= restarted || report.faults.is_empty();
         if report.sealed {
             session.forget_live(&out);
         }

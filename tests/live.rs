@@ -2,6 +2,8 @@
 //! are counted, and what is there after the close is what a conversion of the same segments makes,
 //! byte for byte, whatever others did to the files meanwhile.
 
+#[path = "support/live_files.rs"]
+mod live_files;
 #[path = "support/mount.rs"]
 mod mount;
 #[path = "support/process.rs"]
@@ -13,9 +15,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use live_files::{PATIENCE, check, converted, file, files, numbers, text, wait_until};
 use mount::{Kind, Mount};
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_session};
@@ -24,9 +27,7 @@ use stormlog::record::{
 };
 use stormlog::recover::{RecoverOptions, State, recover_session};
 use stormlog::segment::files::SessionFiles;
-use stormlog::{
-    CloseReport, Conversion, Error, Log, Outcome, RingStorage, Session, SessionBuilder, symbol,
-};
+use stormlog::{Conversion, Error, Log, Outcome, RingStorage, Session, SessionBuilder, symbol};
 
 stormlog::record! {
     struct Call in "calls" keep Sampled key id {
@@ -37,9 +38,6 @@ stormlog::record! {
         text: LongText,
     }
 }
-
-/// Longer than anything takes that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn builder(dir: &Path) -> SessionBuilder {
     recording::builder()
@@ -58,75 +56,6 @@ fn call(log: &Log, id: &str, number: u64, text: &str) -> Outcome {
         duration_ms: Duration::from_nanos(number * 977),
         text,
     })
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "waited for: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// The file of a category of the only session in `dir`, while it records too.
-fn file(dir: &Path, session: &str, category: &str) -> PathBuf {
-    dir.join(format!("{session}_{category}.jsonl"))
-}
-
-fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-fn numbers(text: &str) -> Vec<u64> {
-    let lines = text.lines().map(|line| -> Json {
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
-    });
-    lines.filter_map(|line| line["number"].as_u64()).collect()
-}
-
-/// All files of lines in a directory, by name.
-fn files(dir: &Path) -> BTreeMap<String, String> {
-    let entries = std::fs::read_dir(dir).unwrap().flatten();
-    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-    let is_one = |name: &str| {
-        let extension = Path::new(name).extension().unwrap_or_default();
-        extension == "jsonl" || extension == "tmp"
-    };
-    names
-        .filter(|name| is_one(name))
-        .map(|name| (name.clone(), text(&dir.join(name))))
-        .collect()
-}
-
-/// What a conversion of the segments, which were kept, makes.
-fn converted(report: &CloseReport) -> BTreeMap<String, String> {
-    let out = tempfile::tempdir().unwrap();
-    let segments = report.segments.as_ref().expect("they are kept");
-    let sessions = SessionFiles::find(segments).unwrap();
-    let made = convert_session(&sessions[0], out.path(), ConvertOptions::default()).unwrap();
-    assert_eq!(made.faults, Vec::<String>::new());
-    files(out.path())
-}
-
-/// The files after the close are those of a conversion.
-#[track_caller]
-fn check(dir: &Path, report: &CloseReport) {
-    assert_eq!(report.faults, Vec::<String>::new());
-    assert!(report.ledger.is_exact());
-    let (found, expected) = (files(dir), converted(report));
-    let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&found), names(&expected));
-    for (name, text) in &expected {
-        let found = &found[name];
-        let equal = text.lines().zip(found.lines()).take_while(|(a, b)| a == b);
-        let equal = equal.count();
-        assert!(
-            text == found,
-            "{name}: from line {equal} on:\n{:?}\n{:?}",
-            text.lines().nth(equal),
-            found.lines().nth(equal)
-        );
-    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 #[path = "support/acting.rs"]
 mod acting;
+#[path = "support/live_files.rs"]
+mod live_files;
 #[path = "support/mount.rs"]
 mod mount;
 #[path = "support/process.rs"]
@@ -16,12 +18,13 @@ mod tool;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use acting::Acting;
+use live_files::{check, converted, file, files, numbers, text};
 use mount::{Kind, Mount};
 use process::{PATIENCE, wait_until};
 use serde_json::Value as Json;
@@ -31,9 +34,7 @@ use stormlog::record::{
 };
 use stormlog::recover::{RecoverOptions, State, recover_session};
 use stormlog::segment::files::SessionFiles;
-use stormlog::{
-    CloseReport, Conversion, Error, Log, Outcome, RingStorage, Session, SessionBuilder, symbol,
-};
+use stormlog::{Conversion, Error, Log, Outcome, RingStorage, Session, SessionBuilder, symbol};
 
 stormlog::record! {
     struct Call in "calls" keep Sampled key id {
@@ -62,71 +63,6 @@ fn call(log: &Log, id: &str, number: u64, text: &str) -> Outcome {
         duration_ms: Duration::from_nanos(number * 977),
         text,
     })
-}
-
-/// The file of a category of the only session in `dir`, while it records too.
-fn file(dir: &Path, session: &str, category: &str) -> PathBuf {
-    dir.join(format!("{session}_{category}.jsonl"))
-}
-
-/// What is in a file; nothing in one that is not there yet.
-fn text(path: &Path) -> String {
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        text => text.unwrap(),
-    }
-}
-
-fn numbers(text: &str) -> Vec<u64> {
-    let lines = text.lines().map(|line| -> Json {
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
-    });
-    lines.filter_map(|line| line["number"].as_u64()).collect()
-}
-
-/// All files of lines in a directory, by name.
-fn files(dir: &Path) -> BTreeMap<String, String> {
-    let entries = std::fs::read_dir(dir).unwrap().flatten();
-    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-    let is_one = |name: &str| {
-        let extension = Path::new(name).extension().unwrap_or_default();
-        extension == "jsonl" || extension == "tmp"
-    };
-    names
-        .filter(|name| is_one(name))
-        .map(|name| (name.clone(), text(&dir.join(name))))
-        .collect()
-}
-
-/// What a conversion of the segments, which were kept, makes.
-fn converted(report: &CloseReport) -> BTreeMap<String, String> {
-    let out = tempfile::tempdir().unwrap();
-    let segments = report.segments.as_ref().expect("they are kept");
-    let sessions = SessionFiles::find(segments).unwrap();
-    let made = convert_session(&sessions[0], out.path(), ConvertOptions::default()).unwrap();
-    assert_eq!(made.faults, Vec::<String>::new());
-    files(out.path())
-}
-
-/// The files after the close are those of a conversion.
-#[track_caller]
-fn check(dir: &Path, report: &CloseReport) {
-    assert_eq!(report.faults, Vec::<String>::new());
-    assert!(report.ledger.is_exact());
-    let (found, expected) = (files(dir), converted(report));
-    let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&found), names(&expected));
-    for (name, text) in &expected {
-        let found = &found[name];
-        let equal = text.lines().zip(found.lines()).take_while(|(a, b)| a == b);
-        let equal = equal.count();
-        assert!(
-            text == found,
-            "{name}: from line {equal} on:\n{:?}\n{:?}",
-            text.lines().nth(equal),
-            found.lines().nth(equal)
-        );
-    }
 }
 
 #[test]
@@ -618,6 +554,75 @@ fn the_next_session_completes_the_files_of_one_that_died() {
             assert!(found[&name] == text, "{name}");
         }
     }
+}
+
+/// Of a session that died, and of whose segments one is lost, lines stand in the file alone: the
+/// next session, which nobody has asked to, does not take them away.
+#[test]
+fn the_next_session_leaves_lines_whose_segment_is_lost() {
+    let temp = tempfile::tempdir().unwrap();
+    let (logs, copy) = (temp.path().join("logs"), temp.path().join("copy"));
+    let session = builder(&logs).segment_bytes(4 << 20).start().unwrap();
+    let id = session.id().to_owned();
+    let path = file(&logs, &id, "calls");
+    let segments = session.segment_dir().unwrap().to_owned();
+    push_and_wait(&session, &path, 0..10);
+    let (log, padding) = (session.log(), "x".repeat(20_000));
+    let mut last = 9;
+    wait_until("the third segment", || {
+        last += u64::from(call(&log, "a", last + 1, &padding) == Outcome::Kept);
+        segments.join("000003.seg").exists()
+    });
+    push_and_wait(&session, &path, last + 1..last + 10);
+    last += 9;
+    session.pause_writer();
+    copy_all(&logs, &copy);
+    session.resume_writer();
+    session.close().unwrap();
+    let dir = copy.join(".stormlog").join(&id);
+    std::fs::remove_file(dir.join("000001.seg")).unwrap();
+    let next = builder(&copy).start().unwrap();
+    wait_until("the lines", || !dir.join("live").exists());
+    next.close().unwrap();
+    let found = numbers(&text(&file(&copy, &id, "calls")));
+    assert_eq!(found, (0..=last).collect::<Vec<_>>());
+}
+
+/// What cannot be opened or removed like a file does no more harm than that lines wait.
+#[test]
+fn a_fifo_or_a_directory_in_the_place_of_a_file_holds_nobody_up() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path())
+        .keep_segments(true)
+        .line_sync(true)
+        .start()
+        .unwrap();
+    let path = file(temp.path(), session.id(), "calls");
+    let log = session.log();
+    assert_eq!(call(&log, "a", 0, ""), Outcome::Kept);
+    std::fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    assert_eq!(call(&log, "a", 1, ""), Outcome::Kept);
+    assert!(path.symlink_metadata().unwrap().is_file());
+    assert_eq!(numbers(&text(&path)), [1]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir_all(path.join("theirs")).unwrap();
+    // More of them than could each wait for as long as a call does.
+    let calls = std::thread::spawn(move || {
+        for number in 2..10 {
+            assert_eq!(call(&log, "a", number, ""), Outcome::Kept);
+        }
+    });
+    wait_until("calls that wait for nothing", || calls.is_finished());
+    calls.join().unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    wait_until("the lines", || {
+        numbers(whole_lines(&text(&path))) == [2, 3, 4, 5, 6, 7, 8, 9]
+    });
+    let report = session.close().unwrap();
+    check(temp.path(), &report);
+    assert_eq!(numbers(&text(&path)), (0..10).collect::<Vec<_>>());
 }
 
 #[cfg(feature = "cli")]

@@ -19,6 +19,7 @@ const COMPARE_BYTES: usize = 64 << 10;
 pub(crate) struct AdoptedFiles<'a> {
     dir: &'a Dir,
     session_id: &'a str,
+    owner: Owner,
     /// Those that are written again.
     output: OutputFiles<'a>,
     /// By category; `None` = it is written again.
@@ -39,6 +40,7 @@ impl<'a> AdoptedFiles<'a> {
         Self {
             dir,
             session_id,
+            owner,
             output: OutputFiles::new(dir, session_id, owner),
             files: BTreeMap::new(),
             place: vec![0; COMPARE_BYTES],
@@ -89,7 +91,7 @@ impl<'a> AdoptedFiles<'a> {
     fn open(&self, category: &str) -> Option<Existing> {
         let name = file_name(self.session_id, category);
         // What cannot be used is replaced.
-        let file = self.dir.open_file_to_change(&name).ok()?;
+        let file = self.dir.open_file_of(&name, self.owner).ok()?;
         Some(Existing {
             id: FileId::of(&file),
             file,
@@ -196,6 +198,32 @@ mod tests {
         let kept: Vec<bool> = ids.iter().zip(&kept).map(|(a, b)| a == b).collect();
         assert_eq!(kept, [true, true, false, false]);
         assert_eq!(dir.names().unwrap().len(), categories.len(), "no temporary");
+    }
+
+    /// A log directory that another user owns, such as a volume of a container whose process is
+    /// root, or a sticky one: the files are those of the session all the same.
+    #[test]
+    fn a_file_in_the_directory_of_another_user_stays() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let owner = dir.ownership().unwrap();
+        let path = temp.path().join(file_name(ID, "vpn"));
+        std::fs::write(&path, "a\nb\n").unwrap();
+        let theirs = temp.path().join(file_name(ID, "theirs"));
+        std::fs::write(&theirs, "a\n").unwrap();
+        std::os::unix::fs::chown(temp.path(), Some(12345), None).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(12345), None).unwrap();
+        let id = |path| FileId::of(&File::open(path).unwrap());
+        let before = [&path, &theirs].map(id);
+        let mut files = AdoptedFiles::new(&dir, ID, owner);
+        files.write("vpn", b"a\nb\n").unwrap();
+        files.write("theirs", b"a\n").unwrap();
+        assert_eq!(files.finish(true, false).unwrap().len(), 2);
+        assert_eq!(id(&path), before[0], "it stays");
+        assert_ne!(id(&theirs), before[1], "not a file of the session");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::record::{Category, Declared, Extra, Open, PackedIds, Record, SCHEMAS_
 use crate::ring::Observation;
 use crate::sampling::KeyHash;
 use decide::{keeps_keyed, keeps_keyless, leave_out_quick};
-use offer::{Offer, observation_of};
+use offer::{Decided, Offer, observation_of};
 pub(crate) use span::Fate;
 
 /// What became of an offered record, as far as the caller's thread knows.
@@ -302,7 +302,7 @@ impl Log {
         };
         let mut offer = Offer::new(record, extras, record.schema().packed_ids());
         offer.weight = weight;
-        offer.decided = true;
+        offer.decided = Decided::Keep;
         offer.push_any(core)
     }
 

@@ -74,6 +74,17 @@ unsafe impl<F: Pod> Pod for Head<F> {}
 
 /// Longer bodies cannot be; keeps sums far from overflow.
 const BODY_BYTES_MAX: usize = 1 << 40;
+
+/// Whether sampling and policies still have a say in a record.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Decided {
+    No,
+    /// They have let it through.
+    Keep,
+    /// It is to be left out, because another record of its operation was.
+    LeaveOut,
+}
+
 /// A record that passed its gate.
 #[derive(Clone, Copy)]
 pub(super) struct Offer<'a, R> {
@@ -93,10 +104,7 @@ pub(super) struct Offer<'a, R> {
     pub(super) weight: u8,
     /// The hash of its key, if the caller has it.
     pub(super) key: Option<KeyHash>,
-    /// Sampling and policies have let it through.
-    pub(super) decided: bool,
-    /// It is to be left out, because another record of its operation was.
-    pub(super) leave_out: bool,
+    pub(super) decided: Decided,
     /// A reading of the counter to be used; 0 = none.
     pub(super) at: u64,
     /// Where its weight is noted when it is to be kept.
@@ -118,8 +126,7 @@ impl<'a, R: Record> Offer<'a, R> {
             flags: 0,
             weight: 0,
             key: None,
-            decided: false,
-            leave_out: false,
+            decided: Decided::No,
             at: 0,
             told: None,
         }
@@ -205,12 +212,12 @@ impl<'a, R: Record> Offer<'a, R> {
             Ok(guard) => guard,
             Err(refused) => return self.refused(core, refused),
         };
-        if self.leave_out {
+        if self.decided == Decided::LeaveOut {
             left_out(core, slot, self.category, self.observation());
             return Outcome::SampledOut;
         }
-        if !self.decided {
-            self.decided = true;
+        if self.decided == Decided::No {
+            self.decided = Decided::Keep;
             match self.decide(core, slot, &mut guard) {
                 Ok(None) => {}
                 Ok(Some(change)) => return self.push_change(core, slot, guard, change),

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use super::offer::Offer;
+use super::offer::{Decided, Offer};
 use super::{Log, Outcome};
 use crate::core::Core;
 use crate::gates::is_ruled;
@@ -39,7 +39,7 @@ impl Log {
             return None;
         }
         let mut kept = *offer;
-        (kept.decided, kept.weight, kept.leave_out) = (true, 0, false);
+        (kept.decided, kept.weight) = (Decided::Keep, 0);
         kept.flags |= FLAG_RULE;
         let outcome = kept.push_any(core);
         looked.each(|event| self.push_stress(event));

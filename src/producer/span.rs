@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::offer::Offer;
+use super::offer::{Decided, Offer};
 use super::{Log, Outcome};
 use crate::gates::{GATE_OFF, GATE_POLICY, is_open, is_pressure};
 use crate::record::{Extra, FLAG_CUT, Record};
@@ -76,9 +76,9 @@ impl Log {
         }
         match fate {
             Fate::Off => return Outcome::Disabled,
-            Fate::LeftOut => offer.leave_out = true,
+            Fate::LeftOut => offer.decided = Decided::LeaveOut,
             Fate::Kept(weight) if !self.has_policy(&record) => {
-                offer.decided = true;
+                offer.decided = Decided::Keep;
                 offer.weight = weight;
             }
             Fate::Kept(_) | Fate::Open => {}

@@ -115,7 +115,7 @@ pub(super) fn count_end(ledger: &mut Ledger, records: u64) {
 }
 
 /// Whether the machine is not the same boot any more, as far as that is known.
-pub(super) fn is_restarted(header: &FileHeader) -> bool {
+pub(crate) fn is_restarted(header: &FileHeader) -> bool {
     boot_id().is_some_and(|boot| header.boot_id != [0; 16] && header.boot_id != boot)
 }
 

@@ -50,7 +50,8 @@ use crate::segment::source::Source;
 use crate::sys::alive::liveness;
 use crate::sys::dir::Dir;
 
-use books::{End, is_restarted};
+use books::End;
+pub(crate) use books::is_restarted;
 use covered::Covered;
 use drain::{Drain, Drained};
 use output::{NewSegment, TEMPORARY_NAME, seal_tail};

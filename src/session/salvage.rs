@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::dirs;
-use crate::convert::{ConvertOptions, convert_session};
+use crate::convert::{ConvertOptions, convert_into, convert_over};
 use crate::error::Error;
-use crate::recover::{RecoverOptions, State, recover_session, session_ids};
+use crate::recover::{RecoverOptions, State, is_restarted, recover_session, session_ids};
 use crate::segment::figures::RINGS_NAME;
 use crate::segment::files::{LIVE_NAME, Liveness, SESSIONS_DIR, SessionFiles};
 use crate::segment::shm::REFERENCE_NAME;
@@ -81,7 +81,11 @@ fn salvage(log_dir: &Path, ids: &[String]) {
         let dir = log_dir.join(SESSIONS_DIR).join(id);
         let lines = if is_whole && has(&dir, &[LIVE_NAME]) {
             match make_lines(&dir, begin + TIME_MAX) {
-                Ok(()) => "its lines are whole too",
+                Ok(true) => "its lines are whole too",
+                Ok(false) => {
+                    "it is damaged, so files with more lines than it gives stay; stormlog convert \
+                     makes them of what it gives"
+                }
                 Err(error) => {
                     say(&format!("the lines of session {id} were not made: {error}"));
                     continue;
@@ -100,8 +104,11 @@ fn salvage(log_dir: &Path, ids: &[String]) {
     }
 }
 
-/// Makes the lines of a session that is whole, unless another process does.
-fn make_lines(dir: &Path, deadline: Instant) -> Result<(), Error> {
+/// Makes the lines of a session that is whole, unless another process does. Of one that is damaged
+/// a file that has more lines than its segments stays (false): nobody has asked for its end. But
+/// one that went through a crash of the machine may have anything in it.
+fn make_lines(dir: &Path, deadline: Instant) -> Result<bool, Error> {
+    let mut is_whole = true;
     for session in SessionFiles::find(dir)? {
         let guard = session.try_lock()?;
         if guard.is_none() || session.liveness() != Liveness::Dead {
@@ -111,7 +118,19 @@ fn make_lines(dir: &Path, deadline: Instant) -> Result<(), Error> {
             deadline: Some(deadline),
             ..ConvertOptions::default()
         };
-        convert_session(&session, &session.log_dir, options)?;
+        let out = Dir::open(&session.log_dir)?;
+        // After a restart of the machine nothing vouches for bytes that nobody has synced.
+        let restarted = (session.segments.first()).is_some_and(|first| is_restarted(&first.header));
+        let convert = if restarted {
+            convert_into
+        } else {
+            convert_over
+        };
+        let report = convert(&session, &out, options)?;
+        is_whole &= restarted || report.faults.is_empty();
+        if report.sealed {
+            session.forget_live(&out);
+        }
     }
-    Ok(())
+    Ok(is_whole)
 }

@@ -75,9 +75,10 @@ fn numbers(kind: FieldKind, limit: f64, below: bool) -> Option<Range> {
     let range = match kind {
         FieldKind::F64 => {
             let limit = place_of(if limit == 0.0 { zero } else { limit });
-            match below {
-                false => (limit + 1, place_of(f64::INFINITY)),
-                true => (place_of(f64::NEG_INFINITY), limit - 1),
+            if below {
+                (place_of(f64::NEG_INFINITY), limit - 1)
+            } else {
+                (limit + 1, place_of(f64::INFINITY))
             }
         }
         FieldKind::F32 => {
@@ -88,16 +89,18 @@ fn numbers(kind: FieldKind, limit: f64, below: bool) -> Option<Range> {
             let zero = if fires { -zero } else { zero };
             let near = place_of_f32(if near == 0.0 { zero as f32 } else { near });
             let step = i128::from(!fires);
-            match below {
-                false => (near + step, place_of_f32(f32::INFINITY)),
-                true => (place_of_f32(f32::NEG_INFINITY), near - step),
+            if below {
+                (place_of_f32(f32::NEG_INFINITY), near - step)
+            } else {
+                (near + step, place_of_f32(f32::INFINITY))
             }
         }
         kind if kind.is_integer() && limit.abs() <= EXACT_MAX => {
             let (least, greatest) = integers(kind);
-            match below {
-                false => (least.max(limit.floor() as i128 + 1), greatest),
-                true => (least, greatest.min(limit.ceil() as i128 - 1)),
+            if below {
+                (least, greatest.min(limit.ceil() as i128 - 1))
+            } else {
+                (least.max(limit.floor() as i128 + 1), greatest)
             }
         }
         _ => return None,
@@ -117,9 +120,10 @@ impl Compare {
         // The greatest duration is null.
         let durations = (0, i128::from(u64::MAX) - 1);
         let range = match limit {
-            Reading::Time(ns) if kind.is_duration() => Some(match below {
-                false => (i128::from(ns) + 1, durations.1),
-                true => (durations.0, i128::from(ns) - 1),
+            Reading::Time(ns) if kind.is_duration() => Some(if below {
+                (durations.0, i128::from(ns) - 1)
+            } else {
+                (i128::from(ns) + 1, durations.1)
             }),
             Reading::Number(number) => numbers(kind, number, below),
             _ => None,
@@ -131,9 +135,12 @@ impl Compare {
         };
         // A range without values becomes one of a value that the slot does not have, or hardly: the
         // field can end an episode that another one began.
-        let range = range.map(|(first, last)| match below {
-            false => (first, last.max(first)),
-            true => (first.min(last), last),
+        let range = range.map(|(first, last)| {
+            if below {
+                (first.min(last), last)
+            } else {
+                (first, last.max(first))
+            }
         });
         range.map(|range| Self::new(rule, field, range, long))
     }

@@ -29,7 +29,7 @@ pub(super) struct Plans {
     /// [`NO_RULES`], [`EVERY`], or the number of a plan from 1 on.
     by_schema: Box<[AtomicU8]>,
     next: AtomicU32,
-    plans: Box<[Stored]>,
+    stored: Box<[Stored]>,
 }
 
 /// A plan that pushes read.
@@ -54,7 +54,7 @@ impl Plans {
         Self {
             by_schema: (0..SCHEMAS_MAX).map(|_| AtomicU8::new(NO_RULES)).collect(),
             next: AtomicU32::new(0),
-            plans: (0..PLANS_MAX).map(|_| Stored::default()).collect(),
+            stored: (0..PLANS_MAX).map(|_| Stored::default()).collect(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Plans {
 
     #[inline(always)]
     fn stored(&self, number: u8) -> Option<&Stored> {
-        self.plans.get(usize::from(number).wrapping_sub(1))
+        self.stored.get(usize::from(number).wrapping_sub(1))
     }
 
     /// The number of the plan of a schema.

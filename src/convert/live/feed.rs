@@ -45,6 +45,11 @@ impl Feed {
         Ok(reader.map(|reader| reader.header().file))
     }
 
+    /// Whether the block with the sequence `until` is the next one.
+    pub(super) fn is_at(&self, until: u64) -> bool {
+        self.sequence == until
+    }
+
     /// Hands out blocks up to the one with the sequence `until`, which comes next, or as long as
     /// `visit` wants more. Whether all of them were found.
     pub(super) fn read(

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::buffer::LineBuffer;
@@ -21,6 +22,9 @@ const COPY_BYTES: usize = 64 << 10;
 /// The files of one session, by category.
 pub(super) struct LiveFiles {
     dir: Arc<Dir>,
+    /// Where it is made again: the process may go to another directory, and so would a path that
+    /// is relative.
+    path: PathBuf,
     session_id: String,
     owner: Owner,
     files: BTreeMap<String, LiveFile>,
@@ -38,8 +42,10 @@ struct LiveFile {
 impl LiveFiles {
     /// Files `{session}_{category}.jsonl` in `dir`, which belong to `owner` if root makes them.
     pub(super) fn new(dir: Arc<Dir>, session_id: &str, owner: Owner) -> Self {
+        let path = std::path::absolute(dir.path()).unwrap_or_else(|_| dir.path().to_owned());
         Self {
             dir,
+            path,
             session_id: session_id.to_owned(),
             owner,
             files: BTreeMap::new(),
@@ -146,26 +152,53 @@ impl LiveFiles {
     }
 
     /// The log directory was removed: makes it again, with what the files had: they are still open.
+    /// All of it, or nothing changes: what they have is nowhere else.
     fn move_to_new_dir(&mut self) -> Result<(), Error> {
-        self.dir = Arc::new(Dir::open_log_dir(self.dir.path())?);
-        let categories: Vec<String> = self.files.keys().cloned().collect();
-        for category in categories {
-            let name = file_name(&self.session_id, &category);
-            let mut new = self.create(&name)?;
-            if let Some(old) = self.files.get(&category) {
-                let mut at = 0;
-                copy_pieces(&old.file, old.bytes, |piece| {
-                    new.file.write_all_at(piece, at)?;
-                    at += piece.len() as u64;
-                    io::Result::Ok(())
-                })
-                .and_then(|copied| copied)
-                .io_context("cannot copy to", self.dir.path_of(&name))?;
-                new.bytes = old.bytes;
-            }
-            self.files.insert(category, new);
+        let new = Arc::new(Dir::open_log_dir(&self.path)?);
+        let bytes = self.files.values().map(|file| file.bytes).sum::<u64>();
+        if new
+            .space()
+            .is_ok_and(|(free, total)| total > 0 && free < bytes)
+        {
+            // Copying until it is full, again and again, would help nobody.
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            return Err(full).io_context("cannot copy lines to", &self.path);
         }
+        let old = std::mem::replace(&mut self.dir, new);
+        let mut moved = BTreeMap::new();
+        for (category, file) in &self.files {
+            match self.copy(category, file) {
+                Ok(copy) => drop(moved.insert(category.clone(), copy)),
+                Err(error) => {
+                    for category in moved.keys().chain([category]) {
+                        // What stays is replaced by the next try.
+                        drop(self.dir.remove_file(&file_name(&self.session_id, category)));
+                    }
+                    self.dir = old;
+                    return Err(error);
+                }
+            }
+        }
+        self.files = moved;
         Ok(())
+    }
+
+    /// A file with the lines of an old one, in the place of whatever has its name.
+    fn copy(&self, category: &str, old: &LiveFile) -> Result<LiveFile, Error> {
+        let name = file_name(&self.session_id, category);
+        if self.dir.exists(&name)? {
+            self.dir.remove_file(&name)?;
+        }
+        let mut new = self.create(&name)?;
+        let copied = copy_pieces(&old.file, old.bytes, |piece| {
+            new.file.write_all_at(piece, new.bytes)?;
+            new.bytes += piece.len() as u64;
+            io::Result::Ok(())
+        });
+        copied
+            .and_then(|copied| copied)
+            .io_context("cannot copy to", self.dir.path_of(&name))?;
+        Ok(new)
     }
 }
 
@@ -217,6 +250,36 @@ mod tests {
         }
         let read = |category| std::fs::read_to_string(path.join(file_name(ID, category))).unwrap();
         assert_eq!(["a", "b", "c"].map(read), ["1\n", "1\n2\n", "2\n"]);
+    }
+
+    /// A directory that was removed, and cannot be made again as a whole: what is in the files that
+    /// have lost their names is nowhere else.
+    #[test]
+    fn a_directory_that_cannot_be_made_again_at_once_loses_no_line() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("logs");
+        let dir = Arc::new(Dir::open_log_dir(&path).unwrap());
+        let owner = dir.ownership().unwrap();
+        let mut files = LiveFiles::new(dir, ID, owner);
+        for category in ["a", "b", "c"] {
+            files.append(category, &lines("1\n")).unwrap();
+        }
+        std::fs::remove_dir_all(&path).unwrap();
+        // One that cannot be read.
+        let nothing = File::options().write(true).open("/dev/null").unwrap();
+        let file = std::mem::replace(&mut files.files.get_mut("b").unwrap().file, nothing);
+        for category in ["b", "a", "c"] {
+            assert!(files.append(category, &lines("2\n")).is_err());
+        }
+        files.files.get_mut("b").unwrap().file = file;
+        // Somebody else has made it meanwhile, with a file in it.
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join(file_name(ID, "c")), "theirs").unwrap();
+        for category in ["b", "a", "c"] {
+            files.append(category, &lines("2\n")).unwrap();
+        }
+        let read = |category| std::fs::read_to_string(path.join(file_name(ID, category))).unwrap();
+        assert_eq!(["a", "b", "c"].map(read), ["1\n2\n"; 3]);
     }
 
     #[test]

@@ -105,6 +105,10 @@ impl LiveConverter {
                 }
             },
         };
+        if self.merge.waiting() >= WAITING_BYTES_MAX {
+            // They could not be written: reading a block at each try would have no bound.
+            return Ok(self.feed.is_at(until));
+        }
         let (merge, is_new) = (&mut self.merge, &mut self.is_new);
         self.feed.read(until, |block| {
             if block.header.kind == BLOCK_REGISTRY {
@@ -216,5 +220,51 @@ impl LiveConverter {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Category, Extra};
+    use crate::{Conversion, Outcome, RingStorage, Session};
+
+    /// Blocks that cannot be written, because the disk is full or somebody has put a directory in
+    /// the place of a file, are not added to for as long as that lasts.
+    #[test]
+    fn what_waits_has_a_bound_however_often_it_is_tried() {
+        let temp = tempfile::tempdir().unwrap();
+        let builder = Session::builder().dir(temp.path()).sampling(false);
+        let builder = builder
+            .ring_storage(RingStorage::Anonymous)
+            .conversion(Conversion::Later);
+        let session = builder.start().unwrap();
+        let (id, log) = (session.id().to_owned(), session.log());
+        let (category, text) = (Category::named("calls").unwrap(), "x".repeat(20_000));
+        let mut bytes = 0;
+        while bytes < WAITING_BYTES_MAX + (4 << 20) {
+            if log.event(category, &[Extra::new("text", text.as_str())]) == Outcome::Kept {
+                bytes += text.len() as u64;
+            } else {
+                session.flush().unwrap();
+            }
+        }
+        let segments = session.close().unwrap().segments.unwrap();
+        let dir = |path: &Path| Arc::new(Dir::open(path).unwrap());
+        let mut live = LiveConverter::new(dir(&segments), dir(temp.path()), &id).unwrap();
+        assert!(!live.read(u64::MAX).unwrap());
+        let before = live.merge.waiting();
+        assert!(before >= WAITING_BYTES_MAX);
+        for _ in 0..20 {
+            assert!(!live.read(u64::MAX).unwrap());
+        }
+        assert_eq!(live.merge.waiting(), before);
+        let mut written = 0;
+        while live.write(u64::MAX).unwrap() {
+            written += 1;
+            live.read(u64::MAX).unwrap();
+        }
+        assert!(written > 1 && live.merge.waiting() == 0);
+        assert!(live.sizes().0 > bytes);
     }
 }

@@ -89,11 +89,27 @@ impl Dir {
     /// As [`open_file`](Self::open_file); [`Error::Insecure`] when the file has another owner than
     /// the directory, or another name.
     pub fn open_file_to_change(&self, name: &str) -> Result<File, Error> {
+        self.open_file_of_user(name, self.stat()?.st_uid)
+    }
+
+    /// The same for a file that [`create_file_of`](Self::create_file_of) has made for `owner`,
+    /// whoever owns the directory.
+    ///
+    /// # Errors
+    /// As [`open_file`](Self::open_file); [`Error::Insecure`] when that has not made it, or it has
+    /// another name.
+    pub fn open_file_of(&self, name: &str, owner: Owner) -> Result<File, Error> {
+        let user = rustix::process::geteuid();
+        let user = if user.is_root() { owner.user } else { user };
+        self.open_file_of_user(name, user.as_raw())
+    }
+
+    fn open_file_of_user(&self, name: &str, user: u32) -> Result<File, Error> {
         let file = self.open_regular(name, OFlags::RDWR)?;
         let metadata = file.metadata();
         let metadata = metadata.io_context("cannot read file", self.path_of(name))?;
         // Root must not be led to a file of somebody else by a hard link.
-        if metadata.nlink() != 1 || metadata.uid() != self.stat()?.st_uid {
+        if metadata.nlink() != 1 || metadata.uid() != user {
             return Err(Error::Insecure {
                 path: self.path_of(name),
             });

@@ -1,13 +1,14 @@
 //! What a record costs when there is more of something: threads, records in a session, categories,
 //! bytes in a record. Cost is processor time of all threads (producers, writer, helper) per record,
-//! from the first push to the closed session; beside it the rate, and what threads add to memory.
+//! from the first push to the closed session; beside it the rate, and the memory that came with the
+//! session.
 //!
 //! `cargo bench --bench scale`. Every record that finds its ring full is pushed again, and all must
 //! arrive. Rows of a table take turns, `BENCH_ROUNDS` (5) times; medians. With `BENCH_SVG` a plot
 //! of each table goes into that directory.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[path = "support/cpu.rs"]
 mod cpu;
@@ -42,12 +43,11 @@ fn resident() -> f64 {
     kib.expect("the kernel says it in kB") / 1024.0
 }
 
+/// Pushes until the record is kept. Who finds the ring full sleeps: with more threads than cores
+/// those that turn round and round would take the writer's core, and be counted.
 fn until_kept(mut push: impl FnMut() -> Outcome) {
     while push() != Outcome::Kept {
-        // A full ring: what is between two looks must not cost the writer its cache lines.
-        for _ in 0..100 {
-            std::hint::spin_loop();
-        }
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 

@@ -4,7 +4,8 @@
 //! It shows all adapters at work: the middleware records requests, `tower_http` and an imitation
 //! of `sqlx` come through `tracing`, a library speaks through `log`, operations have begin and end,
 //! the session samples resources, and its rules tell of what is slow: the file of `stress` is
-//! theirs alone. docs/ADAPTERS.md describes the fields of its files, `docs/DEBUG_MODE.md` the rules.
+//! theirs alone. `docs/ADAPTERS.md` describes the fields of its files, `docs/DEBUG_MODE.md` the
+//! rules.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -18,7 +18,7 @@ use crate::writer::{Control, Request};
 /// How long a record is waited for that was begun before those that are there.
 const WINDOW: Duration = Duration::from_millis(50);
 /// The shortest and the longest pause while records wait for the end of their window.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MIN: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = WINDOW;
 /// So many windows are waited for a writer that does not get on.
 const WINDOWS_MAX: u64 = 20;

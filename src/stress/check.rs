@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::rule::{Condition, Episode, Limit, Pattern, Rule, RuleSet, Test};
+use super::history::SAMPLES_MAX;
+use super::rule::{Below, Condition, Episode, Limit, Pattern, Rule, RuleSet, Test};
 use crate::error::shown;
 use crate::record::is_category_name;
 
@@ -24,8 +25,6 @@ pub(super) const DETAILS_MAX: usize = 8;
 pub(super) const COUNT_MAX: u32 = 255;
 /// Longest span, cool-down and limit: a year.
 pub(super) const SPAN_MAX: Duration = Duration::from_secs(366 * 86_400);
-/// Records that a baseline can ask for before it judges.
-pub(super) const SAMPLES_MAX: u32 = 4096;
 
 /// A rule that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,9 +150,44 @@ impl Limit {
         }
     }
 
+    /// For comparisons with one of the same kind.
+    fn value(self) -> (Duration, f64) {
+        match self {
+            Self::Time(time) => (time, 0.0),
+            Self::Number(number) => (Duration::ZERO, number),
+        }
+    }
+
     fn same_kind(self, other: Self) -> bool {
         matches!(self, Self::Time(_)) == matches!(other, Self::Time(_))
     }
+}
+
+fn check_limits(
+    limit: Limit,
+    up_to: Option<Limit>,
+    clear: Option<Limit>,
+    is_low: bool,
+) -> Result<(), String> {
+    let say = |good: bool, what: &str| if good { Ok(()) } else { Err(what.to_owned()) };
+    let mut others = [up_to, clear].into_iter().flatten();
+    say(
+        limit.check() && others.all(|one| one.check() && one.same_kind(limit)),
+        "limits: all durations of at most a year, or all numbers",
+    )?;
+    let clears = clear.is_none_or(|clear| {
+        if is_low {
+            clear.value() >= limit.value()
+        } else {
+            clear.value() <= limit.value()
+        }
+    });
+    say(
+        clears,
+        "clear: not above the limit; with below, not below it",
+    )?;
+    let ends = up_to.is_none_or(|end| !is_low && end.value() > limit.value());
+    say(ends, "up_to: above the limit, and not with below")
 }
 
 impl Condition {
@@ -165,15 +199,10 @@ impl Condition {
                 limit,
                 up_to,
                 clear,
-                ..
+                below,
             } => {
                 check_fields(fields)?;
-                let others = [*up_to, *clear];
-                let mut others = others.into_iter().flatten();
-                say(
-                    limit.check() && others.all(|one| one.check() && one.same_kind(*limit)),
-                    "limits: all durations of at most a year, or all numbers",
-                )
+                check_limits(*limit, *up_to, *clear, *below == Below::Yes)
             }
             Self::Match { any } => {
                 say(!any.is_empty(), "a match needs a test")?;
@@ -186,7 +215,7 @@ impl Condition {
                 to,
                 clear,
                 or,
-                ..
+                from_unknown,
             } => {
                 check_fields(fields)?;
                 let previous = previous.as_deref().is_none_or(is_field);
@@ -196,6 +225,11 @@ impl Condition {
                     .all(|list| check_patterns(list));
                 say(lists, "from, to, clear: at most 16 texts of 256 bytes")?;
                 say(!to.is_empty(), "to: at least one state")?;
+                let begins = !from.is_empty() || *from_unknown || !or.is_empty();
+                say(
+                    begins,
+                    "from: at least one state; or from_unknown, or a test in or",
+                )?;
                 check_tests(or)
             }
             Self::Ratio {
@@ -207,7 +241,11 @@ impl Condition {
                 check_fields(whole)?;
                 check_fields(std::slice::from_ref(part))?;
                 let limits = limit.is_finite() && clear.is_none_or(f64::is_finite);
-                say(limits, "limits: numbers, such as 0.3")
+                say(limits, "limits: numbers, such as 0.3")?;
+                say(
+                    clear.is_none_or(|clear| clear <= *limit),
+                    "clear: at most above",
+                )
             }
             Self::Rate {
                 counted,
@@ -241,7 +279,7 @@ impl Condition {
                     && (1..=SAMPLES_MAX).contains(samples);
                 say(
                     good,
-                    "quantile: 0 to 1; factor: 0.001 to 1000000; samples: 1 to 4096; clear: at \
+                    "quantile: 0 to 1; factor: 0.001 to 1000000; samples: 1 to 3968; clear: at \
                      most factor",
                 )
             }
@@ -303,6 +341,55 @@ mod tests {
         ];
         for rule in wrong {
             assert!(rule.check().is_err(), "{rule:?}");
+        }
+        let above = |up_to, clear, below| Rule {
+            condition: Condition::Threshold {
+                fields: vec!["level".to_owned()],
+                limit: Limit::Number(2.0),
+                up_to,
+                clear,
+                below,
+            },
+            ..good.clone()
+        };
+        let edge = |from: &[Pattern], from_unknown| Rule {
+            condition: Condition::Edge {
+                fields: vec!["state".to_owned()],
+                previous: None,
+                from: from.to_vec(),
+                to: vec![Pattern::new("down")],
+                clear: Vec::new(),
+                from_unknown,
+                or: Vec::new(),
+            },
+            ..good.clone()
+        };
+        let ratio = |clear| Rule {
+            condition: Condition::Ratio {
+                part: "part".to_owned(),
+                whole: vec!["whole".to_owned()],
+                limit: 0.3,
+                clear: Some(clear),
+            },
+            ..good.clone()
+        };
+        let number = |number| Some(Limit::Number(number));
+        for (rule, wrong) in [
+            (above(number(3.0), number(2.0), Below::No), ""),
+            (above(number(2.0), None, Below::No), "up_to: above"),
+            (above(number(3.0), None, Below::Yes), "up_to: above"),
+            (above(None, number(2.5), Below::No), "clear: not above"),
+            (above(None, number(2.5), Below::Yes), ""),
+            (above(None, number(1.5), Below::Yes), "clear: not above"),
+            (edge(&[Pattern::new("up")], false), ""),
+            (edge(&[], true), ""),
+            (edge(&[], false), "from: at least one state"),
+            (ratio(0.3), ""),
+            (ratio(0.4), "clear: at most above"),
+        ] {
+            let said = rule.check().err().unwrap_or_default();
+            assert_eq!(said.is_empty(), wrong.is_empty(), "{rule:?}: {said}");
+            assert!(said.starts_with(wrong), "{said}");
         }
         let twice = RuleSet {
             rules: vec![good.clone(), good],

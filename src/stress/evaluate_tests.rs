@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::cell::{Cell, Change};
 use super::compile::Values;
 use super::evaluate::{Evaluator, Rules};
+use super::history::{Baseline, SAMPLES_MAX};
 use super::rule::*;
+use super::state::Reading;
 use super::value::FieldValue;
 
 type Fields<'a> = &'a [(&'a str, FieldValue<'a>)];
@@ -178,6 +180,33 @@ fn a_history_of_nothing_makes_anything_unusual() {
         }
         let fields = [("level", FieldValue::F64(0.5))];
         assert_eq!(told(&rules, 20, &fields), ["one"], "{nothing}");
+    }
+}
+
+/// A history that forgets half of its values has still as many as a rule can ask for.
+#[test]
+fn a_baseline_that_judges_goes_on() {
+    let baseline = Baseline {
+        quantile: 0.5,
+        factor: 2.0,
+        clear: 2.0,
+        samples: SAMPLES_MAX,
+    };
+    let cell = Cell::new(Baseline::WORDS);
+    // In most buckets, odd numbers of values in many.
+    let value = |number: u64| {
+        let quarter = (number / 60 % 4) as f64 / 4.0;
+        2_f64.powi((number % 60) as i32 - 9) * (1.0 + quarter)
+    };
+    for number in 0..20_000 {
+        let (_, (_, limit)) = cell
+            .update(|words| {
+                let judged = baseline.truth(words, Reading::Number(value(number)));
+                (Change::New { active: false }, judged)
+            })
+            .unwrap();
+        let judges = limit != Reading::None;
+        assert_eq!(judges, number >= u64::from(SAMPLES_MAX), "{number}");
     }
 }
 

@@ -60,6 +60,8 @@ const BUCKET_BASE: u64 = (1023 - 10) << 2;
 const BUCKET_SHIFT: u32 = f64::MANTISSA_DIGITS - 3;
 /// A history of so many values is halved, so that it forgets.
 const HISTORY_MAX: u64 = 8192;
+/// A history that was halved has so many values at least: each bucket loses half of one more.
+pub(super) const SAMPLES_MAX: u32 = (HISTORY_MAX as u32 - BUCKETS as u32) / 2;
 
 impl Baseline {
     /// Words behind those of the key.

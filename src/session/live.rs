@@ -149,7 +149,6 @@ enum Next {
 
 impl Appender {
     fn run(mut self) -> LiveEnd {
-        become_engine();
         /// Lets callers know when the thread ends, by a panic too.
         struct Ended(Arc<Core>);
         impl Drop for Ended {
@@ -159,6 +158,7 @@ impl Appender {
                 }
             }
         }
+        become_engine();
         let core = Arc::clone(&self.core);
         let _ended = Ended(Arc::clone(&core));
         if let Some(live) = &core.live {

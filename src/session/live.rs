@@ -289,8 +289,7 @@ mod tests {
         let log = session.log();
         let asked = || {
             let live = session.live.as_ref().unwrap();
-            let asked = live.core.live.as_ref().unwrap().wishes().asked;
-            asked
+            live.core.live.as_ref().unwrap().wishes().asked
         };
         log.event(category, &[]);
         assert_eq!(asked(), 1);

@@ -300,19 +300,22 @@ fn damaged_files_are_named_and_never_more() {
 }
 
 #[test]
-fn a_ring_that_is_taken_and_not_yet_described_hides_no_other() {
+fn rings_that_are_taken_and_not_yet_described_hide_no_other() {
     let temp = tempfile::tempdir().unwrap();
     let session = session(temp.path(), RingStorage::SessionDir);
     let vpn = Category::named("vpn").unwrap();
-    let (barrier, log) = (Barrier::new(3), session.log());
+    // More than the first of four lengths that rings have.
+    const THREADS: usize = 11;
+    let (barrier, log) = (Barrier::new(THREADS), session.log());
     let work = || {
         barrier.wait();
         assert_eq!(log.event(vpn, &[]), Outcome::Kept);
         barrier.wait();
     };
     std::thread::scope(|scope| {
-        scope.spawn(work);
-        scope.spawn(work);
+        for _ in 1..THREADS {
+            scope.spawn(work);
+        }
         work();
     });
     let path = session.segment_dir().unwrap().join("rings");
@@ -325,14 +328,21 @@ fn a_ring_that_is_taken_and_not_yet_described_hides_no_other() {
         accounts.map(Account::offered).sum::<u64>()
     };
     let whole = read(&bytes);
-    assert_eq!((whole.used, offered(&whole)), (3, 3));
+    assert_eq!((whole.used, offered(&whole)), (11, 11));
     let geometry: [u64; 8] = bytemuck::pod_read_unaligned(&bytes[256..320]);
-    let magic = geometry[6] as usize;
-    assert_eq!(&bytes[magic..magic + 4], b"SRNG");
-    // Its owner counts only after it has described the ring.
-    bytes[magic..magic + 2304].fill(0);
-    let rest = read(&bytes);
-    assert_eq!((rest.used, offered(&rest)), (2, 2));
+    let mut offset = geometry[6] as usize;
+    // All but the last one after the other; its owner counts only after it has described the ring.
+    for hidden in 1..11 {
+        assert_eq!(&bytes[offset..offset + 4], b"SRNG");
+        let capacity: u64 = bytemuck::pod_read_unaligned(&bytes[offset + 8..offset + 16]);
+        bytes[offset..offset + 2304].fill(0);
+        offset += 2304 + capacity as usize;
+        let rest = read(&bytes);
+        assert_eq!(
+            (rest.used, offered(&rest)),
+            (11 - hidden, 11 - u64::from(hidden))
+        );
+    }
 }
 
 #[test]

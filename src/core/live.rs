@@ -74,8 +74,8 @@ impl Core {
         self.live.as_ref().is_some_and(|live| live.flush.is_some())
     }
 
-    /// After a push: waits for its line, with `line_sync`. Threads of the engine, whose panics can be
-    /// records, would wait for themselves.
+    /// After a push: waits for its line, with `line_sync`. Threads of the engine, whose panics can
+    /// be records, would wait for themselves.
     pub(crate) fn line_sync(&self) {
         if let Some(live) = &self.live
             && let Some(flush) = &live.flush

@@ -13,8 +13,9 @@ use crate::error::{Error, IoContext};
 use crate::record::{FLAG_LARGE, HEADER_BYTES, LARGE_RECORD_BYTES, LargeReference};
 use crate::ring::{AGGREGATE_BYTES, BODY_BYTES, CHUNK_BYTES, NO_RING, SLOT_BYTES, read_slot};
 use crate::segment::entry::{ENTRY_ALIGN, ENTRY_HEADER_BYTES};
+use crate::segment::layout::RING_OVERHEAD;
 use crate::segment::layout::{PAYLOAD_BYTES_MAX, RingHead};
-use crate::segment::rings::{REGISTRY_BYTES_MAX, RING_OVERHEAD, Rings};
+use crate::segment::rings::{REGISTRY_BYTES_MAX, Rings};
 use crate::segment::source::Source;
 
 /// Bytes of slots that are read at once.

@@ -5,11 +5,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::header::{COUNTER_PAGE_BYTES, RING_HEADER_BYTES};
+use crate::segment::layout;
+pub(crate) use crate::segment::layout::{RING_BYTES_MIN, ring_capacities};
 
-/// The smallest ring.
-pub(crate) const RING_BYTES_MIN: usize = 4096;
-/// The largest ring.
-const RING_BYTES_MAX: usize = 64 << 20;
 /// The smallest total that makes sense.
 pub(crate) const TOTAL_BYTES_MIN: usize = 64 << 10;
 /// The largest total.
@@ -18,13 +16,10 @@ pub(crate) const TOTAL_BYTES_MAX: usize = 4 << 30;
 pub(crate) const SPILL_BYTES_MIN: usize = 4096;
 /// The largest spill.
 pub(crate) const SPILL_BYTES_MAX: usize = 256 << 20;
-/// No session has more rings.
-const RINGS_MAX: usize = 4096;
 /// Bytes beside the data of a ring.
 pub(crate) const RING_OVERHEAD: usize = RING_HEADER_BYTES + COUNTER_PAGE_BYTES;
 
-/// (rings up to this one, each the total divided by this).
-const TIERS: [(usize, usize); 4] = [(8, 32), (64, 256), (288, 1024), (RINGS_MAX, 2048)];
+const _: () = assert!(RING_OVERHEAD == layout::RING_OVERHEAD);
 
 /// Where the parts of the storage lie, for whoever finds it; behind the file header.
 #[repr(C)]
@@ -59,25 +54,10 @@ pub(crate) struct StorageSizes {
     pub(crate) spill_total_bytes: usize,
 }
 
-/// Data bytes of each ring, in the order in which threads get them. Sum with overhead is at most
-/// `total`.
-pub(crate) fn ring_capacities(total: usize) -> Vec<usize> {
-    let mut capacities = Vec::new();
-    let mut left = total;
-    for (upto, divisor) in TIERS {
-        let share = (total / divisor).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
-        let capacity = 1 << share.ilog2();
-        while capacities.len() < upto && left >= capacity + RING_OVERHEAD {
-            capacities.push(capacity);
-            left -= capacity + RING_OVERHEAD;
-        }
-    }
-    capacities
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::layout::RINGS_MAX;
 
     #[test]
     fn total_is_a_hard_bound() {

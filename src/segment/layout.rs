@@ -276,3 +276,32 @@ pub struct RingHead {
 
 const _: () = assert!(size_of::<RingHead>() == 256);
 const _: () = assert!(GEOMETRY_OFFSET + size_of::<RingGeometry>() <= SHARED_COUNTERS_OFFSET);
+
+/// Header and counters of a ring.
+pub const RING_OVERHEAD: usize = size_of::<RingHead>() + COUNTER_PAGE_BYTES;
+/// No storage has more rings.
+pub const RINGS_MAX: usize = 4096;
+/// Bytes of data of the smallest ring.
+pub const RING_BYTES_MIN: usize = 4096;
+/// Bytes of data of the largest ring.
+pub const RING_BYTES_MAX: usize = 64 << 20;
+
+/// (rings up to this one, each the total divided by this).
+const TIERS: [(usize, usize); 4] = [(8, 32), (64, 256), (288, 1024), (RINGS_MAX, 2048)];
+
+/// Data bytes of each ring of a storage whose rings have `total` bytes, in the order in which
+/// threads get them: few large ones for those that come first, small ones for the many that may
+/// follow. The sum with overhead is at most `total`.
+pub fn ring_capacities(total: usize) -> Vec<usize> {
+    let mut capacities = Vec::new();
+    let mut left = total;
+    for (upto, divisor) in TIERS {
+        let share = (total / divisor).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
+        let capacity = 1 << share.ilog2();
+        while capacities.len() < upto && left >= capacity + RING_OVERHEAD {
+            capacities.push(capacity);
+            left -= capacity + RING_OVERHEAD;
+        }
+    }
+    capacities
+}

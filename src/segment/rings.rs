@@ -14,8 +14,8 @@ use crate::ledger::{Account, COUNTERS};
 use crate::record::CATEGORIES_MAX;
 use crate::segment::header::{SegmentHeader, parse_header};
 use crate::segment::layout::{
-    COUNTER_PAGE_BYTES, FILE_HEADER_BYTES, FILE_RINGS, GEOMETRY_OFFSET, RING_MAGIC, RingGeometry,
-    RingHead, SHARED_COUNTERS_OFFSET,
+    COUNTER_PAGE_BYTES, FILE_HEADER_BYTES, FILE_RINGS, GEOMETRY_OFFSET, RING_MAGIC, RING_OVERHEAD,
+    RINGS_MAX, RingGeometry, RingHead, SHARED_COUNTERS_OFFSET, ring_capacities,
 };
 use crate::segment::registry::Registry;
 use crate::segment::source::Source;
@@ -25,10 +25,6 @@ const PAGE_CATEGORIES: usize = 16;
 /// Groups of categories, each with a page.
 const GROUPS: usize = CATEGORIES_MAX / PAGE_CATEGORIES;
 const ACCOUNT_BYTES: usize = COUNTERS * 8;
-/// Header and counters of a ring.
-pub(crate) const RING_OVERHEAD: usize = size_of::<RingHead>() + COUNTER_PAGE_BYTES;
-/// No storage has more rings.
-const RINGS_MAX: u32 = 4096;
 /// No storage has more counter pages.
 const PAGES_MAX: u64 = 4096;
 /// The longest registry that is read.
@@ -118,15 +114,28 @@ impl Rings {
     }
 
     /// Goes through the rings. They lie one behind the other, and each says how long it is as
-    /// soon as it is used.
+    /// soon as it is used. Threads take rings and describe them in any order: where rings have no
+    /// description yet, the next one that has one is where the division of the storage has it.
     fn walk(&mut self, reader: &mut Reader<'_, impl Source + ?Sized>) -> Result<(), Error> {
         let start = self.geometry.rings_offset;
         let end = start.saturating_add(self.geometry.ring_total_bytes);
         reader.cut |= end > reader.end;
+        let end = end.min(reader.end);
         let mut pages = vec![false; self.geometry.pages_count as usize];
         let (mut offset, mut index) = (start, 0);
-        while index < RINGS_MAX {
-            let Some((at, head)) = reader.find_ring(offset, index, end.min(reader.end))? else {
+        let mut planned = planned(start, self.geometry.ring_total_bytes);
+        while (index as usize) < RINGS_MAX {
+            let mut found = reader
+                .ring_at(offset, index, end)?
+                .map(|head| (offset, head));
+            while found.is_none()
+                && let Some((at, number)) = planned.next()
+            {
+                if number >= index && at >= offset {
+                    found = reader.ring_at(at, number, end)?.map(|head| (at, head));
+                }
+            }
+            let Some((at, head)) = found else {
                 break;
             };
             self.add_ring(reader, at, &head, &mut pages)?;
@@ -199,6 +208,17 @@ fn page_offset(area: u64, index: u64) -> u64 {
     area.saturating_add(index.saturating_mul(COUNTER_PAGE_BYTES as u64))
 }
 
+/// Where the rings of a storage lie, and their indices.
+fn planned(start: u64, total: u64) -> impl Iterator<Item = (u64, u32)> {
+    let capacities = ring_capacities(usize::try_from(total).unwrap_or(usize::MAX));
+    let starts = capacities.into_iter().scan(start, |next, capacity| {
+        let at = *next;
+        *next = ring_end(at, capacity as u64);
+        Some(at)
+    });
+    starts.zip(0..)
+}
+
 fn ring_end(offset: u64, capacity: u64) -> u64 {
     offset
         .saturating_add(RING_OVERHEAD as u64)
@@ -265,27 +285,6 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
             geometry,
             heads: Vec::new(),
         })
-    }
-
-    /// The ring `index`, which starts at `offset`, or behind a ring that a thread has taken and
-    /// not yet described: that one is at most as long as the longest ring.
-    fn find_ring(
-        &mut self,
-        offset: u64,
-        index: u32,
-        end: u64,
-    ) -> Result<Option<(u64, RingHead)>, Error> {
-        if let Some(head) = self.ring_at(offset, index, end)? {
-            return Ok(Some((offset, head)));
-        }
-        for log in CAPACITY_LOGS {
-            let behind = ring_end(offset, 1_u64.wrapping_shl(log));
-            let next = index.saturating_add(1);
-            if let Some(head) = self.ring_at(behind, next, end)? {
-                return Ok(Some((behind, head)));
-            }
-        }
-        Ok(None)
     }
 
     /// The header of the ring at `offset`, when it describes itself as ring `index`.

@@ -261,6 +261,7 @@ pub const LAYERS: [(&str, &[&str]); 31] = [
             "stress",
             "sync",
             "sys",
+            "wake",
             "writer",
         ],
     ),

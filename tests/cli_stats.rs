@@ -299,13 +299,14 @@ fn damaged_files_are_named_and_never_more() {
     );
 }
 
+/// More than there are rings of the first of their four lengths.
+const THREADS: usize = 11;
+
 #[test]
 fn rings_that_are_taken_and_not_yet_described_hide_no_other() {
     let temp = tempfile::tempdir().unwrap();
     let session = session(temp.path(), RingStorage::SessionDir);
     let vpn = Category::named("vpn").unwrap();
-    // More than the first of four lengths that rings have.
-    const THREADS: usize = 11;
     let (barrier, log) = (Barrier::new(THREADS), session.log());
     let work = || {
         barrier.wait();

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_session};
-use stormlog::record::LARGE_RECORD_BYTES;
+use stormlog::record::{LARGE_RECORD_BYTES, LongText};
 use stormlog::recover::{RecoverOptions, State, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::header::is_session_id;

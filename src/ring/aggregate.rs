@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn pages_are_made_present_ahead_up_to_the_end_of_the_area() {
         with_aggregates(|aggregates| {
-            let ahead = |pages| [(0, 4096), (34 * 4096, pages * 4096)];
+            let ahead = |pages: usize| [(0, 4096), (34 * 4096, pages * 4096)];
             assert_eq!(aggregates.prefault(), ahead(16));
             aggregates.next_page.store(5, Relaxed);
             assert_eq!(aggregates.prefault(), ahead(21));

@@ -8,18 +8,18 @@ use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicBool, AtomicU64, full_fence};
 
 thread_local! {
-    /// The thread is the writer of some session.
-    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
+    /// The thread is one of the engine: the writer of some session, or who appends its lines.
+    static IS_ENGINE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Writer: the calling thread is one.
-pub(crate) fn become_writer() {
-    IS_WRITER.set(true);
+/// Writer, and who appends lines: the calling thread is one.
+pub(crate) fn become_engine() {
+    IS_ENGINE.set(true);
 }
 
-/// Whether the calling thread is a writer, which must not wait for itself.
-pub(crate) fn is_writer() -> bool {
-    IS_WRITER.get()
+/// Whether the calling thread is one of the engine, which must not wait for itself.
+pub(crate) fn is_engine() -> bool {
+    IS_ENGINE.get()
 }
 
 /// How producers wake a sleeping writer.

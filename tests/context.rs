@@ -179,8 +179,32 @@ fn a_context_is_bounded_whatever_it_is_given() {
     assert_eq!(request, "\u{e4}".repeat(TEXT_BYTES_MAX / 2));
     assert_eq!(line["a"], "\"\n\u{202e}");
     assert_eq!(line["d"], request);
+    assert_eq!(line["truncated"], true);
     assert_eq!(OWN_FIELDS_MAX, 4);
     assert!(line["e"].is_null() && line["f"].is_null());
+}
+
+#[test]
+fn half_a_secret_in_a_context_is_not_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let log = session.log();
+    // Without the end of the address nothing says that this is a password.
+    let url = format!("postgres://service:{}@db", "hunter2-".repeat(9));
+    for context in [Context::new().field("target", &url), request(&url)] {
+        let _scope = context.enter();
+        push(&log, 0);
+    }
+    push(&log, 1);
+    let lines = &close_clean(session)["performance"];
+    assert!(
+        !lines.iter().any(|line| line.to_string().contains("hunter")),
+        "{lines:#?}"
+    );
+    assert_eq!(
+        values(lines, "truncated"),
+        [Json::from(true), true.into(), Json::Null]
+    );
 }
 
 /// The context wins the name over an extra field, so that it cannot be forged by one; a field of

@@ -107,7 +107,8 @@ const POINTS: &[(&str, When, u64)] = &[
     ("noring.dropped", Crowded, 10),
     ("sample.offered", Storm, 5),
     ("sample.quick_offered", Storm, 5),
-    ("drain.shed", Storm, 3),
+    // When the disk is full, what is left are records that must be kept: there may be one pass.
+    ("drain.shed", Storm, 1),
     ("reserve.headed", Storm, 1),
     ("reserve.renamed", Storm, 1),
     ("close.begun", Closing, 1),

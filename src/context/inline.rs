@@ -8,12 +8,15 @@ use crate::record::cut_text;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Inline<const N: usize> {
     bytes: u16,
+    /// Something did not fit.
+    cut: bool,
     text: [u8; N],
 }
 
 impl<const N: usize> Inline<N> {
     pub(crate) const EMPTY: Self = Self {
         bytes: 0,
+        cut: false,
         text: [0; N],
     };
 
@@ -39,7 +42,14 @@ impl<const N: usize> Inline<N> {
         let fits = cut_text(text, N - begin);
         self.text[begin..begin + fits.len()].copy_from_slice(fits.as_bytes());
         self.bytes += fits.len() as u16;
-        fits.len() == text.len()
+        let fitted = fits.len() == text.len();
+        self.cut |= !fitted;
+        fitted
+    }
+
+    /// Whether something did not fit.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
     }
 }
 

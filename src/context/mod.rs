@@ -51,7 +51,8 @@ pub use trace::{SpanId, TraceId, TraceParent};
 
 use crate::record::Name;
 
-/// Longest request id and longest value of [`Context::field`], in bytes; the rest is cut.
+/// Longest request id and longest value of [`Context::field`], in bytes; the rest is cut, and the
+/// lines of the scope say `truncated`.
 pub const TEXT_BYTES_MAX: usize = 64;
 /// How many fields of its own a context can have; further ones are left out.
 pub const OWN_FIELDS_MAX: usize = 4;
@@ -190,6 +191,11 @@ impl Context {
         } = *self;
         let ids = self.trace.is_some() || !self.request.is_empty();
         ids || thread || process || self.own.iter().any(Option::is_some)
+    }
+
+    /// Whether a value of it was cut.
+    fn is_cut(&self) -> bool {
+        self.request.is_cut() || self.own.iter().flatten().any(|(_, value)| value.is_cut())
     }
 
     /// The same, for operations that belong to this one.

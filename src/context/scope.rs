@@ -74,6 +74,11 @@ impl Active {
         self
     }
 
+    /// Whether a value of the context was cut.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.context.is_cut()
+    }
+
     /// `first` and the fields of the context, in `room`.
     pub(crate) fn lead<'a>(
         &'a self,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use crate::sync::barrier;
-use crate::wake::Wake;
+use crate::wake::{Wake, is_engine};
 
 /// Waits until what the calling thread has pushed is in a segment.
 pub(crate) type Flush = Box<dyn Fn(&Core) + Send + Sync>;
@@ -48,7 +48,7 @@ pub(crate) struct Wishes {
     /// When to end all the same.
     pub(crate) deadline: Option<Instant>,
     /// Nobody answers any more.
-    ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl Wishes {
@@ -74,10 +74,12 @@ impl Core {
         self.live.as_ref().is_some_and(|live| live.flush.is_some())
     }
 
-    /// After a push: waits for its line, with `line_sync`.
+    /// After a push: waits for its line, with `line_sync`. Threads of the engine, whose panics can be
+    /// records, would wait for themselves.
     pub(crate) fn line_sync(&self) {
         if let Some(live) = &self.live
             && let Some(flush) = &live.flush
+            && !is_engine()
         {
             flush(self);
             live.wait_for_lines(LINE_LIMIT);

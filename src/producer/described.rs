@@ -9,20 +9,22 @@ use crate::context;
 use crate::core::Core;
 use crate::ledger::DropReason;
 use crate::record::{
-    CATEGORY_CUSTOM, Described, Extra, FLAG_EXTRA, Fields, LEAD_MAX, Name, Record,
+    CATEGORY_CUSTOM, Described, Extra, FLAG_CUT, FLAG_EXTRA, LEAD_MAX, Name, Record,
 };
 
 /// The registry has no room: the record describes itself in category `custom`.
 #[cold]
-fn push_described<R: Record>(core: &Arc<Core>, record: &R, fields: Fields<'_>) -> Outcome {
+fn push_described<R: Record>(core: &Arc<Core>, offer: &Offer<'_, R>) -> Outcome {
+    let (record, fields) = (&offer.record, offer.fields());
     let described = Described { record, fields };
     let schema = described.schema();
     core.note_registry_full();
     match schema.ids() {
         // The writer registers `custom` when the session starts, so there is always room.
         Some(ids) if core.register_schema(ids, schema) => {
+            let flags = offer.flags & FLAG_CUT | FLAG_EXTRA;
             let mut offer = Offer::new(described, &[], schema.packed_ids());
-            offer.flags = FLAG_EXTRA;
+            offer.flags = flags;
             offer.in_context = true;
             offer.push_any(core)
         }
@@ -48,9 +50,12 @@ impl<R: Record> Offer<'_, R> {
         let mut lead = [Extra::default(); LEAD_MAX];
         let lead = active.lead(self.lead, &mut lead);
         let in_context = true;
+        // A value that was cut may end in the middle of a secret.
+        let cut = if active.is_cut() { FLAG_CUT } else { 0 };
         then(Offer {
             lead,
             in_context,
+            flags: self.flags | cut,
             ..self
         })
     }
@@ -58,7 +63,7 @@ impl<R: Record> Offer<'_, R> {
     /// The registry has no room for the schema.
     #[cold]
     pub(super) fn push_without_schema(self, core: &Arc<Core>) -> Outcome {
-        self.with_context(|offer| push_described(core, &offer.record, offer.fields()))
+        self.with_context(|offer| push_described(core, &offer))
     }
 
     /// The registry has no room for a symbol: its text travels inline. Keys of extra fields need
@@ -80,7 +85,7 @@ impl<R: Record> Offer<'_, R> {
                 };
                 plain.push_any(core)
             }
-            _ => push_described(core, &self.record, self.fields()),
+            _ => push_described(core, &self),
         }
     }
 }

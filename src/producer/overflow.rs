@@ -229,7 +229,7 @@ impl<R: Record> Offer<'_, R> {
 /// for itself.
 fn wait(core: &Core, retry: impl Fn() -> bool) -> bool {
     let limit = core.always_wait_max;
-    if limit.is_zero() || core.gates.is_forked() || wake::is_writer() {
+    if limit.is_zero() || core.gates.is_forked() || wake::is_engine() {
         return false;
     }
     core.losses.count_wait();

@@ -139,8 +139,12 @@ impl Live {
     /// Waits until all lines are appended. Where the session converts itself, what is missing is
     /// no trouble yet.
     fn end_live(&self, live: LiveThread, deadline: Instant, report: &mut CloseReport) {
-        let end = live.end(&self.core, deadline);
+        let end = live.end(deadline);
         report.late = end.late;
+        if end.panicked {
+            let fault = "the thread that appends lines panicked";
+            report.faults.push(fault.to_owned());
+        }
         if self.settings.conversion == Conversion::Later {
             let missing = end.missing.map(|what| {
                 format!("lines are missing in the files ({what}): use stormlog convert")

@@ -13,6 +13,7 @@ use crate::core::{Core, LiveFeed};
 use crate::error::Error;
 use crate::segment::files::LIVE_NAME;
 use crate::sys::report::say;
+use crate::wake::become_engine;
 use crate::writer::{Control, Request};
 
 /// How long a record is waited for that was begun before those that are there.
@@ -34,11 +35,18 @@ pub(super) struct LiveEnd {
     pub(super) late: u64,
     /// Why lines are missing in the files, if some are.
     pub(super) missing: Option<String>,
+    /// It did not come to its end.
+    pub(super) panicked: bool,
 }
 
-/// The thread, while it runs.
+/// The thread, while it runs. Dropped, it is told to end, and nobody waits for it: a close that
+/// fails before its time leaves no thread that sleeps for ever.
 #[derive(Debug)]
-pub(super) struct LiveThread(JoinHandle<LiveEnd>);
+pub(super) struct LiveThread {
+    /// None when it was waited for.
+    thread: Option<JoinHandle<LiveEnd>>,
+    core: Arc<Core>,
+}
 
 /// What a session with `live` has for the thread, which is to be started.
 pub(super) fn feed(settings: &Settings, control: &Arc<Control>) -> Option<LiveFeed> {
@@ -79,26 +87,42 @@ impl LiveThread {
         };
         let thread = spawn("stormlog-live", dir.path(), move || appender.run())?;
         live.register(thread.thread().clone());
-        Ok(Some(Self(thread)))
+        Ok(Some(Self {
+            thread: Some(thread),
+            core: Arc::clone(core),
+        }))
     }
 
     /// Lets it append what is left, until `deadline`, and waits for its end.
-    pub(super) fn end(self, core: &Core, deadline: Instant) -> LiveEnd {
-        if let Some(live) = &core.live {
-            live.stop(deadline);
-        }
+    pub(super) fn end(mut self, deadline: Instant) -> LiveEnd {
+        self.stop(deadline);
         let failed = || LiveEnd {
-            missing: Some("the thread that appends lines panicked".to_owned()),
+            panicked: true,
             ..LiveEnd::default()
         };
-        self.0.join().unwrap_or_else(|_| failed())
+        let end = self.thread.take().map(JoinHandle::join);
+        end.map_or_else(LiveEnd::default, |end| end.unwrap_or_else(|_| failed()))
+    }
+
+    fn stop(&self, deadline: Instant) {
+        if let Some(live) = &self.core.live {
+            live.stop(deadline);
+        }
+    }
+}
+
+impl Drop for LiveThread {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop(Instant::now());
+        }
     }
 }
 
 /// Ends the thread of a session that does not start: nothing was recorded.
-pub(super) fn give_up(live: Option<LiveThread>, core: &Core) {
+pub(super) fn give_up(live: Option<LiveThread>) {
     if let Some(live) = live {
-        drop(live.end(core, Instant::now()));
+        drop(live.end(Instant::now()));
     }
 }
 
@@ -134,6 +158,7 @@ impl Appender {
                 }
             }
         }
+        become_engine();
         let core = Arc::clone(&self.core);
         let _ended = Ended(Arc::clone(&core));
         if let Some(live) = &core.live {
@@ -149,6 +174,7 @@ impl Appender {
         LiveEnd {
             late: self.converter.late(),
             missing: self.trouble,
+            panicked: false,
         }
     }
 
@@ -224,5 +250,55 @@ impl Appender {
             say(&format!("lines wait: {what}"));
             self.trouble = Some(what);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::Session;
+    use super::*;
+    use crate::record::Category;
+
+    /// A session in a directory of its own that appends lines.
+    fn session(line_sync: bool) -> (tempfile::TempDir, Session) {
+        let temp = tempfile::tempdir().unwrap();
+        let builder = Session::builder().enabled(true).dir(temp.path()).live(true);
+        let session = builder.line_sync(line_sync).start().unwrap();
+        (temp, session)
+    }
+
+    #[test]
+    fn a_thread_that_nobody_waits_for_ends() {
+        let (_temp, session) = session(false);
+        let live = session.live.as_ref().unwrap();
+        let mut threads = live.threads.lock().unwrap();
+        drop(threads.as_mut().unwrap().live.take().unwrap());
+        drop(threads);
+        let end = Instant::now() + Duration::from_secs(60);
+        while !live.core.live.as_ref().unwrap().wishes().ended {
+            assert!(Instant::now() < end, "it goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(session.close().unwrap().faults, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_thread_of_the_engine_does_not_wait_for_its_line() {
+        let (_temp, session) = session(true);
+        let category = Category::named("docker").unwrap();
+        let log = session.log();
+        let asked = || {
+            let live = session.live.as_ref().unwrap();
+            live.core.live.as_ref().unwrap().wishes().asked
+        };
+        log.event(category, &[]);
+        assert_eq!(asked(), 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                become_engine();
+                log.event(category, &[]);
+            });
+        });
+        assert_eq!(asked(), 1);
     }
 }

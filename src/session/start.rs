@@ -200,7 +200,7 @@ fn start_threads(
     let helper = match spawn("stormlog-helper", path, move || helper.run()) {
         Ok(helper) => helper,
         Err(error) => {
-            live::give_up(live, &core);
+            live::give_up(live);
             return Err(error);
         }
     };
@@ -229,7 +229,7 @@ fn start_threads(
             // not make another file while the directory is removed.
             drop(helper.join());
             drop(syncer.map(std::thread::JoinHandle::join));
-            live::give_up(live, &core);
+            live::give_up(live);
             return Err(error);
         }
     };

@@ -342,6 +342,15 @@ mod tests {
         for rule in wrong {
             assert!(rule.check().is_err(), "{rule:?}");
         }
+        let twice = RuleSet {
+            rules: vec![good.clone(), good],
+        };
+        let error = twice.validate().unwrap_err().to_string();
+        assert_eq!(error, "rule a: there is another one of this name");
+    }
+    #[test]
+    fn limits_that_cannot_fire_or_end_are_refused() {
+        let good = Rule::new("a", "vpn", Condition::Match { any: Vec::new() });
         let above = |up_to, clear, below| Rule {
             condition: Condition::Threshold {
                 fields: vec!["level".to_owned()],
@@ -391,10 +400,5 @@ mod tests {
             assert_eq!(said.is_empty(), wrong.is_empty(), "{rule:?}: {said}");
             assert!(said.starts_with(wrong), "{said}");
         }
-        let twice = RuleSet {
-            rules: vec![good.clone(), good],
-        };
-        let error = twice.validate().unwrap_err().to_string();
-        assert_eq!(error, "rule a: there is another one of this name");
     }
 }

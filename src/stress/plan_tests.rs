@@ -177,7 +177,7 @@ fn limits_at_the_edges_of_each_kind() {
     assert!(fired > 500 && fired < compared, "{fired} of {compared}");
 }
 
-fn short_may_fire(online: &Online, record: &Short) -> bool {
+fn short_may_fire(online: &Online, record: Short) -> bool {
     let schema = record.schema();
     let id = schema.ids().unwrap().schema;
     online.prepare(id, schema);
@@ -195,10 +195,10 @@ fn a_field_that_cannot_fire_ends_an_episode() {
         Short { a: None, b: 100 },
     );
     assert!(!may_fire(&online, &long(Some(300)), &[]));
-    assert!(!short_may_fire(&online, &short));
+    assert!(!short_may_fire(&online, short));
     let high = long(Some(301));
     assert!(!online.look(&high, [&[], &[]], 1).unwrap().is_quiet());
-    assert!(short_may_fire(&online, &short));
+    assert!(short_may_fire(&online, short));
 }
 
 #[test]
@@ -213,8 +213,8 @@ fn a_short_fixed_part_and_the_last_slot_are_compared() {
     );
     for (field, above, value) in [("a", 6.0, by_a), ("b", -3.0, by_b)] {
         let online = online(threshold(field, Limit::Number(above), Below::No));
-        assert!(!short_may_fire(&online, &quiet), "{field}");
-        assert!(short_may_fire(&online, &value), "{field}");
+        assert!(!short_may_fire(&online, quiet), "{field}");
+        assert!(short_may_fire(&online, value), "{field}");
     }
 }
 

@@ -35,7 +35,7 @@ use crate::record::{CATEGORY_SESSION, SchemaDef, SchemaIds, category_name};
 use crate::ring::{Consumer, SpillReader};
 use crate::sys::process::precise_timers;
 use crate::sys::report::say;
-use crate::wake::become_writer;
+use crate::wake::become_engine;
 
 pub(crate) use control::{Control, Request, Seen};
 pub(crate) use durability::{SegmentEvent, SessionDisk, Syncer};
@@ -157,7 +157,7 @@ impl Writer {
 
     /// Drains until it is told to stop, then writes what is left and the last record.
     pub(crate) fn run(mut self, start: &dyn OwnRecord, end: EndRecord<'_>) -> WriterEnd {
-        become_writer();
+        become_engine();
         precise_timers();
         self.write_own(start);
         let mut idle = Idle::new();

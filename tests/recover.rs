@@ -17,9 +17,11 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_session};
+use stormlog::record::{LARGE_RECORD_BYTES, LongText};
 use stormlog::recover::{RecoverOptions, State, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::header::is_session_id;
+use stormlog::segment::layout::{BLOCK_DATA, BLOCK_LARGE};
 use stormlog::{Outcome, RingStorage, Session};
 use tool::{json, run};
 
@@ -35,10 +37,22 @@ stormlog::record! {
     }
 }
 
+stormlog::record! {
+    struct Long in "texts" keep Always {
+        text: LongText,
+    }
+}
+
 const CHILD: &str = "STORMLOG_RECOVER_CHILD";
 
 /// So many records: only those that fill the ring and the spill.
 const SPILLED: u32 = 1_000_000;
+
+/// So many records: two that do not fit into a ring.
+const LARGE: u32 = 1_000_001;
+
+/// Bytes of the text of each of them.
+const LONG: usize = 100_000;
 
 /// More threads than the rings of the smallest ring storage.
 const CROWD: u32 = 14;
@@ -102,9 +116,16 @@ fn child() {
         session.flush().unwrap();
     }
     let counted = match records {
-        SPILLED | CROWDED => 0,
+        SPILLED | CROWDED | LARGE => 0,
         records => records,
     };
+    if records == LARGE {
+        session.pause_writer();
+        for letter in ["a", "b"] {
+            let text = letter.repeat(LONG);
+            assert_eq!(log.push(&Long { text: &text }), Outcome::Kept);
+        }
+    }
     if records == CROWDED {
         crowd(&session);
     }
@@ -471,6 +492,41 @@ fn records_of_threads_without_a_ring_are_there_once() {
     let mut found: Vec<_> = text.lines().map(number).collect();
     found.sort_unstable();
     assert_eq!(found, (0..u64::from(CROWDED)).map(Some).collect::<Vec<_>>());
+}
+
+/// A record that is larger than a ring takes: its block is as its writer would have written it.
+#[test]
+fn blocks_of_large_records_tell_their_times() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", LARGE).kill();
+    let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+    assert_eq!((report.from_rings, report.faults), (2, Vec::new()));
+    let files = SessionFiles::find(&session_dir(dir, &id)).unwrap();
+    let (mut large, mut data) = (Vec::new(), Vec::new());
+    for segment in &files[0].segments {
+        let mut reader = segment.reader().unwrap();
+        while let Some(block) = reader.next_block().unwrap() {
+            let ticks = (block.header.min_ticks, block.header.max_ticks);
+            if block.header.kind == BLOCK_LARGE {
+                large.push(ticks);
+            } else if block.header.kind == BLOCK_DATA && block.payload.len() == LARGE_RECORD_BYTES {
+                data.push(ticks);
+            }
+        }
+    }
+    // The reference follows its body in a block of its own.
+    assert_eq!(large.len(), 2);
+    assert!(large.iter().all(|(first, last)| first == last), "{large:?}");
+    assert!(
+        large.iter().all(|ticks| data.contains(ticks)),
+        "{large:?} {data:?}"
+    );
+    assert_eq!(run(dir, &["convert", "."]).status.code(), Some(0));
+    let text = std::fs::read_to_string(dir.join(format!("{id}_texts.jsonl"))).unwrap();
+    let said = |line| serde_json::from_str::<Json>(line).unwrap()["text"].clone();
+    let expected = ["a", "b"].map(|letter| Json::from(letter.repeat(LONG)));
+    assert_eq!(text.lines().map(said).collect::<Vec<_>>(), expected);
 }
 
 /// Any bytes in the ring storage: an error, or a session that can be converted and has at least

@@ -363,39 +363,70 @@ fn own_cell(ring: &RingSlot, slot: usize) -> Option<&Cell> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn threads_that_race_give_each_key_one_slot() {
-        const THREADS: u64 = 4;
-        const KEYS: u64 = if cfg!(miri) { 20 } else { 300 };
+    fn with_aggregates(test: impl FnOnce(&Aggregates)) {
         let mut area = vec![[0_u64; 8]; AGGREGATE_BYTES / 64 + 1];
         let start: *mut u8 = area.as_mut_ptr().cast();
         let start = start.wrapping_add(start.align_offset(64));
         // SAFETY: the area is as long behind `start`, zeroed and aligned, outlives the aggregates,
         // and is used through them only.
         let aggregates = unsafe { Aggregates::new(start) };
-        let shared = Shared(&aggregates);
-        std::thread::scope(|scope| {
-            for thread in 0..THREADS {
-                let shared = &shared;
-                scope.spawn(move || {
-                    for number in 0..KEYS {
-                        let operation = ((number + thread * 7) % KEYS) as u32;
-                        shared.0.observe_shared(Observation::new(1, operation, 3));
-                    }
-                });
+        test(&aggregates);
+    }
+
+    #[test]
+    fn threads_that_race_give_each_key_one_slot() {
+        const THREADS: u64 = 4;
+        const KEYS: u64 = if cfg!(miri) { 20 } else { 300 };
+        with_aggregates(|aggregates| {
+            let shared = Shared(aggregates);
+            std::thread::scope(|scope| {
+                for thread in 0..THREADS {
+                    let shared = &shared;
+                    scope.spawn(move || {
+                        for number in 0..KEYS {
+                            let operation = ((number + thread * 7) % KEYS) as u32;
+                            shared.0.observe_shared(Observation::new(1, operation, 3));
+                        }
+                    });
+                }
+            });
+            let told = aggregates.read();
+            let named = told.iter().filter_map(|(key, _)| *key);
+            let mut keys: Vec<u64> = named.collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let slots = KEYS.min(SLOTS as u64);
+            assert_eq!(keys.len() as u64, slots);
+            for (key, sum) in told {
+                let expected = if key.is_some() { 1 } else { KEYS - slots } * THREADS;
+                assert_eq!((sum.count(), sum.sum_ns), (expected, 3 * expected));
             }
         });
-        let told = aggregates.read();
-        let named = told.iter().filter_map(|(key, _)| *key);
-        let mut keys: Vec<u64> = named.collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let slots = KEYS.min(SLOTS as u64);
-        assert_eq!(keys.len() as u64, slots);
-        for (key, sum) in told {
-            let expected = if key.is_some() { 1 } else { KEYS - slots } * THREADS;
-            assert_eq!((sum.count(), sum.sum_ns), (expected, 3 * expected));
-        }
+    }
+
+    #[test]
+    fn keys_of_one_operation_start_apart_and_are_remembered() {
+        with_aggregates(|aggregates| {
+            let keys = [1, 2].map(|schema| Observation::new(schema, 7, 0).key);
+            assert_ne!(home(keys[0]) % SHORTCUTS, home(keys[1]) % SHORTCUTS);
+            for (slot, key) in keys.into_iter().enumerate() {
+                assert_eq!((aggregates.find(key), aggregates.slot(key)), (None, slot));
+                assert_eq!(aggregates.find(key), Some(slot));
+            }
+        });
+    }
+
+    #[test]
+    fn pages_are_made_present_ahead_up_to_the_end_of_the_area() {
+        with_aggregates(|aggregates| {
+            let ahead = |pages: usize| [(0, 4096), (34 * 4096, pages * 4096)];
+            assert_eq!(aggregates.prefault(), ahead(16));
+            aggregates.next_page.store(5, Relaxed);
+            assert_eq!(aggregates.prefault(), ahead(21));
+            aggregates.next_page.store(RING_PAGES as u32 - 3, Relaxed);
+            let [_, (start, bytes)] = aggregates.prefault();
+            assert_eq!(start + bytes, AGGREGATE_BYTES);
+        });
     }
 
     struct Shared<'a>(&'a Aggregates);

@@ -10,7 +10,7 @@ pub const ENTRY_HEADER_BYTES: usize = 16;
 /// Entries are as long as a multiple of this.
 pub const ENTRY_ALIGN: usize = 8;
 /// The longest entry: a schema of 255 fields with names of 255 bytes.
-pub const ENTRY_BYTES_MAX: usize = 16 + 10 + 256 + 255 * (12 + 255) + 8;
+pub const ENTRY_BYTES_MAX: usize = 16 + 9 + 255 + 255 * (10 + 255) + 1;
 
 /// `kind` of a category.
 pub const ENTRY_CATEGORY: u8 = 1;
@@ -248,6 +248,41 @@ fn put_schema(out: &mut impl Sink, ids: SchemaIds, keep: KeepClass, schema: &Sch
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{FieldDef, FieldKind, FieldType};
+
+    #[test]
+    fn longest_entry_is_as_long_as_told() {
+        let text = |bytes: usize| &*Box::leak("n".repeat(bytes).into_boxed_str());
+        let field_type = FieldType {
+            kind: FieldKind::U64,
+            optional: false,
+            decimals: 0,
+            bytes_max: 0,
+        };
+        let fields: Vec<_> = (0..255_u16)
+            .map(|index| FieldDef {
+                name: Box::leak(format!("{index:0>255}").into_boxed_str()),
+                field_type,
+                offset: index * 8,
+            })
+            .collect();
+        let schema = SchemaDef::new(
+            text(300),
+            text(64),
+            KeepClass::Sampled,
+            fields.leak(),
+            255 * 8,
+            None,
+        );
+        let ids = SchemaIds {
+            schema: 1,
+            category: 20,
+        };
+        let bytes = Entry::Schema(ids, schema.keep, &schema).bytes();
+        assert_eq!(bytes, ENTRY_BYTES_MAX);
+        let longest = text(u16::MAX.into());
+        assert!(Entry::Redaction(longest).bytes() <= ENTRY_BYTES_MAX);
+    }
 
     #[test]
     fn entry_is_as_long_as_its_header_says() {

@@ -105,9 +105,10 @@ const POINTS: &[(&str, When, u64)] = &[
     ("ring.recycled", EndingThreads, 5),
     ("noring.offered", Crowded, 20),
     ("noring.dropped", Crowded, 10),
-    ("sample.offered", Storm, 5),
-    ("sample.quick_offered", Storm, 5),
-    // When the disk is full, what is left are records that must be kept: there may be one pass.
+    // When the disk is full, what is pushed and what is left are records that must be kept: there
+    // may be one pass.
+    ("sample.offered", Storm, 1),
+    ("sample.quick_offered", Storm, 1),
     ("drain.shed", Storm, 1),
     ("reserve.headed", Storm, 1),
     ("reserve.renamed", Storm, 1),

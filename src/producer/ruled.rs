@@ -1,18 +1,16 @@
 //! Records that stress rules look at: whether one can fire, and the evaluation when it can.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::sync::Arc;
 
 use super::offer::{Decided, Offer};
 use super::{Log, Outcome};
+use crate::context::Inline;
 use crate::core::Core;
 use crate::gates::is_ruled;
 use crate::record::catalog::orchestrator::Stress;
 use crate::record::{Extra, FLAG_RULE, PackedIds, Record, WHOLE};
-use crate::stress::{EVENT_FIELDS_MAX, Online, StressEvent, name_of};
-
-/// Bytes of a description; longer ones are cut.
-const DESCRIPTION_BYTES_MAX: usize = 512;
+use crate::stress::{DESCRIPTION_BYTES_MAX, EVENT_FIELDS_MAX, Online, StressEvent, name_of};
 
 impl Log {
     /// Whether a rule can fire on a record whose gate says that there are rules. Inlined, so that a
@@ -63,8 +61,8 @@ impl Log {
 
     /// What becomes of it is in the ledger, as of any other record.
     fn push_stress(&self, event: &StressEvent<'_>) {
-        let mut description = Text::default();
-        // A description that is too long is cut.
+        // On the stack: a push does not allocate. A description that is too long is cut.
+        let mut description = Inline::<DESCRIPTION_BYTES_MAX>::EMPTY;
         let _cut = write!(description, "{}", event.description());
         let mut extras = [Extra::default(); EVENT_FIELDS_MAX];
         let mut count = 0;
@@ -77,7 +75,7 @@ impl Log {
         let stress = Stress {
             event_type: name_of(event.event_type()),
             severity: name_of(event.severity().name()),
-            description: description.text(),
+            description: description.as_str(),
         };
         self.push_with(&stress, &extras[..count]);
     }
@@ -93,41 +91,4 @@ fn may_fire<R: Record>(rules: &Online, record: &R, schema: u16, has_extras: bool
     }
     let fixed = record.fixed(WHOLE);
     rules.may_fire(schema, bytemuck::bytes_of(&fixed), has_extras)
-}
-
-/// A text on the stack: a push does not allocate.
-struct Text {
-    bytes: [u8; DESCRIPTION_BYTES_MAX],
-    length: usize,
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self {
-            bytes: [0; DESCRIPTION_BYTES_MAX],
-            length: 0,
-        }
-    }
-}
-
-impl Text {
-    fn text(&self) -> &str {
-        let bytes = &self.bytes[..self.length];
-        // Whole characters were written.
-        std::str::from_utf8(bytes).unwrap_or_default()
-    }
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.bytes.len() - self.length;
-        let part = crate::record::cut_text(text, room);
-        self.bytes[self.length..][..part.len()].copy_from_slice(part.as_bytes());
-        self.length += part.len();
-        if part.len() == text.len() {
-            Ok(())
-        } else {
-            Err(fmt::Error)
-        }
-    }
 }

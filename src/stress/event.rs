@@ -19,7 +19,7 @@ pub struct StressEvent<'a> {
 }
 
 /// Bytes of a description; what is longer is cut.
-const DESCRIPTION_BYTES_MAX: usize = 512;
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 512;
 
 /// The most fields that [`StressEvent::fields`] gives.
 pub(crate) const EVENT_FIELDS_MAX: usize = super::check::DETAILS_MAX + 6;

@@ -55,7 +55,7 @@ pub use event::StressEvent;
 pub use rule::{Below, Condition, Detail, Episode, Limit, Pattern, Rule, RuleSet, Severity, Test};
 pub use value::FieldValue;
 
-pub(crate) use event::EVENT_FIELDS_MAX;
+pub(crate) use event::{DESCRIPTION_BYTES_MAX, EVENT_FIELDS_MAX};
 #[doc(hidden)]
 #[cfg(feature = "rules")]
 pub use file::parse_rules;

@@ -364,6 +364,7 @@ fn a_lost_always_record_is_exit_code_1_although_all_agrees() {
     let temp = tempfile::tempdir().unwrap();
     let builder = recording::builder().dir(temp.path());
     let session = builder.ring_total_bytes(64 << 10).start().unwrap();
+    session.pause_writer();
     let log = session.log();
     let stress = Category::named("stress").unwrap();
     let body = "x".repeat(30_000);
@@ -372,6 +373,7 @@ fn a_lost_always_record_is_exit_code_1_although_all_agrees() {
         matches!(outcome, Outcome::Dropped(_))
     });
     assert!(lost.is_some(), "the small ring never was full");
+    session.resume_writer();
     let report = session.close().unwrap();
     let account = report.ledger.categories["stress"];
     assert!(account.counters[OFFERED] > account.written());

@@ -33,10 +33,7 @@ const ROLE: &str = "DISK_FAULTS_TEST_ROLE";
 const NOBODY: u32 = 65534;
 
 fn builder(dir: &Path) -> SessionBuilder {
-    recording::builder()
-        .dir(dir)
-        .sampling(false)
-        .close_deadline(Duration::from_secs(120))
+    recording::builder().dir(dir).sampling(false)
 }
 
 fn call(log: &Log, number: u64) -> Outcome {

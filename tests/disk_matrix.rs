@@ -48,7 +48,6 @@ fn builder(dir: &Path, sink: SegmentSink) -> SessionBuilder {
         .sampling(false)
         .segment_sink(sink)
         .ring_total_bytes(MIB)
-        .close_deadline(Duration::from_secs(120))
 }
 
 fn call(log: &Log, number: u64) -> Outcome {

@@ -3,6 +3,7 @@
 #[path = "support/recording.rs"]
 mod recording;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stormlog::ledger::DropReason;
@@ -190,6 +191,80 @@ fn records_that_lie_about_themselves_spoil_nothing_else() {
     assert_eq!(account.written(), 200);
     assert_eq!(account.dropped(DropReason::LargeBudget), 400);
     assert_eq!(account.interrupted(), 200);
+}
+
+/// A record whose type another push makes known just when the schema is asked for the n-th time, as
+/// another thread can.
+#[derive(Clone, Copy)]
+struct Overtaken<'a> {
+    schema: &'static SchemaDef,
+    left: &'a Cell<u32>,
+    log: &'a Log,
+}
+
+impl Record for Overtaken<'_> {
+    type Fixed = ();
+    fn schema(&self) -> &'static SchemaDef {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        if left == 1 {
+            assert_eq!(self.log.push(self), Outcome::Kept);
+        }
+        self.schema
+    }
+    fn keep(&self) -> KeepClass {
+        KeepClass::Sampled
+    }
+    fn fixed(&self, _cap: usize) {}
+    fn variable_bytes(&self, _cap: usize) -> usize {
+        0
+    }
+    fn write_variable(&self, _cap: usize, _out: &mut impl Sink) {}
+    fn is_cut(&self, _cap: usize) -> bool {
+        false
+    }
+    fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
+        true
+    }
+    fn key_bytes(&self) -> &[u8] {
+        &[]
+    }
+    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
+}
+
+/// The first records of a type, of which one comes in between: the other was once written under a
+/// schema that there is not, and lost.
+#[test]
+fn first_records_of_a_type_that_overtake_each_other_are_all_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = recording::builder().dir(temp.path()).start().unwrap();
+    let log = session.log();
+    let (mut pushes, mut asked) = (0, 1);
+    loop {
+        let schema = SchemaDef::new("Overtaken", "requests", KeepClass::Sampled, &[], 0, None);
+        let schema: &'static SchemaDef = Box::leak(Box::new(schema));
+        let left = Cell::new(asked);
+        let log = &log;
+        let record = Overtaken {
+            schema,
+            left: &left,
+            log,
+        };
+        assert_eq!(log.push(&record), Outcome::Kept, "at call {asked}");
+        pushes += 1;
+        if left.get() > 0 {
+            break;
+        }
+        pushes += 1;
+        asked += 1;
+    }
+    assert!(asked > 2, "the schema was asked for {asked} times");
+    let report = session.close().unwrap();
+    assert!(report.ledger.is_exact(), "{:?}", report.ledger);
+    let written = |category: &str| report.ledger.categories[category].written();
+    assert_eq!(written("requests"), pushes, "{:?}", report.ledger);
+    let session = report.ledger.categories["session"];
+    assert_eq!(session.offered(), session.written(), "{:?}", report.ledger);
 }
 
 #[test]

@@ -510,7 +510,6 @@ fn offline_tells_what_the_session_told() {
     let session = ruled()
         .dir(temp.path())
         .keep_segments(true)
-        .close_deadline(Duration::from_secs(60))
         .start()
         .unwrap();
     let log = session.log();

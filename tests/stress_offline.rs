@@ -30,8 +30,7 @@ fn recorded(
         .dir(dir)
         .sampling(false)
         .stress_rules(true)
-        .keep_segments(true)
-        .close_deadline(Duration::from_secs(60));
+        .keep_segments(true);
     let session = more(builder).start().unwrap();
     record(&session.log());
     let report = session.close().unwrap();

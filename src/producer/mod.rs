@@ -337,7 +337,11 @@ impl Log {
 
     fn push_open<R: Record>(&self, core: &Arc<Core>, offer: Offer<'_, R>) -> Outcome {
         let schema = offer.record.schema();
-        if is_open(self.gate(schema.packed_ids())) {
+        let ids = schema.packed_ids();
+        if is_open(self.gate(ids)) {
+            // Another thread may have pushed the first record of the type since it was asked for
+            // its ids.
+            let offer = offer.of(ids);
             if let Some(outcome) = self.push_if_fired(core, &offer) {
                 return outcome;
             }

@@ -14,7 +14,8 @@ use crate::ledger::{DropReason, OFFERED};
 use crate::local;
 use crate::record::{
     Extra, FLAG_CUT, FLAG_EXTRA, Fields, HEADER_BYTES, KeepClass, Name, PackedIds, Place, Record,
-    RecordHeader, Sink, Symbol, UNCAPPED, align_record, extras_bytes, extras_cut, write_extras,
+    RecordHeader, SCHEMA_PADDING, Sink, Symbol, UNCAPPED, align_record, extras_bytes, extras_cut,
+    write_extras,
 };
 use crate::ring::{self, BusyGuard, Observation, Refused, RingSlot};
 use crate::sampling::KeyHash;
@@ -207,6 +208,7 @@ impl<'a, R: Record> Offer<'a, R> {
     }
 
     fn push(mut self, core: &Arc<Core>, slot: &RingSlot) -> Outcome {
+        debug_assert_ne!(self.schema, SCHEMA_PADDING, "the schema has no id");
         let wake = || core.wake.wake_if_parked();
         let mut guard = match slot.busy.enter(wake) {
             Ok(guard) => guard,

@@ -110,10 +110,9 @@ impl Writer {
                 let (bytes, class) = self.scanner.same_class(run);
                 run = &run[..bytes];
                 if class == KeepClass::Sampled {
-                    self.shed(core, ring_id, run);
-                    fail_point!("drain.shed");
+                    let end = consumer.read_pos() + bytes as u64;
+                    self.shed(core, index, &mut consumer, end);
                     self.shed_rings.insert(ring_id);
-                    consumer.free(ring, consumer.read_pos() + bytes as u64);
                     continue;
                 }
             }
@@ -205,23 +204,27 @@ impl Writer {
         written
     }
 
-    /// Drops normal records for which there is no space.
-    fn shed(&mut self, core: &Core, ring: u32, run: &[u8]) {
-        let mut at = 0;
-        while at < run.len() {
-            let scan = self.scanner.scan(&run[at..]);
+    /// Drops the normal records of a ring up to `end`, for which there is no space.
+    fn shed(&mut self, core: &Core, index: u32, consumer: &mut Consumer, end: u64) {
+        let slot = core.storage.slot(index);
+        while consumer.read_pos() < end {
+            let run = consumer.run(slot.ring(), end);
+            let scan = self.scanner.scan(run);
+            let mut bytes = scan.covered;
+            if bytes == 0 {
+                bytes = run.len();
+                self.damaged(slot.ring_id(), bytes);
+            }
+            self.scanner
+                .take_unwritten(|category, records| core.add_dropped_disk(category, records));
+            fail_point!("drain.shed");
+            consumer.free(slot.ring(), consumer.read_pos() + bytes as u64);
+            // Not before: as long as the record is in its ring, recovery reads its chunks.
             let holds = |large: &LargeReference| core.storage.large.holds(*large);
             if let Some(large) = scan.large.filter(holds) {
                 core.storage.large.give_back(large.chunk);
             }
-            if scan.covered == 0 {
-                self.damaged(ring, run.len() - at);
-                break;
-            }
-            at += scan.covered;
         }
-        self.scanner
-            .take_unwritten(|category, records| core.add_dropped_disk(category, records));
     }
 
     /// Writes the start of a run as one block, or nothing of it when normal records are shed from

@@ -10,6 +10,8 @@
 //! has gone on before the copy was free. Two owners of a copy are ordered by the bit that says that
 //! it is free: without that the writes of the first could come last (loom found it).
 
+use std::sync::Arc;
+
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicU64, order};
 
@@ -26,10 +28,30 @@ const ACTIVE: u64 = 1 << 7;
 const INDEX: u64 = ACTIVE - 1;
 const VERSION_SHIFT: u32 = 8;
 
+/// How many of the cells that share it have an episode that goes on.
+#[derive(Debug)]
+pub(super) struct Episodes(AtomicU64);
+
+impl Episodes {
+    /// For cells without one.
+    pub(super) fn none() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(0)))
+    }
+
+    /// Whether there may be one. Who knows of the change that began it sees it.
+    #[inline(always)]
+    pub(super) fn any(&self) -> bool {
+        // Relaxed: a look that is a moment old is one that came a moment earlier.
+        self.0.load(Relaxed) != 0
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Cell {
     head: AtomicU64,
+    /// Counts its episode.
+    episodes: Arc<Episodes>,
     /// Bits of the copies that are free.
     free: AtomicU64,
     words: usize,
@@ -75,10 +97,11 @@ pub(super) enum Change {
 }
 
 impl Cell {
-    /// A state of `words` zeros.
-    pub(super) fn new(words: usize) -> Self {
+    /// A state of `words` zeros, whose episodes are counted with those of others.
+    pub(super) fn new(words: usize, episodes: Arc<Episodes>) -> Self {
         Self {
             head: AtomicU64::new(0),
+            episodes,
             // The first copy is the state.
             free: AtomicU64::new(((1 << SLOTS) - 1) & !1),
             words,
@@ -129,11 +152,23 @@ impl Cell {
                     (version << VERSION_SHIFT | flag | slot.index, version)
                 }
             };
+            let begins = new & !old & ACTIVE != 0;
+            if begins {
+                // Relaxed, but before the exchange: who has seen that sees this.
+                self.episodes.0.fetch_add(1, Relaxed);
+            }
             // Release: the words of the copy come first. Acquire: whoever takes the old copy writes
             // to it after those who read it.
             let exchanged =
                 self.head
                     .compare_exchange(old, new, order::exchange_rule_head(), Relaxed);
+            let is_over = match exchanged {
+                Ok(_) => old & !new & ACTIVE != 0,
+                Err(_) => begins,
+            };
+            if is_over {
+                self.episodes.0.fetch_sub(1, Relaxed);
+            }
             if exchanged.is_err() {
                 continue;
             }
@@ -198,7 +233,7 @@ mod tests {
     fn no_change_is_lost_and_none_is_seen_torn() {
         const THREADS: u64 = 4;
         const EACH: u64 = 2_000;
-        let cell = Cell::new(8);
+        let cell = Cell::new(8, Episodes::none());
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
@@ -227,7 +262,7 @@ mod tests {
     /// The other change comes between the copy and the exchange.
     #[test]
     fn a_change_that_others_get_ahead_of_begins_anew() {
-        let cell = Cell::new(1);
+        let cell = Cell::new(1, Episodes::none());
         let add = |words: Words<'_>| {
             words.add(0, 1);
             (Change::New { active: false }, words.get(0))
@@ -254,9 +289,33 @@ mod tests {
         assert_eq!(cell.free.load(Relaxed).count_ones() as usize, SLOTS - 1);
     }
 
+    /// Two cells, and a begin and an end that another change gets ahead of.
+    #[test]
+    fn episodes_that_go_on_are_counted() {
+        let episodes = Episodes::none();
+        let cells = [(); 2].map(|()| Cell::new(1, Arc::clone(&episodes)));
+        let to = |active| move |_: Words<'_>| (Change::New { active }, ());
+        let count = || episodes.0.load(Relaxed);
+        for (active, after) in [(true, [1, 2]), (true, [2, 2]), (false, [1, 0])] {
+            let counts = cells.each_ref().map(|cell| {
+                let mut first = true;
+                cell.update(|words| {
+                    if std::mem::take(&mut first) {
+                        cell.update(to(active)).unwrap();
+                    }
+                    to(active)(words)
+                });
+                assert_eq!(cell.is_active(), active);
+                count()
+            });
+            assert_eq!(counts, after);
+            assert_eq!(episodes.any(), active);
+        }
+    }
+
     #[test]
     fn without_a_free_copy_nothing_is_changed() {
-        let cell = Cell::new(1);
+        let cell = Cell::new(1, Episodes::none());
         let taken: Vec<_> = (1..SLOTS).map(|_| cell.take().unwrap()).collect();
         assert_eq!(cell.update(|_| (Change::Same, ())), None);
         cell.give(taken[0]);
@@ -282,7 +341,7 @@ mod models {
             "take_rule_copy",
         ];
         check(50, &weaker, || {
-            let cell = Arc::new(Cell::new(2));
+            let cell = Arc::new(Cell::new(2, Episodes::none()));
             let change = |look: bool| {
                 let cell = Arc::clone(&cell);
                 thread::spawn(move || {
@@ -308,5 +367,41 @@ mod models {
                 .expect("all copies are free");
             assert_eq!((version, both), (2, (2, 2)), "a change is lost");
         });
+    }
+
+    /// Two threads begin an episode, and one ends it if it `ends`, while a third one looks: who sees
+    /// one that does not end sees it counted, and afterwards the count is right.
+    fn episodes(ends: bool) {
+        let cell = Arc::new(Cell::new(1, Episodes::none()));
+        let set = |active: bool| move |_: Words<'_>| (Change::New { active }, ());
+        let begin = |ends: bool| {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || {
+                cell.update(set(true)).expect("a copy is free");
+                if ends {
+                    cell.update(set(false)).expect("a copy is free");
+                }
+            })
+        };
+        let looking = Arc::clone(&cell);
+        let look = thread::spawn(move || {
+            if looking.quiet_version().is_none() {
+                assert!(ends || looking.episodes.any(), "it is not counted");
+            }
+        });
+        for thread in [begin(ends), begin(false), look] {
+            thread.join().unwrap();
+        }
+        assert_eq!(cell.episodes.any(), cell.is_active());
+    }
+
+    #[test]
+    fn loom_rule_episodes_begin() {
+        check(50, &[], || episodes(false));
+    }
+
+    #[test]
+    fn loom_rule_episodes_end() {
+        check(50, &[], || episodes(true));
     }
 }

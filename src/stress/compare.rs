@@ -11,9 +11,9 @@ use crate::record::{FieldDef, FieldKind};
 /// | 0..16 | where the value begins |
 /// | 16..32 | the rule |
 /// | 32..38 | bits that the value is shorter than a word |
-/// | 44 | the value has a sign |
-/// | 45 | a float |
-/// | 46 | a duration above a limit |
+/// | 40 | a duration above a limit |
+/// | 44 | the order of the values is not that of the bits: some have a sign |
+/// | 45 | they are floats |
 /// | 48..64 | 1 + the place of the byte that says that there is a value; 0 = there always is |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Compare {
@@ -26,9 +26,11 @@ pub(super) struct Compare {
 
 const RULE_AT: u32 = 16;
 const SHORTER_AT: u32 = 32;
+const LONG: u64 = 1 << 40;
+/// Without any bit from here on a value is compared as it lies there.
+const SPECIAL_AT: u32 = 44;
 const SIGNED: u64 = 1 << 44;
 const FLOAT: u64 = 1 << 45;
-const LONG: u64 = 1 << 46;
 const PRESENT_AT: u32 = 48;
 
 /// Greater numbers are rounded before they are compared.
@@ -163,15 +165,15 @@ impl Compare {
         let shorter = 64 - 8 * kind.slot_bytes(false) as u64;
         let present = if has_flag { field.offset + 1 } else { 0 };
         let is_float = matches!(kind, FieldKind::F32 | FieldKind::F64);
+        // Values without a sign are in the order of their bits, and before those with one.
+        let plain = 0..1_i128 << (63 - shorter);
+        let has_sign =
+            (is_float || is_signed(kind)) && !(plain.contains(&first) && plain.contains(&last));
         let word = u64::from(start)
             | u64::from(rule) << RULE_AT
             | shorter << SHORTER_AT
-            | if is_float { FLOAT } else { 0 }
-            | if is_float || is_signed(kind) {
-                SIGNED
-            } else {
-                0
-            }
+            | if has_sign { SIGNED } else { 0 }
+            | if has_sign && is_float { FLOAT } else { 0 }
             | flags
             | u64::from(present) << PRESENT_AT;
         Self {
@@ -203,36 +205,55 @@ impl Compare {
         value.wrapping_sub(self.first) <= self.span
     }
 
-    /// Whether it holds for a record with this fixed part.
+    /// Whether its value is compared as it lies there.
+    pub(super) fn is_plain(self) -> bool {
+        self.word >> SPECIAL_AT == 0
+    }
+
     #[inline(always)]
+    fn shorter(self) -> u64 {
+        self.word >> SHORTER_AT & 63
+    }
+
+    /// Calls `holds` with the value as it lies in this fixed part; false where there is none.
+    #[inline(always)]
+    fn value_holds(self, fixed: &[u8], holds: impl Fn(u64) -> bool) -> bool {
+        let start = usize::from(self.start());
+        // As long as it was written: longer reads wait for the writes.
+        match self.shorter() {
+            0 => read(fixed, start).is_some_and(|slot| holds(u64::from_le_bytes(slot))),
+            32 => read(fixed, start).is_some_and(|slot| holds(u32::from_le_bytes(slot).into())),
+            48 => read(fixed, start).is_some_and(|slot| holds(u16::from_le_bytes(slot).into())),
+            _ => read(fixed, start).is_some_and(|slot| holds(u8::from_le_bytes(slot).into())),
+        }
+    }
+
+    /// Whether a plain one holds for a record with this fixed part.
+    #[inline(always)]
+    pub(super) fn plain_holds(self, fixed: &[u8]) -> bool {
+        self.value_holds(fixed, |value| self.has(value))
+    }
+
+    /// Whether any holds.
     pub(super) fn holds(self, fixed: &[u8]) -> bool {
         let present = (self.word >> PRESENT_AT) as usize;
         if present != 0 && fixed.get(present - 1).is_none_or(|flag| *flag == 0) {
             return false;
         }
-        let start = usize::from(self.start());
-        let shorter = self.word >> SHORTER_AT & 63;
-        // As long as it was written: longer reads wait for the writes.
-        let read = match shorter {
-            0 => read(fixed, start).map(u64::from_le_bytes),
-            32 => read(fixed, start).map(|slot| u32::from_le_bytes(slot).into()),
-            48 => read(fixed, start).map(|slot| u16::from_le_bytes(slot).into()),
-            _ => read(fixed, start).map(|slot| u8::from_le_bytes(slot).into()),
-        };
-        let Some(mut value) = read else {
-            return false;
-        };
-        if self.word & SIGNED != 0 {
+        self.value_holds(fixed, |value| {
+            if self.word & SIGNED == 0 {
+                return self.has(value);
+            }
             // A float is put in order where its sign is that of the word.
+            let shorter = self.shorter();
             let upper = value << shorter;
             let upper = if self.word & FLOAT != 0 {
                 place(upper)
             } else {
                 upper
             };
-            value = (upper as i64 >> shorter) as u64;
-        }
-        self.has(value)
+            self.has((upper as i64 >> shorter) as u64)
+        })
     }
 }
 

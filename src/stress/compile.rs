@@ -1,6 +1,8 @@
 //! Rules with names of fields as numbers, and their state.
 
-use super::cell::Cell;
+use std::sync::Arc;
+
+use super::cell::{Cell, Episodes};
 use super::check::{CATEGORY_RULES_MAX, FIELDS_MAX, RuleError};
 use super::history::{Baseline, Window};
 use super::rule::{Below, Condition, Episode, Limit, Pattern, Rule, RuleSet, Test};
@@ -243,7 +245,7 @@ impl Category {
         })
     }
 
-    fn compile(&mut self, rule: &Rule) -> Option<Compiled> {
+    fn compile(&mut self, rule: &Rule, episodes: &Arc<Episodes>) -> Option<Compiled> {
         let check = self.check(&rule.condition)?;
         let keys = match (&rule.key, rule.episode) {
             (Some(_), Episode::Span) => KEYS_MAX,
@@ -270,7 +272,7 @@ impl Category {
                 .iter()
                 .map(|one| self.field(&one.field))
                 .collect(),
-            cell: Cell::new(state::words(keys, more)),
+            cell: Cell::new(state::words(keys, more), Arc::clone(episodes)),
             rule: rule.clone(),
         })
     }
@@ -308,11 +310,20 @@ fn ns_of(time: std::time::Duration) -> u64 {
     time.as_nanos().min(u128::from(u64::MAX)) as u64
 }
 
-/// All rules that are on, and their categories.
-pub(super) fn compile(set: &RuleSet) -> Result<(Vec<Compiled>, Vec<Category>), RuleError> {
+/// All rules that are on.
+#[derive(Debug)]
+pub(super) struct CompiledSet {
+    pub(super) rules: Vec<Compiled>,
+    pub(super) categories: Vec<Category>,
+    /// Counts the episodes of all of them.
+    pub(super) episodes: Arc<Episodes>,
+}
+
+pub(super) fn compile(set: &RuleSet) -> Result<CompiledSet, RuleError> {
     set.validate()?;
     let mut categories: Vec<Category> = Vec::new();
     let mut all = Vec::new();
+    let episodes = Episodes::none();
     for rule in set.rules.iter().filter(|rule| rule.on) {
         let known = categories.iter().position(|one| one.name == rule.category);
         let index = known.unwrap_or_else(|| {
@@ -324,7 +335,7 @@ pub(super) fn compile(set: &RuleSet) -> Result<(Vec<Compiled>, Vec<Category>), R
             categories.len() - 1
         });
         let category = &mut categories[index];
-        let Some(compiled) = category.compile(rule) else {
+        let Some(compiled) = category.compile(rule, &episodes) else {
             continue;
         };
         category.rules.push(all.len() as u16);
@@ -340,5 +351,9 @@ pub(super) fn compile(set: &RuleSet) -> Result<(Vec<Compiled>, Vec<Category>), R
             });
         }
     }
-    Ok((all, categories))
+    Ok(CompiledSet {
+        rules: all,
+        categories,
+        episodes,
+    })
 }

@@ -1,8 +1,9 @@
 //! Evaluating rules: the same for a session and for what was recorded.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::cell::Change;
+use super::cell::{Change, Episodes};
 use super::check::{CATEGORY_RULES_MAX, RuleError};
 use super::compile::{Category, Check, Compiled, Values, compile};
 use super::event::StressEvent;
@@ -71,16 +72,18 @@ pub(super) struct Step {
 pub(crate) struct Rules {
     pub(super) compiled: Vec<Compiled>,
     pub(super) categories: Vec<Category>,
+    pub(super) episodes: Arc<Episodes>,
     /// Evaluations that were given up, because too many threads were in the middle of one.
     skipped: AtomicU64,
 }
 
 impl Rules {
     pub(crate) fn new(set: &RuleSet) -> Result<Self, RuleError> {
-        let (compiled, categories) = compile(set)?;
+        let set = compile(set)?;
         Ok(Self {
-            compiled,
-            categories,
+            compiled: set.rules,
+            categories: set.categories,
+            episodes: set.episodes,
             skipped: AtomicU64::new(0),
         })
     }

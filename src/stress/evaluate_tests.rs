@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cell::{Cell, Change};
+use super::cell::{Cell, Change, Episodes};
 use super::compile::Values;
 use super::evaluate::{Evaluator, Rules};
 use super::history::{Baseline, SAMPLES_MAX};
@@ -192,7 +192,7 @@ fn a_baseline_that_judges_goes_on() {
         clear: 2.0,
         samples: SAMPLES_MAX,
     };
-    let cell = Cell::new(Baseline::WORDS);
+    let cell = Cell::new(Baseline::WORDS, Episodes::none());
     // In most buckets, odd numbers of values in many.
     let value = |number: u64| {
         let quarter = (number / 60 % 4) as f64 / 4.0;

@@ -83,16 +83,15 @@ impl Online {
     /// state: it may be asked twice.
     #[inline(never)]
     pub(crate) fn may_fire(&self, schema: u16, fixed: &[u8], has_extras: bool) -> bool {
-        let rules = &self.rules.compiled;
-        self.plans.may_fire(rules, schema, fixed, has_extras)
+        self.plans.may_fire(&self.rules, schema, fixed, has_extras)
     }
 
     /// As [`may_fire`](Self::may_fire), of a record whose first duration is `ns` (0 for none), if
     /// that is all that the plan of the schema compares.
     #[inline(never)]
     pub(crate) fn may_fire_timed(&self, schema: u16, ns: u64, has_extras: bool) -> Option<bool> {
-        let rules = &self.rules.compiled;
-        self.plans.may_fire_timed(rules, schema, ns, has_extras)
+        self.plans
+            .may_fire_timed(&self.rules, schema, ns, has_extras)
     }
 
     /// Evaluations that were given up.

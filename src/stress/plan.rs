@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::compare::Compare;
-use super::compile::{Category, Check, Compiled, Level};
+use super::compile::{Category, Check, Level};
 use super::evaluate::Rules;
 use super::rule::{Condition, Test};
 use crate::record::{SCHEMAS_MAX, SchemaDef};
@@ -22,18 +22,21 @@ const EVERY: u8 = u8::MAX;
 const EXTRAS: u64 = 1 << 8;
 /// All that is compared is whether the first duration of the record is above limits.
 const TIMED: u64 = 1 << 9;
+/// A comparison is not a plain one.
+const SPECIAL: u64 = 1 << 10;
 
 /// Plans of the schemas of one session, in memory that is there from the start.
 #[derive(Debug)]
 pub(super) struct Plans {
     /// [`NO_RULES`], [`EVERY`], or the number of a plan from 1 on.
-    by_schema: Box<[AtomicU8]>,
+    by_schema: Box<[AtomicU8; SCHEMAS_MAX]>,
     next: AtomicU32,
-    stored: Box<[Stored]>,
+    stored: Box<[Stored; PLANS_MAX]>,
 }
 
-/// A plan that pushes read.
+/// A plan that pushes read; head and two comparisons lie on one cache line.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 struct Stored {
     /// The number of comparisons, and flags.
     head: AtomicU64,
@@ -52,9 +55,9 @@ struct Plan {
 impl Plans {
     pub(super) fn new() -> Self {
         Self {
-            by_schema: (0..SCHEMAS_MAX).map(|_| AtomicU8::new(NO_RULES)).collect(),
+            by_schema: Box::new([const { AtomicU8::new(NO_RULES) }; SCHEMAS_MAX]),
             next: AtomicU32::new(0),
-            stored: (0..PLANS_MAX).map(|_| Stored::default()).collect(),
+            stored: Box::new(std::array::from_fn(|_| Stored::default())),
         }
     }
 
@@ -108,6 +111,9 @@ impl Plans {
         if plan.compares.iter().all(timed) {
             flags |= TIMED;
         }
+        if !plan.compares.iter().all(|one| one.is_plain()) {
+            flags |= SPECIAL;
+        }
         for (compare, words) in plan.compares.iter().zip(&stored.compares) {
             words[0].store(compare.word, Relaxed);
             words[1].store(compare.first, Relaxed);
@@ -138,7 +144,7 @@ impl Plans {
     #[inline(always)]
     pub(super) fn may_fire(
         &self,
-        rules: &[Compiled],
+        rules: &Rules,
         schema: u16,
         fixed: &[u8],
         has_extras: bool,
@@ -148,8 +154,13 @@ impl Plans {
             return number == EVERY;
         };
         let head = stored.head.load(Relaxed);
-        let fires = |compare: Compare| goes_on(rules, compare) || compare.holds(fixed);
-        (has_extras && head & EXTRAS != 0) || stored.compares(head).any(fires)
+        if head & SPECIAL != 0 || rules.episodes.any() {
+            return stored.fires(head, rules, fixed, has_extras);
+        }
+        (has_extras && head & EXTRAS != 0)
+            || stored
+                .compares(head)
+                .any(|compare| compare.plain_holds(fixed))
     }
 
     /// The same for a plan that compares the first duration of the record, `ns`, and nothing else;
@@ -157,7 +168,7 @@ impl Plans {
     #[inline(always)]
     pub(super) fn may_fire_timed(
         &self,
-        rules: &[Compiled],
+        rules: &Rules,
         schema: u16,
         ns: u64,
         has_extras: bool,
@@ -167,8 +178,10 @@ impl Plans {
         if head & TIMED == 0 {
             return None;
         }
-        let fires = |compare: Compare| compare.has(ns) || goes_on(rules, compare);
-        Some((has_extras && head & EXTRAS != 0) || stored.compares(head).any(fires))
+        let fires = (has_extras && head & EXTRAS != 0)
+            || (rules.episodes.any() && stored.goes_on(head, rules))
+            || stored.compares(head).any(|compare| compare.has(ns));
+        Some(fires)
     }
 }
 
@@ -182,13 +195,24 @@ impl Stored {
             span: words[2].load(Relaxed),
         })
     }
-}
 
-/// Whether the rule of a comparison has an episode, which any record can end.
-#[inline(always)]
-fn goes_on(rules: &[Compiled], compare: Compare) -> bool {
-    let rule = rules.get(usize::from(compare.rule()));
-    rule.is_none_or(|rule| rule.cell.is_active())
+    /// As [`Plans::may_fire`], whatever the comparisons are and the rules have.
+    #[inline(never)]
+    fn fires(&self, head: u64, rules: &Rules, fixed: &[u8], has_extras: bool) -> bool {
+        (has_extras && head & EXTRAS != 0)
+            || self.goes_on(head, rules)
+            || self.compares(head).any(|compare| compare.holds(fixed))
+    }
+
+    /// Whether the rule of a comparison has an episode, which any record can end.
+    #[cold]
+    #[inline(never)]
+    fn goes_on(&self, head: u64, rules: &Rules) -> bool {
+        self.compares(head).any(|compare| {
+            let rule = rules.compiled.get(usize::from(compare.rule()));
+            rule.is_none_or(|rule| rule.cell.is_active())
+        })
+    }
 }
 
 /// What has to be compared so that no rule of the category fires unseen.

@@ -377,6 +377,23 @@ mod tests {
         assert_eq!(count, 2);
     }
 
+    /// There is not even room for the head of one more entry.
+    #[test]
+    fn a_registry_that_is_full_to_the_last_byte_ends_there() {
+        let entry = Entry::Symbol(1, "one");
+        for room in [0, 1] {
+            let mut words = vec![0; 2 * entry.bytes() / 8 + room];
+            let registry = registry(&mut words);
+            for expected in [Ok(()), Ok(()), Err(RegistryFull)] {
+                assert_eq!(registry.append(&entry), expected);
+            }
+            let (mut count, mut cursor) = (0, RegistryCursor::default());
+            cursor.advance(&registry, |_| count += 1);
+            assert_eq!(count, 2);
+            assert!(cursor.is_current(&registry));
+        }
+    }
+
     #[test]
     fn lost_entries_are_passed_over_and_others_found() {
         for lost in [0..6, 0..40, 30..50, 55..64, 40..64] {

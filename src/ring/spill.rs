@@ -434,6 +434,23 @@ mod tests {
     }
 
     #[test]
+    fn slots_whose_bytes_were_lost_go_back_and_no_others() {
+        const SLOTS: u8 = 4;
+        let mut words = vec![0; usize::from(SLOTS) * SLOT_BYTES / 8];
+        let spill = spill(&mut words);
+        let mut reader = SpillReader::default();
+        (1..=SLOTS).for_each(|slot| put(&spill, 1, slot.into(), slot));
+        assert_eq!(reader.collect(&spill), 0);
+        let lost = SLOT_BYTES..3 * SLOT_BYTES;
+        assert_eq!(reader.lose(&spill, |offset| lost.contains(&offset)), 2);
+        assert_eq!(copy(&reader, &spill, 1, u64::MAX), [1, 4]);
+        let free: Vec<_> = std::iter::from_fn(|| spill.take()).collect();
+        assert_eq!(free.len(), 2);
+        assert_eq!(reader.lose(&spill, |_| false), 0);
+        assert_eq!(copy(&reader, &spill, 1, u64::MAX), [1, 4]);
+    }
+
+    #[test]
     fn a_slot_that_was_overwritten_is_counted_and_goes_back() {
         let mut words = vec![0; SLOT_BYTES / 8];
         let spill = spill(&mut words);

@@ -105,6 +105,112 @@ fn drain(ring: Ring<'_>, consumer: &mut Consumer, model: &mut Model) {
     model.read_pos = position;
 }
 
+/// A ring of `capacity` bytes with its two sides.
+fn with_ring<T>(
+    capacity: u64,
+    test: impl FnOnce(Ring<'_>, &ProducerSide, &mut Consumer) -> T,
+) -> T {
+    let mut data = vec![0_u64; capacity as usize / 8];
+    // SAFETY: `capacity` bytes, a power of two, that outlive the buffer.
+    #[expect(unsafe_code, reason = "the test owns the memory of its ring")]
+    let buffer = unsafe { Buffer::new(data.as_mut_ptr().cast(), capacity) };
+    let header = RingHeader::for_model(capacity);
+    let ring = Ring {
+        header: &header,
+        buffer: &buffer,
+    };
+    let (side, mut consumer) = (ProducerSide::new(), Consumer::new());
+    side.take(ring);
+    test(ring, &side, &mut consumer)
+}
+
+/// The writer hears of a burst when an eighth of the ring is full, and a quarter at the latest.
+#[test]
+fn a_ring_that_fills_calls_the_writer_while_most_of_it_is_free() {
+    const BYTES: u64 = 4096;
+    with_ring(BYTES, |ring, side, consumer| {
+        for lap in 0..20 {
+            let start = consumer.read_pos();
+            let (mut quick, mut called_at) = (0, None);
+            while called_at.is_none() {
+                let position = side.used(ring);
+                assert!(position <= BYTES / 4, "lap {lap}: nobody was called");
+                quick += u64::from(side.reserve_quick(HEADER_BYTES).is_some());
+                let wake = || called_at = Some(position);
+                let place = side.reserve(ring, HEADER_BYTES, KeepClass::Sampled, wake);
+                let place = place.expect("there is room");
+                fill(side.bytes(ring, place), 0);
+                side.commit(ring, place);
+            }
+            let called_at = called_at.unwrap_or_default();
+            assert!(called_at >= BYTES / 8, "lap {lap}: {called_at}");
+            let records = side.used(ring) / HEADER_BYTES as u64;
+            assert!(quick >= records - 4, "lap {lap}: {quick} of {records}");
+            let end = consumer.committed(ring);
+            assert!(end > start);
+            consumer.free(ring, end);
+        }
+    });
+}
+
+#[test]
+fn a_ring_is_its_owners_until_it_is_given_up() {
+    with_ring(CAPACITY, |ring, _, _| {
+        assert!(!ring.is_given_up());
+        ring.give_up();
+        assert!(ring.is_given_up());
+    });
+}
+
+/// Does the same to a ring and to its model.
+fn play(
+    ops: Vec<Op>,
+    ring: Ring<'_>,
+    side: &ProducerSide,
+    consumer: &mut Consumer,
+) -> Result<(), TestCaseError> {
+    let mut model = Model::default();
+    for (number, op) in ops.into_iter().enumerate() {
+        let number = number as u32;
+        match op {
+            Op::Push { words, always } => {
+                let bytes = words * 4;
+                let place = side.reserve(ring, bytes, keep(always), || ());
+                let expected = model.place(bytes, always);
+                prop_assert_eq!(place.ok().map(|place| place.position), expected);
+                if let (Ok(place), Some(start)) = (place, expected) {
+                    fill(side.bytes(ring, place), number);
+                    side.commit(ring, place);
+                    model.records.push_back((number, bytes));
+                    model.write_pos = start + bytes as u64;
+                }
+            }
+            Op::Abandon { words } => {
+                // What was reserved and never committed is overwritten by the next record;
+                // only padding before it stays, so the model takes the same turn of the lap.
+                let bytes = words * 4;
+                if let Ok(place) = side.reserve(ring, bytes, KeepClass::Sampled, || ()) {
+                    side.bytes(ring, place).fill(0xee);
+                    let again = side.reserve(ring, HEADER_BYTES, KeepClass::Sampled, || ());
+                    prop_assert_eq!(again.map(|again| again.position), Ok(place.position));
+                    if let Ok(again) = again {
+                        fill(side.bytes(ring, again), number);
+                        side.commit(ring, again);
+                        model.records.push_back((number, HEADER_BYTES));
+                        model.write_pos = place.position + HEADER_BYTES as u64;
+                    }
+                }
+            }
+            Op::Drain => drain(ring, consumer, &mut model),
+        }
+    }
+    while model.read_pos < model.write_pos {
+        drain(ring, consumer, &mut model);
+    }
+    prop_assert!(model.records.is_empty(), "lost: {:?}", model.records);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 8 } else { 2000 },
@@ -114,52 +220,6 @@ proptest! {
 
     #[test]
     fn ring_behaves_like_a_queue(ops in ops()) {
-        let mut data = vec![0_u64; CAPACITY as usize / 8];
-        // SAFETY: `CAPACITY` bytes, a power of two, that outlive the buffer.
-        #[expect(unsafe_code, reason = "the test owns the memory of its ring")]
-        let buffer = unsafe { Buffer::new(data.as_mut_ptr().cast(), CAPACITY) };
-        let header = RingHeader::for_model(CAPACITY);
-        let ring = Ring { header: &header, buffer: &buffer };
-        let (side, mut consumer) = (ProducerSide::new(), Consumer::new());
-        side.take(ring);
-        let mut model = Model::default();
-        for (number, op) in ops.into_iter().enumerate() {
-            let number = number as u32;
-            match op {
-                Op::Push { words, always } => {
-                    let bytes = words * 4;
-                    let place = side.reserve(ring, bytes, keep(always), || ());
-                    let expected = model.place(bytes, always);
-                    prop_assert_eq!(place.ok().map(|place| place.position), expected);
-                    if let (Ok(place), Some(start)) = (place, expected) {
-                        fill(side.bytes(ring, place), number);
-                        side.commit(ring, place);
-                        model.records.push_back((number, bytes));
-                        model.write_pos = start + bytes as u64;
-                    }
-                }
-                Op::Abandon { words } => {
-                    // What was reserved and never committed is overwritten by the next record;
-                    // only padding before it stays, so the model takes the same turn of the lap.
-                    let bytes = words * 4;
-                    if let Ok(place) = side.reserve(ring, bytes, KeepClass::Sampled, || ()) {
-                        side.bytes(ring, place).fill(0xee);
-                        let again = side.reserve(ring, HEADER_BYTES, KeepClass::Sampled, || ());
-                        prop_assert_eq!(again.map(|again| again.position), Ok(place.position));
-                        if let Ok(again) = again {
-                            fill(side.bytes(ring, again), number);
-                            side.commit(ring, again);
-                            model.records.push_back((number, HEADER_BYTES));
-                            model.write_pos = place.position + HEADER_BYTES as u64;
-                        }
-                    }
-                }
-                Op::Drain => drain(ring, &mut consumer, &mut model),
-            }
-        }
-        while model.read_pos < model.write_pos {
-            drain(ring, &mut consumer, &mut model);
-        }
-        prop_assert!(model.records.is_empty(), "lost: {:?}", model.records);
+        with_ring(CAPACITY, |ring, side, consumer| play(ops, ring, side, consumer))?;
     }
 }

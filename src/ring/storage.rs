@@ -21,6 +21,8 @@
 
 mod counts;
 mod lost;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::fs::File;
 use std::io;

@@ -43,3 +43,25 @@ impl Used {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn each_ring_is_asked_also_one_that_is_taken_meanwhile() {
+        let used = Used::new();
+        assert_eq!([(); 3].map(|()| used.take(4)), [Some(0), Some(1), Some(2)]);
+        let asked = RefCell::new(Vec::new());
+        used.ask_each(|index| {
+            if index == 1 {
+                assert_eq!(used.take(4), Some(3));
+            }
+            asked.borrow_mut().push(index);
+        });
+        assert_eq!(asked.into_inner(), [0, 1, 2, 3]);
+        assert_eq!((used.take(4), used.count()), (None, 4));
+    }
+}

@@ -17,7 +17,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 use stormlog::convert::{ConvertOptions, convert_session};
-use stormlog::record::{LARGE_RECORD_BYTES, LongText};
+use stormlog::ledger::DropReason;
+use stormlog::record::{DurationMs, LARGE_RECORD_BYTES, LongText, Symbol};
 use stormlog::recover::{RecoverOptions, State, recover_session, session_ids};
 use stormlog::segment::files::SessionFiles;
 use stormlog::segment::header::is_session_id;
@@ -43,6 +44,13 @@ stormlog::record! {
     }
 }
 
+stormlog::record! {
+    struct Timed in "performance" keep Always {
+        operation: Symbol,
+        duration_ms: DurationMs<2>,
+    }
+}
+
 const CHILD: &str = "STORMLOG_RECOVER_CHILD";
 
 /// So many records: only those that fill the ring and the spill.
@@ -53,6 +61,9 @@ const LARGE: u32 = 1_000_001;
 
 /// Bytes of the text of each of them.
 const LONG: usize = 100_000;
+
+/// So many records: three that tell durations.
+const TIMED: u32 = 1_000_002;
 
 /// More threads than the rings of the smallest ring storage.
 const CROWD: u32 = 14;
@@ -116,7 +127,7 @@ fn child() {
         session.flush().unwrap();
     }
     let counted = match records {
-        SPILLED | CROWDED | LARGE => 0,
+        SPILLED | CROWDED | LARGE | TIMED => 0,
         records => records,
     };
     if records == LARGE {
@@ -128,6 +139,15 @@ fn child() {
     }
     if records == CROWDED {
         crowd(&session);
+    }
+    if records == TIMED {
+        let operation = stormlog::symbol!("recover_timed");
+        for duration_ms in [5, 7, 3].map(Duration::from_millis) {
+            log.push(&Timed {
+                operation,
+                duration_ms,
+            });
+        }
     }
     for n in 0..counted {
         if n == records / 2 {
@@ -202,6 +222,10 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
         .collect();
     files.sort();
     files
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
 fn request_lines(dir: &Path, id: &str) -> usize {
@@ -399,11 +423,8 @@ fn what_is_in_a_block_already_is_not_taken_again() {
         let id = Recording::start(dir, "session_dir", records).kill();
         let path = session_dir(dir, &id).join("rings");
         let mut rings = std::fs::read(&path).unwrap();
-        let long =
-            |rings: &[u8], at: usize| u64::from_le_bytes(rings[at..at + 8].try_into().unwrap());
         let first = long(&rings, 304) as usize;
-        let capacity = long(&rings, first + 8);
-        let written = long(&rings, first + 64);
+        let [capacity, written] = [8, 64].map(|at| long(&rings, first + at));
         assert_eq!(rings[first..first + 4], *b"SRNG");
         rings[first + 128..first + 136].fill(0);
         assert!(written <= capacity, "the ring has turned");
@@ -454,11 +475,10 @@ fn rings_with_damaged_records_stay() {
     let id = Recording::start(dir, "session_dir", 6).kill();
     let path = session_dir(dir, &id).join("rings");
     let mut rings = std::fs::read(&path).unwrap();
-    let long = |at: usize| u64::from_le_bytes(rings[at..at + 8].try_into().unwrap()) as usize;
-    let first = long(304);
+    let first = long(&rings, 304) as usize;
     assert_eq!(rings[first..first + 4], *b"SRNG");
     // The first record that the writer had not taken: another schema, which nobody has.
-    let record = first + 2304 + long(first + 128);
+    let record = first + 2304 + long(&rings, first + 128) as usize;
     rings[record + 2..record + 4].fill(0xee);
     std::fs::write(&path, rings).unwrap();
     for state in [State::Recovered, State::Complete, State::Complete] {
@@ -468,6 +488,75 @@ fn rings_with_damaged_records_stay() {
         assert_eq!(said, state == State::Recovered, "{:?}", report.faults);
         assert!(path.exists());
     }
+}
+
+/// Positions of a ring that no process can have left: nothing is taken from it, that is said, and
+/// it stays.
+#[test]
+fn rings_with_impossible_positions_are_left_out() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 6).kill();
+    let dead = std::fs::read(session_dir(dir, &id).join("rings")).unwrap();
+    let first = long(&dead, 304) as usize;
+    let [capacity, ids, end, start] = [8, 16, 64, 128].map(|at| long(&dead, first + at));
+    let cases = [
+        (128, end + 4),
+        (128, start + 2),
+        (64, start + capacity + 4),
+        (16, ids >> 32 << 32),
+        (16, ids | u64::from(u32::MAX)),
+    ];
+    for (offset, value) in cases {
+        let temp = tempfile::tempdir().unwrap();
+        let into = session_dir(temp.path(), &id);
+        copy_dir(&session_dir(dir, &id), &into);
+        let mut rings = dead.clone();
+        rings[first + offset..][..8].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(into.join("rings"), rings).unwrap();
+        let report = recover_session(temp.path(), &id, RecoverOptions::default()).unwrap();
+        let said = |fault: &String| fault.contains("cannot be right: left out");
+        assert!(report.faults.iter().any(said), "{offset}: {report:?}");
+        assert_eq!((report.state, report.from_rings), (State::Recovered, 0));
+        let requests = report.ledger.categories["requests"];
+        assert_eq!((requests.offered(), requests.written()), (6, 3));
+        assert_eq!(requests.dropped(DropReason::Damaged), 3);
+        assert!(into.join("rings").exists());
+    }
+}
+
+#[test]
+fn rings_that_cannot_be_used_are_said_to_be() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", 2).kill();
+    let path = session_dir(dir, &id).join("rings");
+    let mut rings = std::fs::read(&path).unwrap();
+    rings[..256].fill(0);
+    std::fs::write(&path, rings).unwrap();
+    let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+    let why = report.faults.last().unwrap();
+    assert!(why.starts_with("its rings cannot be used: "), "{why}");
+}
+
+/// The process would have told them when it closed the session.
+#[test]
+fn durations_of_a_killed_process_are_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let id = Recording::start(dir, "session_dir", TIMED).kill();
+    let report = recover_session(dir, &id, RecoverOptions::default()).unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+    assert_eq!(run(dir, &["convert", "."]).status.code(), Some(0));
+    let text = std::fs::read_to_string(dir.join(format!("{id}_session.jsonl"))).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let is_told = |line: &Json| line["event"] == "durations";
+    let told: Vec<Json> = lines.filter(is_told).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let names = ["record", "operation"].map(|name| told[0][name].as_str().unwrap());
+    assert_eq!(names, ["Timed", "recover_timed"]);
+    let numbers = ["count", "sum_ms", "max_ms"].map(|name| told[0][name].as_f64().unwrap());
+    assert_eq!(numbers, [3.0, 15.0, 7.0]);
 }
 
 /// Records of threads without a ring, some in a segment and some in the spill only.
@@ -482,6 +571,19 @@ fn records_of_threads_without_a_ring_are_there_once() {
     assert_eq!(left.0 + left.1, u64::from(2 * CROWD), "{left:?}");
     assert!(left.1 >= u64::from(2 * (CROWD - 10)), "{left:?}");
     assert!(report.ledger.is_exact());
+    // The position of a block is the number of their records before it.
+    let (mut before, mut in_segments) = (0, 0);
+    for segment in &SessionFiles::find(&session_dir(dir, &id)).unwrap()[0].segments {
+        in_segments = before;
+        let mut reader = segment.reader().unwrap();
+        while let Some(block) = reader.next_block().unwrap() {
+            if block.header.kind == BLOCK_DATA && block.header.ring == u32::MAX {
+                assert_eq!(block.header.first_pos, before);
+                before += u64::from(block.header.records);
+            }
+        }
+    }
+    assert!(0 < in_segments && in_segments < before);
     assert_eq!(
         report.ledger.categories["errors"].written(),
         u64::from(CROWDED)

@@ -271,3 +271,84 @@ fn register(
     }
     Ok(Some(ids))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::SAMPLED_OUT;
+
+    const SCHEMA: u16 = 7;
+    const DISK: usize = DropReason::Disk.counter();
+    const DAMAGED: usize = DropReason::Damaged.counter();
+
+    fn account(counts: &[(usize, u64)]) -> Account {
+        let mut account = Account::default();
+        for (counter, count) in counts {
+            account.counters[*counter] = *count;
+        }
+        account
+    }
+
+    /// The account of a dead session of one category.
+    fn account_of(counted: &[(usize, u64)], written: u64, damaged: bool) -> Account {
+        let mut covered = Covered {
+            damaged,
+            ..Covered::default()
+        };
+        let ids = SchemaIds {
+            schema: SCHEMA,
+            category: CATEGORY_SESSION,
+        };
+        let def = SessionRecovered::default().schema();
+        let entries = [
+            Entry::Category(ids.category, "session"),
+            Entry::schema(ids, def),
+        ];
+        for entry in entries {
+            let mut bytes = Vec::new();
+            entry.append(&mut bytes);
+            covered.registry.add_block(&bytes);
+        }
+        assert_eq!(covered.registry.rejected, 0);
+        let counted = [(CATEGORY_SESSION, account(counted))];
+        let written = BTreeMap::from([(SCHEMA, written)]);
+        let ledger = ledger(counted, &written, &covered);
+        assert!(ledger.is_exact(), "{ledger:?}");
+        assert_eq!(ledger.categories.len(), 1);
+        ledger.categories["session"]
+    }
+
+    #[test]
+    fn what_is_missing_was_interrupted_or_damaged() {
+        // What its process counted as written is no proof that it is there.
+        let counted = [(OFFERED, 10), (SAMPLED_OUT, 1), (DISK, 2), (WRITTEN, 9)];
+        for (damaged, counter) in [(false, INTERRUPTED), (true, DAMAGED)] {
+            let expected = [
+                (OFFERED, 10),
+                (SAMPLED_OUT, 1),
+                (DISK, 2),
+                (WRITTEN, 4),
+                (counter, 3),
+            ];
+            assert_eq!(account_of(&counted, 4, damaged), account(&expected));
+        }
+    }
+
+    /// Its process was killed after it had counted them and before it freed their bytes.
+    #[test]
+    fn shed_records_that_were_saved_are_not_counted_twice() {
+        for (shed, left) in [(3, 2), (1, 0)] {
+            let counted = [(OFFERED, 9 + left), (DISK, shed)];
+            let expected = [(OFFERED, 9 + left), (DISK, left), (WRITTEN, 9)];
+            assert_eq!(account_of(&counted, 9, false), account(&expected));
+        }
+    }
+
+    /// The ledger of rings that are lost is a little old.
+    #[test]
+    fn what_was_written_was_offered() {
+        let expected = [(OFFERED, 9), (SAMPLED_OUT, 2), (WRITTEN, 7)];
+        let counted = [(OFFERED, 4), (SAMPLED_OUT, 2)];
+        assert_eq!(account_of(&counted, 7, false), account(&expected));
+    }
+}

@@ -86,3 +86,62 @@ pub(super) fn missing<S: Source + ?Sized>(
     };
     Ok(with_buckets.filter(is_missing).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durations::Histogram;
+    use crate::record::{Record, SchemaIds};
+    use crate::segment::entry::Entry;
+
+    /// The record about one duration of `operation`.
+    fn body(operation: &str, ns: u64) -> Vec<u8> {
+        let mut histogram = Histogram::default();
+        histogram.observe(ns);
+        let one = Durations {
+            category: Some("requests".to_owned()),
+            record: Some("Request".to_owned()),
+            operation: Some(operation.to_owned()),
+            other: false,
+            histogram,
+        };
+        whole::body(&OperationEnd::of(&one, &OperationEnd::buckets(&one)))
+    }
+
+    fn registry(category: &str, ids: SchemaIds) -> Registry {
+        let def = OperationEnd::default().schema();
+        let mut registry = Registry::default();
+        for entry in [
+            Entry::Category(ids.category, category),
+            Entry::schema(ids, def),
+        ] {
+            let mut bytes = Vec::new();
+            entry.append(&mut bytes);
+            registry.add_block(&bytes);
+        }
+        assert_eq!(registry.rejected, 0);
+        registry
+    }
+
+    /// Killed in the middle of writing them: those that are there are not written again.
+    #[test]
+    fn a_record_that_was_written_is_not_missing() {
+        let ids = SchemaIds {
+            schema: 3,
+            category: 20,
+        };
+        for (category, known) in [(CATEGORY, true), ("requests", false)] {
+            let registry = registry(category, ids);
+            let mut written = Written::default();
+            // Of each length that padding makes.
+            for operation in ["a", "ab", "abc", "abcd"] {
+                let (bytes, _) = whole::record(ids.schema, 5, &body(operation, 700));
+                let record = RecordRef::at(&bytes, 0).unwrap();
+                written.note(&registry, &record, &bytes);
+                assert!(!written.take(body(operation, 701)));
+                assert_eq!(written.take(body(operation, 700)), known);
+                assert!(!written.take(body(operation, 700)), "once");
+            }
+        }
+    }
+}

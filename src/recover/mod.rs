@@ -363,3 +363,38 @@ fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
         other => other.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::DirBuilderExt;
+
+    use super::*;
+    use crate::segment::layout::BLOCKS_OFFSET;
+
+    /// A segment whose header cannot be read: with a block it is a fault, without one it is what a
+    /// process leaves that dies before its session has begun.
+    #[test]
+    fn a_session_with_a_prepared_segment_alone_is_empty() {
+        let temp = tempfile::tempdir().unwrap();
+        let id = "20260101_000000";
+        let session = temp.path().join(SESSIONS_DIR).join(id);
+        let mut builder = std::fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&session)
+            .unwrap();
+        let recover = || recover_session(temp.path(), id, RecoverOptions::default());
+        assert_eq!(recover().unwrap().state, State::Empty, "without a segment");
+        let mut bytes = vec![0; 1 << 16];
+        let prepared = session.join(segment_name(1));
+        std::fs::write(&prepared, &bytes).unwrap();
+        assert_eq!(recover().unwrap().state, State::Empty);
+        bytes[HINT_OFFSET..][..8].copy_from_slice(&(BLOCKS_OFFSET as u64).to_le_bytes());
+        std::fs::write(&prepared, &bytes).unwrap();
+        let error = recover().expect_err("something was there");
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        let left = std::fs::read_dir(&session).unwrap().count();
+        assert_eq!(left, 1, "nothing was made, nothing removed");
+    }
+}

@@ -230,3 +230,31 @@ fn seal(
     }
     payload
 }
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+
+    use super::*;
+
+    /// A session has up to 2 MiB of them; a damaged block costs what is in it.
+    #[test]
+    fn registry_entries_fill_blocks_of_the_length_of_others() {
+        let mut out = NewSegment::new(None, &FileHeader::zeroed(), 1, 0).unwrap();
+        let entry = [1; 1000];
+        let (mut offset, mut blocks) = (out.offset, 0);
+        for _ in 0..300 {
+            out.entry(&entry).unwrap();
+            if out.blocks > blocks {
+                let bytes = out.offset - offset;
+                let longest = block_bytes(DATA_BYTES_MAX) as u64;
+                assert!((longest - 1000..=longest).contains(&bytes), "{bytes}");
+                (offset, blocks) = (out.offset, out.blocks);
+            }
+        }
+        assert_eq!(blocks, 4);
+        let length = out.finish(&Registry::default()).unwrap();
+        let rest = length - offset;
+        assert!(rest > 300 * 1000 - 4 * DATA_BYTES_MAX as u64, "{rest}");
+    }
+}

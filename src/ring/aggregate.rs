@@ -93,13 +93,15 @@ const _: () = assert!(size_of::<Shortcut>() == 16);
 const _: () = assert!(align_of::<Shortcut>() == 8);
 
 /// Shortcuts for so many rings. Memory that is not used is not there: the allocator gets it zeroed
-/// from the kernel.
-pub(super) fn shortcuts(rings: usize) -> Box<[Shortcuts]> {
+/// from the kernel. Not a box, to whose contents no pointer may lead that is older than its last
+/// move.
+pub(super) fn shortcuts(rings: usize) -> Vec<Shortcuts> {
     let zeroed = vec![[[0_u64; 2]; SHORTCUTS]; rings].into_boxed_slice();
     let zeroed = std::ptr::slice_from_raw_parts_mut(Box::into_raw(zeroed).cast(), rings);
     // SAFETY: of the same size and alignment by the assertions; zeroes are a key that is nobody's
     // and a null pointer.
-    unsafe { Box::from_raw(zeroed) }
+    let zeroed: Box<[Shortcuts]> = unsafe { Box::from_raw(zeroed) };
+    zeroed.into_vec()
 }
 
 /// No slot.

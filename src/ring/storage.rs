@@ -105,7 +105,7 @@ pub(crate) struct Storage {
     pub(crate) spill: Spill,
     pub(crate) aggregates: Aggregates,
     /// What the slots point to.
-    _shortcuts: Box<[Shortcuts]>,
+    _shortcuts: Vec<Shortcuts>,
 }
 
 // SAFETY: the raw pointers lead into `region`, which lives as long as the storage; what lies there

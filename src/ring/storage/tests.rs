@@ -22,26 +22,28 @@ fn storage(backend: &Backend<'_>, sizes: StorageSizes) -> Storage {
 /// Durations in cells of rings, in those that all share, and of operations without a slot.
 #[test]
 fn recovery_finds_the_durations_that_the_session_tells() {
-    const OPERATIONS: u64 = 300;
+    // More than there are slots, in more rings than there are pages for. Not under miri, which
+    // takes many minutes.
+    const OPERATIONS: u64 = if cfg!(miri) { 9 } else { 300 };
+    const RINGS: usize = if cfg!(miri) { 2 } else { 10 };
     let storage = storage(&Backend::Anonymous, SIZES);
     let of = |operation: u64, ns| Observation::new(5, operation as u32, ns);
-    let mut rings = 0_u64;
     let mut have_own = Vec::new();
-    while let Some(index) = storage.take_ring() {
-        let slot = storage.slot(index);
-        rings += 1;
+    for ring in 0..RINGS as u64 {
+        let slot = storage.slot(storage.take_ring().unwrap());
         for operation in 1..=OPERATIONS {
-            let observation = of(operation, operation * 1000 + rings);
+            let observation = of(operation, operation * 1000 + ring);
             storage.aggregates.observe(slot, observation);
         }
         have_own.push(quick_cell(slot, of(OPERATIONS, 0).key).is_some());
     }
     storage.aggregates.observe_shared(of(7, 1 << 41));
     assert_eq!(have_own.first(), Some(&true), "a ring counts by itself");
-    assert_eq!(have_own.last(), Some(&false), "until no page is left");
+    let last = have_own.last();
+    assert_eq!(last, Some(&cfg!(miri)), "until no page is left");
     let told = storage.aggregates.read();
     let count: u64 = told.iter().map(|(_, sum)| sum.count()).sum();
-    assert_eq!(count, rings * OPERATIONS + 1);
+    assert_eq!(count, RINGS as u64 * OPERATIONS + 1);
     let area = |area: &[u8]| read_aggregates(area);
     let found = storage.region.with(AGGREGATE_OFFSET, AGGREGATE_BYTES, area);
     assert_eq!(found, told);
@@ -71,6 +73,7 @@ fn what_rings_were_offered_is_told_by_category() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "asks the kernel")]
 fn rings_are_present_before_a_thread_takes_them() {
     // Rings far from everything else: the kernel may make more present than was asked for.
     let sizes = StorageSizes {
@@ -79,7 +82,7 @@ fn rings_are_present_before_a_thread_takes_them() {
         ..SIZES
     };
     let storage = storage(&Backend::Anonymous, sizes);
-    if cfg!(miri) || !storage.region.populate(0, PAGE).unwrap() {
+    if !storage.region.populate(0, PAGE).unwrap() {
         return;
     }
     let taken = storage.take_ring().unwrap();

@@ -14,6 +14,8 @@ pub enum Kind {
     Ext4,
     /// Copies on write.
     Btrfs,
+    /// Can neither reserve space nor say how much there is; it has no bound.
+    Ramfs,
 }
 
 /// A mounted file system of 64 MiB (btrfs: 128 MiB); unmounted when it is dropped.
@@ -65,6 +67,9 @@ impl Mount {
                     .args(["-q", "-d", "single", "-m", "single"])
                     .arg(&image))?;
                 mount.args(["-o", "loop"]).arg(&image);
+            }
+            Kind::Ramfs => {
+                mount.args(["-t", "ramfs", "-o", "mode=700", "ramfs"]);
             }
         }
         run(mount.arg(&point))?;

@@ -1,12 +1,13 @@
 //! Stress rules in a session: what sampling leaves out does not escape them, and the ledger knows
 //! what they tell.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Session;
 use crate::convert::{ConvertOptions, visit_records};
 use crate::record::catalog::proxy::Request;
-use crate::record::{Category, DurationMs, Extra, ShortText};
+use crate::record::{Category, DurationMs, Extra, Record, ShortText};
 use crate::segment::files::SessionFiles;
 use crate::{Conversion, Outcome, symbol};
 
@@ -39,6 +40,27 @@ fn press(session: &Session, category: &str, k: u8) {
     let id = Category::named(category).unwrap().schema().ids().unwrap();
     let core = &session.live.as_ref().unwrap().core;
     core.set_pressures([(id.category, k)].into_iter());
+}
+
+/// A thread that has registered a type opens its gate last: the record of another thread may come
+/// in between.
+#[test]
+fn a_record_that_comes_before_its_gate_is_open_meets_the_rules() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = session(temp.path());
+    let push = |duration_ms| {
+        session.log().push(&Plain {
+            number: 0,
+            duration_ms,
+        })
+    };
+    assert_eq!(push(FAST), Outcome::Kept);
+    let ids = Plain::default().schema().ids().unwrap();
+    let core = &session.live.as_ref().unwrap().core;
+    core.gates.gate(ids.schema).store(0, Relaxed);
+    assert_eq!(push(SLOW), Outcome::Kept);
+    let report = session.close().unwrap();
+    assert_eq!(report.ledger.categories["stress"].written(), 1);
 }
 
 /// Each way of pushing, at each pressure: the rule sees every record, the record that fires is

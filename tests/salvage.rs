@@ -521,6 +521,44 @@ fn false_headers_cost_no_more_than_their_place() {
     drop(file);
 }
 
+/// Blocks so long that their checksums are made from prefixes of the file.
+#[test]
+fn damage_beside_long_blocks_costs_only_what_it_hits() {
+    let mut segment = SegmentBuilder::new(1, 0);
+    let mut starts = Vec::new();
+    for (number, bytes) in [70_000, 65_540, 4, 300_001, 131_072]
+        .into_iter()
+        .enumerate()
+    {
+        starts.push(segment.offset());
+        let body: Vec<u8> = (0..bytes).map(|at| (at * 31 + number) as u8).collect();
+        segment.large(1, number as u64, &body);
+    }
+    let bytes = segment.seal(true);
+    let read = AtomicU64::new(0);
+    let salvaged = |flip| {
+        let (found, end, skipped) = blocks(Counting {
+            bytes: &bytes,
+            flip,
+            read: &read,
+        });
+        assert!(matches!(end, End::Sealed(_)), "{end:?}");
+        (found, skipped)
+    };
+    let (whole, skipped) = salvaged(None);
+    assert_eq!(skipped, 0);
+    assert!(whole.iter().map(|(at, _)| *at as usize).eq(starts.clone()));
+    for (hit, start) in starts.iter().enumerate() {
+        for at in [start + 4, start + BLOCK_HEADER_BYTES + 3] {
+            let mut rest = whole.clone();
+            rest.remove(hit);
+            let (found, skipped) = salvaged(Some((at, 1)));
+            assert_eq!(found, rest, "block {hit}");
+            assert!(skipped > 0);
+        }
+    }
+}
+
 /// 1 MiB: every bit of it, and every length; in the short form some of them.
 #[test]
 fn every_bit_of_a_segment_of_1_mib() {

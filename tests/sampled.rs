@@ -159,6 +159,9 @@ fn weights_become_sample_weight_and_a_sum() {
     let survey = survey(&session());
     assert_eq!(survey.estimated(), sums);
     assert_eq!(survey.by_category()["requests"], 9);
+    let (start, first, last) = survey.span().unwrap();
+    let elapsed = [start, first, last].map(|time| time.elapsed_ns);
+    assert_eq!(elapsed, [0, 0, 8_000_000_000]);
 }
 
 fn survey(segment: &[u8]) -> Survey {

@@ -159,6 +159,7 @@ fn role() {
             };
             cut_again_and_again(sink, guard);
         }
+        "grown" => cut_and_grown(),
         "rings" => cut_rings(second.parse().unwrap(), true),
         "rings_bare" => cut_rings(0, false),
         "elsewhere" => fault_elsewhere(second),
@@ -222,6 +223,37 @@ fn cut_again_and_again(sink: SegmentSink, guard: bool) {
     assert!(report.ledger.categories["calls"].written() > 2000 + 500);
 }
 
+/// A look finds the segment as long as it should be: only the guard knows that a part was lost.
+fn cut_and_grown() {
+    let temp = tempfile::tempdir().unwrap();
+    let session = builder(temp.path())
+        .segment_sink(SegmentSink::Mapped)
+        .sigbus_guard(true)
+        .start()
+        .unwrap();
+    let log = session.log();
+    let push = |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            assert_eq!(call(&log, number), Outcome::Kept);
+        }
+        session.flush().unwrap();
+    };
+    push(0..1000);
+    let path = live(temp.path(), &session, 1);
+    let bytes = std::fs::metadata(&path).unwrap().len();
+    cut(&path, 8192);
+    push(1000..2000);
+    cut(&path, bytes);
+    push(2000..3000);
+    let report = session.close().unwrap();
+    check(temp.path(), &report, 3000);
+    assert_told(&report);
+    let calls = numbers(&report, "calls");
+    assert!((2000..3000).all(|number| calls.contains(&number)));
+    let lost = report.ledger.categories["calls"].dropped(DropReason::Disk);
+    assert!(lost >= 1000, "{lost}");
+}
+
 #[test]
 fn a_cut_segment_kills_a_process_without_the_guard() {
     assert_killed("cut/bare");
@@ -230,6 +262,11 @@ fn a_cut_segment_kills_a_process_without_the_guard() {
 #[test]
 fn a_cut_segment_is_survived_and_counted_with_the_guard() {
     assert_lives("cut/guard");
+}
+
+#[test]
+fn a_segment_that_is_cut_and_grown_again_is_counted_with_the_guard() {
+    assert_lives("grown");
 }
 
 #[test]

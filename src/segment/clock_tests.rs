@@ -244,3 +244,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn times_long_past_are_given_up_and_the_last_ones_stay() {
+    const KEEP: usize = 10;
+    let second = |number: u64| 2 * number;
+    let points = (1..=1000).map(|number| point(second(number), number as i64 % 3, 0));
+    let whole = ClockMap::new(&header(TPS), points.clone());
+    let mut map = ClockMap::new(&header(TPS), []);
+    for point in points {
+        map.add(point);
+        map.forget(KEEP);
+        assert!(map.pieces.len() <= 4 * KEEP, "{}", map.pieces.len());
+    }
+    for half in 2 * second(1001 - KEEP as u64)..2 * second(1002) {
+        let ticks = 1000 + half * TPS / 2;
+        assert_eq!(map.time(ticks), whole.time(ticks));
+    }
+}

@@ -160,3 +160,20 @@ fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
         other => other.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_not_taken_for_a_missing_one() {
+        for name in [LEDGER_NAME, RINGS_NAME] {
+            let temp = tempfile::tempdir().unwrap();
+            let figures = Figures::read(temp.path()).unwrap();
+            assert!(figures.published.is_none() && figures.rings.is_none());
+            std::os::unix::fs::symlink("elsewhere", temp.path().join(name)).unwrap();
+            let error = Figures::read(temp.path()).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}

@@ -280,6 +280,7 @@ pub fn is_live(session_dir: &Path) -> Liveness {
 mod tests {
     use super::*;
     use crate::convert::{ConvertOptions, convert_into};
+    use crate::sys::alive::SessionLock;
 
     const SEGMENTS: [&[u8]; 2] = [
         include_bytes!("../../tests/golden/v1_0/000001.seg"),
@@ -302,6 +303,53 @@ mod tests {
         assert_eq!(report.lines, 10);
         assert_eq!(report.faults, files.faults);
         assert!(report.files.iter().all(|file| file.path.exists()));
+    }
+
+    /// A log directory with one session.
+    fn recorded() -> (tempfile::TempDir, PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join(SESSIONS_DIR).join("20261121_101112");
+        std::fs::create_dir_all(&dir).unwrap();
+        for (name, bytes) in ["000001.seg", "000002.seg"].iter().zip(SEGMENTS) {
+            std::fs::write(dir.join(name), bytes).unwrap();
+        }
+        (temp, dir)
+    }
+
+    #[test]
+    fn the_mark_of_appended_lines_goes_when_they_are_made_again_in_their_place() {
+        let (temp, dir) = recorded();
+        let mark = dir.join(LIVE_NAME);
+        std::fs::write(&mark, "").unwrap();
+        let files = SessionFiles::find(temp.path()).unwrap().remove(0);
+        files.forget_live(&Dir::open(&dir).unwrap());
+        assert!(mark.exists(), "they were made elsewhere");
+        let out = Dir::open(temp.path()).unwrap();
+        let lock = SessionLock::take(&Dir::open(&dir).unwrap()).unwrap();
+        files.forget_live(&out);
+        assert!(mark.exists(), "the session may append more");
+        drop(lock);
+        files.forget_live(&out);
+        assert!(!mark.exists());
+    }
+
+    #[test]
+    fn a_segment_with_damaged_headers_is_taken_only_when_asked_for() {
+        let (temp, dir) = recorded();
+        let mut damaged = SEGMENTS[1].to_vec();
+        damaged[..4096].fill(0);
+        std::fs::write(dir.join("000002.seg"), damaged).unwrap();
+        std::os::unix::fs::symlink("000002.seg", dir.join("000003.seg")).unwrap();
+        let numbers = |(sessions, unreadable): (Vec<SessionFiles>, Vec<Error>)| {
+            assert!(unreadable.is_empty(), "{unreadable:?}");
+            let session = &sessions[0];
+            assert_eq!(session.faults.len(), 2, "{:?}", session.faults);
+            let numbers = session.segments.iter().map(SegmentFile::number);
+            numbers.collect::<Vec<_>>()
+        };
+        let path = [temp.path()];
+        assert_eq!(numbers(SessionFiles::find_all(&path).unwrap()), [1]);
+        assert_eq!(numbers(SessionFiles::find_headless(&path).unwrap()), [1, 2]);
     }
 
     #[test]

@@ -109,3 +109,93 @@ fn session_id(field: &[u8; 16]) -> Option<String> {
     let id = std::str::from_utf8(id).ok()?;
     (zero == [0] && is_session_id(id)).then(|| id.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::layout::FILE_LEDGER;
+
+    fn header(kind: u32) -> FileHeader {
+        FileHeader {
+            magic: FILE_MAGIC,
+            version_major: VERSION_MAJOR,
+            header_bytes: FILE_HEADER_BYTES as u32,
+            file_kind: kind,
+            session: *b"20261121_101112\0",
+            segment: 1,
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    fn parse(header: FileHeader, kind: u32) -> Result<SegmentHeader, String> {
+        parse_header(bytemuck::bytes_of(&header.with_crc()), kind)
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_refused_by_the_name_of_what_it_should_be() {
+        let kinds = [FILE_SEGMENT, FILE_RINGS, FILE_REFERENCE, FILE_LEDGER];
+        let names = [
+            "segment",
+            "ring storage",
+            "reference to a ring storage",
+            "ledger file",
+        ];
+        for (kind, name) in kinds.into_iter().zip(names) {
+            for found in kinds {
+                let parsed = parse(header(found), kind).map(|header| header.session_id);
+                let expected = if found == kind {
+                    Ok("20261121_101112".to_owned())
+                } else {
+                    Err(format!("a stormlog file, but not a {name}"))
+                };
+                assert_eq!(parsed, expected);
+            }
+            let short = parse_header(&[], kind).unwrap_err();
+            assert_eq!(short, format!("too short for a {name}"));
+        }
+    }
+
+    #[test]
+    fn only_a_segment_needs_a_number() {
+        let numberless = |kind| FileHeader {
+            segment: 0,
+            ..header(kind)
+        };
+        assert!(parse(numberless(FILE_RINGS), FILE_RINGS).is_ok());
+        let refused = parse(numberless(FILE_SEGMENT), FILE_SEGMENT).unwrap_err();
+        assert!(refused.contains("at least 1"), "{refused}");
+    }
+
+    #[test]
+    fn the_version_of_the_program_is_printable_up_to_its_end() {
+        let mut written = header(FILE_SEGMENT);
+        let text = b"0.1.0 \x1b[31m\0behind";
+        written.program[..text.len()].copy_from_slice(text);
+        let parsed = parse(written, FILE_SEGMENT).unwrap();
+        assert_eq!(parsed.program, "0.1.0 ?[31m");
+        written.program.fill(b'x');
+        let parsed = parse(written, FILE_SEGMENT).unwrap();
+        assert_eq!(parsed.program, "x".repeat(40));
+    }
+
+    /// It becomes a part of file names.
+    #[test]
+    fn a_session_id_that_is_none_is_refused() {
+        for session in [
+            *b"../../../../etc\0",
+            *b"20261121-101112\0",
+            *b"20261121_10111x\0",
+            *b"20261121_10111\0\0",
+            *b"20261121_1011123",
+            [0xff; 16],
+            [0; 16],
+        ] {
+            let forged = FileHeader {
+                session,
+                ..header(FILE_SEGMENT)
+            };
+            let refused = parse(forged, FILE_SEGMENT).unwrap_err();
+            assert!(refused.contains("session id"), "{session:?}: {refused}");
+        }
+    }
+}

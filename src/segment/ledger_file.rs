@@ -120,3 +120,82 @@ fn entry((name, account): (&String, &crate::ledger::Account)) -> LedgerEntry {
         counters: account.counters,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Account, OFFERED};
+    use crate::segment::published::Published;
+
+    fn header() -> FileHeader {
+        FileHeader {
+            magic: crate::segment::layout::FILE_MAGIC,
+            version_major: crate::segment::layout::VERSION_MAJOR,
+            header_bytes: crate::segment::layout::FILE_HEADER_BYTES as u32,
+            session: *b"20261121_101112\0",
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    fn ledger(offered: u64) -> Ledger {
+        let account = |offered| {
+            let mut account = Account::default();
+            account.counters[OFFERED] = offered;
+            account
+        };
+        let categories = [("requests", offered), ("vpn", 7 * offered)];
+        Ledger {
+            categories: categories
+                .map(|(name, offered)| (name.to_owned(), account(offered)))
+                .into(),
+        }
+    }
+
+    #[test]
+    fn the_newest_publication_is_read_and_the_one_before_when_it_is_damaged() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let mut file = LedgerFile::create(&dir, &header()).unwrap();
+        let path = dir.path_of(LEDGER_NAME);
+        let read = || Published::read(&File::open(&path).unwrap(), &path).unwrap();
+        let nothing = read();
+        assert_eq!((nothing.sequence, nothing.closed), (0, false));
+        for sequence in 1..=5 {
+            let state = if sequence == 5 { CLOSED } else { RECORDING };
+            file.publish(ledger(sequence), state).unwrap();
+            let newest = read();
+            assert_eq!(newest.sequence, sequence);
+            assert_eq!(newest.closed, sequence == 5);
+            assert_eq!(newest.ledger(), ledger(sequence));
+            let sound = std::fs::read(&path).unwrap();
+            let mut damaged = sound.clone();
+            let slot = LEDGER_SLOT_OFFSET + (sequence % 2) as usize * LEDGER_SLOT_BYTES;
+            damaged[slot + size_of::<LedgerSlotHeader>()] ^= 1;
+            std::fs::write(&path, damaged).unwrap();
+            if sequence > 1 {
+                let before = read();
+                assert_eq!((before.sequence, before.closed), (sequence - 1, false));
+                assert_eq!(before.ledger(), ledger(sequence - 1));
+            }
+            std::fs::write(&path, sound).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unchanged_ledger_is_not_published_again_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let mut file = LedgerFile::create(&dir, &header()).unwrap();
+        let path = dir.path_of(LEDGER_NAME);
+        let mut published = |every, offered| {
+            file.publish_if_due(every, || ledger(offered)).unwrap();
+            let found = Published::read(&File::open(&path).unwrap(), &path).unwrap();
+            (found.sequence, found.ledger() == ledger(offered))
+        };
+        let hour = Duration::from_secs(3600);
+        assert_eq!(published(hour, 1), (1, true), "the first at once");
+        assert_eq!(published(hour, 2), (1, false), "it is not due");
+        assert_eq!(published(Duration::ZERO, 2), (2, true));
+        assert_eq!(published(Duration::ZERO, 3), (3, true));
+    }
+}

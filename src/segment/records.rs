@@ -285,6 +285,7 @@ pub enum KeyRef<'a> {
 #[derive(Clone, Debug)]
 pub struct Extras<'a> {
     rest: &'a [u8],
+    /// How many are left, as the area says.
     left: u16,
 }
 
@@ -299,11 +300,6 @@ impl<'a> Extras<'a> {
             rest,
             left: u16::from_le_bytes(*count),
         })
-    }
-
-    /// How many extra fields are left, as the area says.
-    pub fn left(&self) -> u16 {
-        self.left
     }
 
     /// What follows the extra fields that were taken so far.
@@ -368,4 +364,64 @@ impl<'a> Extras<'a> {
 #[inline]
 pub fn is_record_padding(rest: &[u8]) -> bool {
     rest.len() < RECORD_ALIGN && rest.iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of `bytes` bytes, zeros but for what says that.
+    fn record(schema: u16, bytes: usize) -> Vec<u8> {
+        let mut record = vec![0; bytes];
+        record[..2].copy_from_slice(&((bytes / RECORD_ALIGN) as u16).to_le_bytes());
+        record[2..4].copy_from_slice(&schema.to_le_bytes());
+        record
+    }
+
+    #[test]
+    fn padding_and_what_is_too_long_are_no_records() {
+        let bytes_of = |payload: &[u8]| {
+            let found = RecordRef::at(payload, 0)?;
+            Some(found.body.len() + HEADER_BYTES)
+        };
+        for bytes in [HEADER_BYTES, 64, INLINE_BYTES_MAX] {
+            assert_eq!(bytes_of(&record(1, bytes)), Some(bytes));
+            assert_eq!(bytes_of(&record(SCHEMA_PADDING, bytes)), None);
+        }
+        let long = record(1, INLINE_BYTES_MAX + RECORD_ALIGN);
+        assert_eq!(bytes_of(&long), None);
+        let mut records = Records::new(&long);
+        assert!(records.next().is_none() && records.is_damaged());
+    }
+
+    #[test]
+    fn only_an_optional_field_can_be_null() {
+        use FieldKind::{Bool, Json, LongText, ShortText, Symbol, Text};
+        let texts = vec![b'x'; 70_000];
+        let text = |count: usize| Ok(ValueRef::Text(&texts[..count]));
+        // A slot that means null, and what it means in a field that is not optional.
+        let slots: [(FieldKind, &[u8], _); 6] = [
+            (Bool, &[2], Ok(ValueRef::Bool(true))),
+            (Symbol, &[0; 4], Err(Damaged)),
+            (ShortText, &[0xff], text(255)),
+            (Text, &[0xff; 2], text(65_535)),
+            (LongText, &[0xff; 4], Err(Damaged)),
+            (Json, &[0xff; 4], Err(Damaged)),
+        ];
+        for (kind, slot, required) in slots {
+            for (optional, expected) in [(true, Ok(ValueRef::Null)), (false, required)] {
+                let mut body = Body {
+                    fixed: slot,
+                    variable: &texts,
+                };
+                let field = FieldType {
+                    kind,
+                    optional,
+                    decimals: 0,
+                    bytes_max: u32::MAX,
+                };
+                assert_eq!(body.value(field), expected, "{field:?}");
+            }
+        }
+    }
 }

@@ -365,3 +365,35 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.take(count.into())?).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: u8, id16: u16, payload: &[u8]) -> Vec<u8> {
+        let header = EntryHeader {
+            kind,
+            id16,
+            ..EntryHeader::default()
+        };
+        let mut bytes = [bytemuck::bytes_of(&header), payload].concat();
+        bytes.resize(bytes.len().next_multiple_of(ENTRY_ALIGN), 0);
+        let length = (bytes.len() as u32).to_le_bytes();
+        bytes[..4].copy_from_slice(&length);
+        let crc = entry_crc(&bytes[8..]).to_le_bytes();
+        bytes[4..8].copy_from_slice(&crc);
+        bytes
+    }
+
+    /// A later version may need no more than ids to say something.
+    #[test]
+    fn an_entry_of_nothing_but_a_header_does_not_hide_those_behind_it() {
+        let bare = entry(200, 0, &[]);
+        assert_eq!(bare.len(), ENTRY_HEADER_BYTES);
+        let block = [bare, entry(ENTRY_CATEGORY, 20, b"\x03\0vpn")].concat();
+        let mut registry = Registry::default();
+        assert_eq!(registry.add_block(&block), 2);
+        assert_eq!((registry.unknown, registry.rejected), (1, 0));
+        assert_eq!(registry.category(20), Some("vpn"));
+    }
+}

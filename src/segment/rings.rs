@@ -345,3 +345,66 @@ impl<'a, S: Source + ?Sized> Reader<'a, S> {
 fn file_start() -> u64 {
     page_offset(SHARED_COUNTERS_OFFSET as u64, GROUPS as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::OFFERED;
+    use crate::segment::layout::{FILE_MAGIC, FileHeader, VERSION_MAJOR};
+
+    #[test]
+    fn the_part_that_waits_is_between_none_and_all() {
+        let percent = |waiting_bytes, capacity_bytes| {
+            let fill = RingFill {
+                ring_id: 1,
+                waiting_bytes,
+                capacity_bytes,
+            };
+            fill.part() * 100.0
+        };
+        for (waiting, capacity, expected) in [(0, 4096, 0), (1024, 4096, 25), (4096, 4096, 100)] {
+            assert_eq!(percent(waiting, capacity).round() as u64, expected);
+        }
+        assert!(percent(0, 0).is_finite());
+    }
+
+    /// Threads without a ring count there, in every category.
+    #[test]
+    fn the_shared_counters_of_all_categories_are_read() {
+        let header = FileHeader {
+            magic: FILE_MAGIC,
+            version_major: VERSION_MAJOR,
+            header_bytes: FILE_HEADER_BYTES as u32,
+            file_kind: FILE_RINGS,
+            session: *b"20261121_101112\0",
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let geometry = RingGeometry {
+            rings_offset: (SHARED_COUNTERS_OFFSET + CATEGORIES_MAX * ACCOUNT_BYTES) as u64,
+            ..RingGeometry::default()
+        };
+        let mut file = [
+            bytemuck::bytes_of(&header.with_crc()),
+            bytemuck::bytes_of(&geometry),
+        ]
+        .concat();
+        file.resize(SHARED_COUNTERS_OFFSET, 0);
+        for id in 0..CATEGORIES_MAX as u64 {
+            let mut counters = [0; COUNTERS];
+            counters[OFFERED] = 1000 + id;
+            file.extend_from_slice(bytemuck::cast_slice(&counters));
+        }
+        let rings = Rings::read(file.as_slice(), Path::new("rings")).unwrap();
+        let offered = rings.accounts.iter().map(|it| it.counters[OFFERED]);
+        assert!(offered.eq(1000..1000 + CATEGORIES_MAX as u64));
+        assert!(rings.faults.is_empty(), "{:?}", rings.faults);
+        // Parts that would lie among the counters.
+        let geometry = RingGeometry {
+            rings_offset: geometry.rings_offset - 8,
+            ..geometry
+        };
+        file[GEOMETRY_OFFSET..][..size_of::<RingGeometry>()]
+            .copy_from_slice(bytemuck::bytes_of(&geometry));
+        assert!(Rings::read(file.as_slice(), Path::new("rings")).is_err());
+    }
+}

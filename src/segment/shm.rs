@@ -338,6 +338,34 @@ mod tests {
         assert!(why(&RingsAt::find(&dir, true).unwrap()).contains("not there any more"));
     }
 
+    /// Somebody is told to remove them by hand.
+    #[test]
+    fn only_rings_that_nobody_uses_are_said_to_be_left() {
+        let temp = tempfile::tempdir().unwrap();
+        let id = "20261121_101112";
+        let session = temp.path().join(SESSIONS_DIR).join(id);
+        std::fs::create_dir_all(&session).unwrap();
+        let dir = Dir::open(&session).unwrap();
+        let (shm, lock) = made(&dir, 0xA4);
+        let of_user = Path::new(SHM).join(format!("stormlog-{}", dir.owner().unwrap()));
+        let name = format!("{}-{:x}", "a4".repeat(16), dir.inode().unwrap());
+        let path = of_user.join(name);
+        let left = || {
+            let left = left_in_shm(temp.path()).into_iter();
+            left.filter(|rings| rings.path == path).collect::<Vec<_>>()
+        };
+        assert_eq!(left(), [], "in use");
+        drop(lock);
+        let found = left();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].session_id.as_deref(), Some(id));
+        assert!(found[0].bytes > 0);
+        std::fs::remove_file(path.join(LOCK_NAME)).unwrap();
+        assert_eq!(left(), [], "just being made");
+        shm.remove().unwrap();
+        assert!(!path.exists());
+    }
+
     #[test]
     fn what_was_put_in_the_place_of_rings_is_not_read() {
         let temp = tempfile::tempdir().unwrap();

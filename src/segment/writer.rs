@@ -385,6 +385,7 @@ pub(crate) fn seal_block(categories: &[u64], blocks: u64, last: bool) -> (BlockI
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::files::SessionFiles;
     use crate::segment::layout::{BLOCK_DATA, BLOCK_LARGE, BLOCK_REGISTRY, FileHeader};
     use crate::segment::prepare::{SEGMENT_ALIGN, prepare};
     use crate::segment::reader::{End, SegmentReader};
@@ -454,6 +455,34 @@ mod tests {
         assert!(written(SinkKind::Mapped) == written(SinkKind::Pwrite));
     }
 
+    #[test]
+    fn what_was_appended_is_read_back() {
+        let both = written(SinkKind::Mapped);
+        let (live, whole) = both.split_at(SEGMENT_ALIGN);
+        for bytes in [live, whole] {
+            let name = std::path::PathBuf::from("000001.seg");
+            let segment = [(name, bytes.to_vec())];
+            let session = SessionFiles::from_memory(segment).unwrap().remove(0);
+            let mut reader = session.segments[0].reader().unwrap();
+            for number in 0..50_u8 {
+                let small = (4 * usize::from(number), number);
+                let large = (20_000 + 4 * usize::from(number), 9);
+                for (kind, (bytes, byte)) in [
+                    (BLOCK_REGISTRY, small),
+                    (BLOCK_LARGE, large),
+                    (BLOCK_DATA, small),
+                ] {
+                    let block = reader.next_block().unwrap().unwrap();
+                    assert_eq!(block.header.kind, kind);
+                    assert!(block.payload == vec![byte; bytes]);
+                }
+            }
+            assert!(reader.next_block().unwrap().is_none());
+            let expected_blocks = 150;
+            assert_eq!(reader.blocks(), expected_blocks);
+        }
+    }
+
     /// A file that takes no more bytes.
     fn refuse(segment: &mut SegmentWriter, dir: &Dir) -> File {
         let refusing = dir.open_file("000001.seg").unwrap();
@@ -478,9 +507,11 @@ mod tests {
         assert!(!sealed.is_sealed());
         assert!(sealed.finish(&dir).is_err());
         assert!(!sealed.is_sealed(), "it can be tried again");
+        let path = temp.path().join("000001.seg");
+        let told = format!("{} could not be sealed", path.display());
+        assert_eq!(sealed.unsealed_sentence(&dir), told);
         sealed.file = file;
         sealed.finish(&dir).unwrap();
-        let path = temp.path().join("000001.seg");
         let mut reader = SegmentReader::open(File::open(&path).unwrap(), &path).unwrap();
         let mut payloads = Vec::new();
         while let Some(block) = reader.next_block().unwrap() {

@@ -14,6 +14,8 @@ pub enum Kind {
     Ext4,
     /// Copies on write.
     Btrfs,
+    /// Can neither reserve space nor say how much there is; it has no bound.
+    Ramfs,
 }
 
 /// A mounted file system of 64 MiB (btrfs: 128 MiB); unmounted when it is dropped.
@@ -66,6 +68,9 @@ impl Mount {
                     .arg(&image))?;
                 // Its cleaner comes with the commits, of which there is one in 30 s otherwise.
                 mount.args(["-o", "loop,commit=1"]).arg(&image);
+            }
+            Kind::Ramfs => {
+                mount.args(["-t", "ramfs", "-o", "mode=700", "ramfs"]);
             }
         }
         run(mount.arg(&point))?;

@@ -378,6 +378,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "65,535 fields take minutes")]
     fn what_leads_has_its_place_before_the_last_of_many() {
         let own = vec![Extra::new("k", 1_u8); EXTRAS_MAX];
         let lead = [Extra::new("lead", "x")];

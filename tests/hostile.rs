@@ -1,11 +1,14 @@
 //! What must not happen when processes fork, callers break their promises, or the disk is gone.
 
+#[path = "support/acting.rs"]
+mod acting;
 #[path = "support/recording.rs"]
 mod recording;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use acting::Acting;
 use stormlog::ledger::DropReason;
 use stormlog::record::{Category, Extra, KeepClass, Record, SchemaDef, Sink, Symbol};
 use stormlog::{Error, Log, Outcome, RingStorage};
@@ -193,45 +196,6 @@ fn records_that_lie_about_themselves_spoil_nothing_else() {
     assert_eq!(account.interrupted(), 200);
 }
 
-/// A record whose type another push makes known just when the schema is asked for the n-th time, as
-/// another thread can.
-#[derive(Clone, Copy)]
-struct Overtaken<'a> {
-    schema: &'static SchemaDef,
-    left: &'a Cell<u32>,
-    log: &'a Log,
-}
-
-impl Record for Overtaken<'_> {
-    type Fixed = ();
-    fn schema(&self) -> &'static SchemaDef {
-        let left = self.left.get();
-        self.left.set(left.saturating_sub(1));
-        if left == 1 {
-            assert_eq!(self.log.push(self), Outcome::Kept);
-        }
-        self.schema
-    }
-    fn keep(&self) -> KeepClass {
-        KeepClass::Sampled
-    }
-    fn fixed(&self, _cap: usize) {}
-    fn variable_bytes(&self, _cap: usize) -> usize {
-        0
-    }
-    fn write_variable(&self, _cap: usize, _out: &mut impl Sink) {}
-    fn is_cut(&self, _cap: usize) -> bool {
-        false
-    }
-    fn all_symbols(&self, _check: impl FnMut(Symbol) -> bool) -> bool {
-        true
-    }
-    fn key_bytes(&self) -> &[u8] {
-        &[]
-    }
-    fn visit<'s>(&'s self, _visit: &mut dyn FnMut(Extra<'s>)) {}
-}
-
 /// The first records of a type, of which one comes in between: the other was once written under a
 /// schema that there is not, and lost.
 #[test]
@@ -239,17 +203,19 @@ fn first_records_of_a_type_that_overtake_each_other_are_all_there() {
     let temp = tempfile::tempdir().unwrap();
     let session = recording::builder().dir(temp.path()).start().unwrap();
     let log = session.log();
-    let (mut pushes, mut asked) = (0, 1);
+    let (mut pushes, mut asked) = (0, 1_u32);
     loop {
         let schema = SchemaDef::new("Overtaken", "requests", KeepClass::Sampled, &[], 0, None);
         let schema: &'static SchemaDef = Box::leak(Box::new(schema));
         let left = Cell::new(asked);
-        let log = &log;
-        let record = Overtaken {
-            schema,
-            left: &left,
-            log,
+        // As another thread can, at the n-th time that the schema is asked for.
+        let overtake = || {
+            let now = left.replace(left.get().saturating_sub(1));
+            if now == 1 {
+                assert_eq!(log.push(&Acting::first(schema, || {})), Outcome::Kept);
+            }
         };
+        let record = Acting::when_asked(schema, overtake);
         assert_eq!(log.push(&record), Outcome::Kept, "at call {asked}");
         pushes += 1;
         if left.get() > 0 {

@@ -7,6 +7,8 @@ use stormlog::record::{Extra, KeepClass, Record, SchemaDef, Sink, Symbol};
 /// When it does it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
+    /// When it is asked for its schema.
+    Schema,
     /// When there is room and its time is known, before anything is written.
     Fixed,
     /// When its body is written.
@@ -22,6 +24,12 @@ pub struct Acting<F> {
 }
 
 impl<F: Fn() + Copy> Acting<F> {
+    /// Acts each time that it is asked for its schema.
+    pub fn when_asked(schema: &'static SchemaDef, act: F) -> Self {
+        let at = At::Schema;
+        Self { schema, at, act }
+    }
+
     /// Acts when there is room and its time is known, before anything is written.
     pub fn first(schema: &'static SchemaDef, act: F) -> Self {
         let at = At::Fixed;
@@ -44,6 +52,7 @@ impl<F: Fn() + Copy> Acting<F> {
 impl<F: Fn() + Copy> Record for Acting<F> {
     type Fixed = ();
     fn schema(&self) -> &'static SchemaDef {
+        self.act(At::Schema);
         self.schema
     }
     fn keep(&self) -> KeepClass {

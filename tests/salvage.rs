@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use stormlog::convert::ConvertReport;
@@ -559,6 +560,17 @@ fn damage_beside_long_blocks_costs_only_what_it_hits() {
     }
 }
 
+/// Calls `each` with every place, on as many threads as there are cores.
+fn on_all_cores(places: impl Iterator<Item = usize> + Send, each: impl Fn(usize) + Sync) {
+    let places = Mutex::new(places);
+    let next = || places.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| std::iter::from_fn(next).for_each(&each));
+        }
+    });
+}
+
 /// 1 MiB: every bit of it, and every length; in the short form some of them.
 #[test]
 fn every_bit_of_a_segment_of_1_mib() {
@@ -589,12 +601,13 @@ fn every_bit_of_a_segment_of_1_mib() {
     assert_eq!(whole.len() + 1, known.blocks.len());
     println!("{} bytes, {} blocks", bytes.len(), whole.len());
     let step = if is_long() { 1 } else { 8191 };
-    for length in (HINT_OFFSET..bytes.len()).step_by(step) {
+    let cut = |length: usize| {
         let (found, _, _) = blocks(source(length, None));
         let left = known.blocks.iter().filter(|(range, _)| range.end <= length);
         assert_eq!(found, whole[..left.count()], "cut to {length}");
-    }
-    for offset in (0..bytes.len()).step_by(step) {
+    };
+    on_all_cores((HINT_OFFSET..bytes.len()).step_by(step), cut);
+    let flip = |offset: usize| {
         let hit = known
             .blocks
             .iter()
@@ -613,7 +626,8 @@ fn every_bit_of_a_segment_of_1_mib() {
         if is_long() && offset % (1 << 16) == 0 {
             println!("{offset} of {}", bytes.len());
         }
-    }
+    };
+    on_all_cores((0..bytes.len()).step_by(step), flip);
     // The lines too, at some of them.
     let (lines, _) = salvage(vec![bytes.clone()]).unwrap();
     for offset in (0..bytes.len()).step_by(997 * step.min(100)) {

@@ -40,11 +40,22 @@ impl Core {
     /// no room.
     #[cold]
     pub(crate) fn register_schema(&self, ids: SchemaIds, def: &'static SchemaDef) -> bool {
+        let registered = self.enter_schema(ids, def);
+        // Relaxed: whoever registered it may not have come to its gate, and whoever looks at a gate
+        // next wants it open.
+        if registered && self.gates.gate(ids.schema).load(Relaxed) == 0 {
+            self.refresh_gate(ids);
+        }
+        registered
+    }
+
+    /// [`register_schema`](Self::register_schema) without the gate.
+    pub(crate) fn enter_schema(&self, ids: SchemaIds, def: &'static SchemaDef) -> bool {
         let known = &self.schemas[usize::from(ids.schema)];
         // Relaxed: the last load acquires.
         if known.load(Relaxed) == 0 {
             let keep = self.keep_class(ids.category, def.keep);
-            let registered = self.register_category(ids.category)
+            let registered = self.enter_category(ids.category)
                 && self
                     .storage
                     .registry
@@ -54,13 +65,7 @@ impl Core {
             // Release: as in `register_symbol`.
             known.store(if registered { 1 } else { 2 }, Release);
         }
-        let registered = known.load(Acquire) == 1;
-        // Relaxed: whoever registered it may not have come to its gate, and whoever looks at a gate
-        // next wants it open.
-        if registered && self.gates.gate(ids.schema).load(Relaxed) == 0 {
-            self.refresh_gate(ids);
-        }
-        registered
+        known.load(Acquire) == 1
     }
 
     /// Calls `visit` with an entry for everything that is in the registry.
@@ -94,7 +99,8 @@ impl Core {
         }
     }
 
-    fn register_category(&self, category: u8) -> bool {
+    /// Writes a category into the registry. False when there is no room.
+    pub(crate) fn enter_category(&self, category: u8) -> bool {
         let known = &self.categories[usize::from(category)];
         if known.load(Acquire) {
             return true;

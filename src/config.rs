@@ -83,7 +83,8 @@ pub(crate) struct Settings {
     pub(crate) large_total_bytes: usize,
     pub(crate) spill_total_bytes: usize,
     pub(crate) always_wait_max: Duration,
-    pub(crate) drain_wait_max: Duration,
+    /// `None` = the default, [`Settings::drain_wait_max`].
+    pub(crate) drain_wait_max: Option<Duration>,
     pub(crate) segment_bytes: usize,
     pub(crate) record_bytes_max: usize,
     pub(crate) ring_storage: RingStorage,
@@ -124,7 +125,7 @@ impl Default for Settings {
             large_total_bytes: 4 << 20,
             spill_total_bytes: 1 << 20,
             always_wait_max: Duration::from_millis(1),
-            drain_wait_max: Duration::from_millis(8),
+            drain_wait_max: None,
             segment_bytes: 64 << 20,
             record_bytes_max: 1 << 20,
             ring_storage: RingStorage::default(),
@@ -208,7 +209,7 @@ impl Settings {
                 let us = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
                 self.always_wait_max = Duration::from_micros(us);
             }
-            "STORMLOG_DRAIN_WAIT_MAX_MS" => self.drain_wait_max = parse_ms(name, value, 8)?,
+            "STORMLOG_DRAIN_WAIT_MAX_MS" => self.drain_wait_max = Some(parse_ms(name, value, 100)?),
             "STORMLOG_SEGMENT_BYTES" => self.segment_bytes = parse_bytes(name, value)?,
             "STORMLOG_RECORD_BYTES_MAX" => self.record_bytes_max = parse_bytes(name, value)?,
             "STORMLOG_RING_STORAGE" => self.ring_storage = parse_ring_storage(name, value)?,
@@ -293,8 +294,10 @@ impl Settings {
             let remedy = format!("give 0 to {} us", ALWAYS_WAIT_MAX_MAX.as_micros());
             return Err(bad("always_wait_max", &value, &remedy));
         }
-        if !DRAIN_WAITS.contains(&self.drain_wait_max) {
-            let value = format!("{} us", self.drain_wait_max.as_micros());
+        if let Some(wait) = self.drain_wait_max
+            && !DRAIN_WAITS.contains(&wait)
+        {
+            let value = format!("{} us", wait.as_micros());
             return Err(bad("drain_wait_max", &value, "give 1 to 1000 ms"));
         }
         if let Durability::Interval(pause) = self.durability
@@ -337,6 +340,15 @@ impl Settings {
         Ok(())
     }
 
+    /// Longest wait of the writer. By default it is short where something depends on records that
+    /// are in a segment: lines, the disk, or an end of the container or process that takes the
+    /// rings with it.
+    pub(crate) fn drain_wait_max(&self, rings_stay: bool) -> Duration {
+        let hurries = self.live || self.durability != Durability::Off || !rings_stay;
+        let default = Duration::from_millis(if hurries { 8 } else { 100 });
+        self.drain_wait_max.unwrap_or(default)
+    }
+
     /// The settings as `session_start` carries them.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
@@ -344,7 +356,7 @@ impl Settings {
             "large_total_bytes": self.large_total_bytes,
             "spill_total_bytes": self.spill_total_bytes,
             "always_wait_max_us": self.always_wait_max.as_micros() as u64,
-            "drain_wait_max_ms": self.drain_wait_max.as_millis() as u64,
+            "drain_wait_max_ms": self.drain_wait_max.map(|wait| wait.as_millis() as u64),
             "segment_bytes": self.segment_bytes,
             "record_bytes_max": self.record_bytes_max,
             "ring_storage": self.ring_storage.name(),
@@ -405,6 +417,28 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::from_vars(vars)
+    }
+
+    #[test]
+    fn the_writer_waits_long_only_where_nothing_depends_on_segments() {
+        let ms = Duration::from_millis;
+        assert_eq!(Settings::default().drain_wait_max(true), ms(100));
+        assert_eq!(Settings::default().drain_wait_max(false), ms(8));
+        let live = Settings {
+            live: true,
+            ..Settings::default()
+        };
+        assert_eq!(live.drain_wait_max(true), ms(8));
+        let durable = Settings {
+            durability: Durability::Segment,
+            ..Settings::default()
+        };
+        assert_eq!(durable.drain_wait_max(true), ms(8));
+        let asked = Settings {
+            drain_wait_max: Some(ms(30)),
+            ..durable
+        };
+        assert_eq!(asked.drain_wait_max(false), ms(30));
     }
 
     #[test]
@@ -513,7 +547,7 @@ mod tests {
             large_total_bytes: 2 << 20,
             spill_total_bytes: 8 << 10,
             always_wait_max: Duration::from_micros(250),
-            drain_wait_max: Duration::from_millis(100),
+            drain_wait_max: Some(Duration::from_millis(100)),
             segment_bytes: 8 << 20,
             record_bytes_max: 64 << 10,
             ring_storage: RingStorage::Shm,
@@ -632,7 +666,7 @@ mod tests {
         assert_eq!(error, "always_wait_max=101000 us: give 0 to 100000 us");
         for drain_wait_max in [Duration::ZERO, Duration::from_millis(1001)] {
             let error = wrong(Settings {
-                drain_wait_max,
+                drain_wait_max: Some(drain_wait_max),
                 ..defaults()
             });
             assert!(error.ends_with("give 1 to 1000 ms"), "{error}");

@@ -19,7 +19,8 @@ const FREE_FACTOR: u64 = 4;
 pub(super) struct Rings {
     /// For `session_start`: the storage, and why it is not the first choice.
     pub(super) text: String,
-    in_session_dir: bool,
+    /// They stay as long as the segments do.
+    pub(super) in_session_dir: bool,
     /// The lock says that they are in use, as long as it lives.
     shm: Option<(ShmDir, SessionLock)>,
 }

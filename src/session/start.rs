@@ -116,7 +116,7 @@ fn start_in(claimed: &dirs::Claimed, settings: &Settings) -> Result<Started, Err
     };
     let (storage, rings) = rings::make(dir, settings, &base.header)?;
     fail_point!("start.rings");
-    match start_threads(claimed, settings, &base, storage, &rings.text) {
+    match start_threads(claimed, settings, &base, storage, &rings) {
         Ok((core, control, threads)) => Ok(Started {
             core,
             control,
@@ -139,7 +139,7 @@ fn start_threads(
     settings: &Settings,
     base: &Base,
     storage: Storage,
-    rings: &str,
+    rings: &Rings,
 ) -> Result<(Arc<Core>, Arc<Control>, Threads), Error> {
     let dir = &claimed.session_dir;
     let path = dir.path();
@@ -218,10 +218,11 @@ fn start_threads(
         settings.segment_bytes,
         bounds,
     );
-    let wait_max = settings.drain_wait_max;
+    let wait_max = settings.drain_wait_max(rings.in_session_dir);
     let writer = Writer::new(Arc::clone(&core), Arc::clone(&control), segments, wait_max);
     let mut run = WriterRun::new(claimed, settings, &core, &control, point);
-    rings.clone_into(&mut run.rings);
+    run.settings.drain_wait_max = Some(wait_max);
+    rings.text.clone_into(&mut run.rings);
     let writer = match spawn("stormlog-writer", path, move || run.run(writer)) {
         Ok(writer) => writer,
         Err(error) => {

@@ -4,6 +4,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Identity of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,12 @@ pub(crate) fn host_name() -> String {
 pub(crate) fn precise_timers() {
     // A kernel that refuses leaves the sleeps as long as they were.
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).ok();
+}
+
+/// Processor time of the calling thread so far.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use crate::core::Core;
+use crate::sys::process::thread_cpu;
 use crate::wake::Wake;
 
 /// A pass that drained at least this much is followed by the next one at once.
@@ -14,6 +16,8 @@ const WAIT_MIN: Duration = Duration::from_micros(50);
 /// What may gather in the rings during one wait, as far as the last pass tells: half of what a
 /// producer wakes the writer for in the largest ring, so that it mostly need not.
 const GATHER_BYTES: usize = 32 << 10;
+/// The longest wait while looks cost less than their share.
+pub(super) const WAIT_CLOSE: Duration = Duration::from_millis(8);
 /// Waits from here on are sleeps that a producer with a filling ring may end.
 const PARK_FROM: Duration = Duration::from_micros(200);
 /// After this long without a record the writer dozes: the next push wakes it, so that waking it
@@ -32,6 +36,9 @@ pub(crate) struct Idle {
     last_work: Instant,
     /// When the last pass ended.
     last_pass: Instant,
+    allowance: Allowance,
+    /// When the allowance was accounted for, and the processor time of the thread then.
+    accounted: (Instant, Duration),
 }
 
 impl Idle {
@@ -40,6 +47,8 @@ impl Idle {
         Self {
             last_work: now,
             last_pass: now,
+            allowance: Allowance::new(),
+            accounted: (now, thread_cpu()),
         }
     }
 
@@ -48,8 +57,8 @@ impl Idle {
         self.last_work = Instant::now();
     }
 
-    /// Waits as long as a pass that drained `bytes` suggests, `wait_max` at most while records
-    /// come. `has_work` looks at rings and requests once more after producers were told that the
+    /// Waits as long as a pass that drained `bytes` suggests; while records come [`WAIT_CLOSE`] at
+    /// most, or `wait_max` when looks have cost more than their share. `has_work` looks at rings and requests once more after producers were told that the
     /// writer sleeps.
     pub(crate) fn wait(
         &mut self,
@@ -67,6 +76,11 @@ impl Idle {
             return;
         }
         let wait = wait_for(bytes, passed, wait_max);
+        let wait = if wait > WAIT_CLOSE && self.may_look_closely(now) {
+            WAIT_CLOSE
+        } else {
+            wait
+        };
         if wait < PARK_FROM {
             std::thread::park_timeout(wait);
         } else if now - self.last_work < DOZE_AFTER {
@@ -74,6 +88,14 @@ impl Idle {
         } else {
             doze(core, has_work);
         }
+    }
+
+    /// Whether looks have cost less than their share.
+    fn may_look_closely(&mut self, now: Instant) -> bool {
+        let cpu = thread_cpu();
+        let (then, cpu_then) = std::mem::replace(&mut self.accounted, (now, cpu));
+        self.allowance
+            .account(now - then, cpu.saturating_sub(cpu_then))
     }
 }
 

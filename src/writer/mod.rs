@@ -1,6 +1,7 @@
 //! The writer thread: drains all rings into segments.
 
 mod abandon;
+mod allowance;
 mod append;
 mod balance;
 mod clock;
@@ -48,7 +49,7 @@ pub(crate) use space::SpaceBounds;
 use balance::Balance;
 use clock::ClockSchedule;
 use helper::note;
-use idle::Idle;
+use idle::{Idle, WAIT_CLOSE};
 use lost::Lost;
 use pace::Pace;
 use scan::Scanner;
@@ -56,8 +57,6 @@ use scan::Scanner;
 /// Pause of a writer that has no segment to write to. With the wait for the segment it is the time
 /// between two looks at the rings, which has to be short against what a ring takes to fill.
 const STALL_PAUSE: Duration = Duration::from_millis(1);
-/// Longest wait of a writer that has set a pressure.
-const WAIT_UNDER_PRESSURE: Duration = Duration::from_millis(8);
 /// Room for the news of the session about itself: at most 4,096 changes, and notices with a
 /// ledger.
 const NEWS_BYTES: usize = 384 << 10;
@@ -196,7 +195,7 @@ impl Writer {
     /// The longest wait now: a pressure is to end soon after the load that it is for.
     fn wait_max(&self) -> Duration {
         if self.balance.is_active() {
-            self.wait_max.min(WAIT_UNDER_PRESSURE)
+            self.wait_max.min(WAIT_CLOSE)
         } else {
             self.wait_max
         }

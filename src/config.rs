@@ -2,6 +2,7 @@
 //! session starts.
 
 mod check;
+mod drain_wait;
 mod durability;
 mod live;
 mod parse;
@@ -160,10 +161,6 @@ const SEGMENT_BYTES_MAX: usize = 1 << 30;
 const LARGE_BYTES_MAX: usize = 1 << 30;
 /// Longest wait that can be asked of a caller: far less than what `close()` waits for callers.
 const ALWAYS_WAIT_MAX_MAX: Duration = Duration::from_millis(100);
-/// What the writer may wait between two looks at the rings.
-const DRAIN_WAITS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_secs(1);
-
 /// Pauses between two syncs that can be asked for.
 const DURABILITY_INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(3600);
@@ -294,12 +291,7 @@ impl Settings {
             let remedy = format!("give 0 to {} us", ALWAYS_WAIT_MAX_MAX.as_micros());
             return Err(bad("always_wait_max", &value, &remedy));
         }
-        if let Some(wait) = self.drain_wait_max
-            && !DRAIN_WAITS.contains(&wait)
-        {
-            let value = format!("{} us", wait.as_micros());
-            return Err(bad("drain_wait_max", &value, "give 1 to 1000 ms"));
-        }
+        self.check_drain_wait()?;
         if let Durability::Interval(pause) = self.durability
             && !DURABILITY_INTERVALS.contains(&pause)
         {
@@ -338,15 +330,6 @@ impl Settings {
             return Err(bad("session_bytes_max", &value, &remedy));
         }
         Ok(())
-    }
-
-    /// Longest wait of the writer. By default it is short where something depends on records that
-    /// are in a segment: lines, the disk, or an end of the container or process that takes the
-    /// rings with it.
-    pub(crate) fn drain_wait_max(&self, rings_stay: bool) -> Duration {
-        let hurries = self.live || self.durability != Durability::Off || !rings_stay;
-        let default = Duration::from_millis(if hurries { 8 } else { 100 });
-        self.drain_wait_max.unwrap_or(default)
     }
 
     /// The settings as `session_start` carries them.
@@ -417,28 +400,6 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::from_vars(vars)
-    }
-
-    #[test]
-    fn the_writer_waits_long_only_where_nothing_depends_on_segments() {
-        let ms = Duration::from_millis;
-        assert_eq!(Settings::default().drain_wait_max(true), ms(100));
-        assert_eq!(Settings::default().drain_wait_max(false), ms(8));
-        let live = Settings {
-            live: true,
-            ..Settings::default()
-        };
-        assert_eq!(live.drain_wait_max(true), ms(8));
-        let durable = Settings {
-            durability: Durability::Segment,
-            ..Settings::default()
-        };
-        assert_eq!(durable.drain_wait_max(true), ms(8));
-        let asked = Settings {
-            drain_wait_max: Some(ms(30)),
-            ..durable
-        };
-        assert_eq!(asked.drain_wait_max(false), ms(30));
     }
 
     #[test]

@@ -58,8 +58,8 @@ impl Idle {
     }
 
     /// Waits as long as a pass that drained `bytes` suggests; while records come [`WAIT_CLOSE`] at
-    /// most, or `wait_max` when looks have cost more than their share. `has_work` looks at rings and requests once more after producers were told that the
-    /// writer sleeps.
+    /// most, or `wait_max` when looks have cost more than their share. `has_work` looks at rings
+    /// and requests once more after producers were told that the writer sleeps.
     pub(crate) fn wait(
         &mut self,
         bytes: usize,

@@ -170,7 +170,7 @@ fn latency(
 
 /// A session at rest, at the real load, and with records that somebody waits for.
 fn measure(drain_wait_max: Option<Duration>, smoke: bool) {
-    let (idle, count) = if smoke { (1, 5_u64) } else { (20, 100) };
+    let (idle, count) = if smoke { (1, 4_u64) } else { (20, 74) };
     let dir = std::env::temp_dir().join(format!("stormlog-idle-{}", std::process::id()));
     let mut builder = Session::builder()
         .keep_free_bytes(0)
@@ -190,12 +190,12 @@ fn measure(drain_wait_max: Option<Duration>, smoke: bool) {
     std::thread::sleep(Duration::from_secs(idle));
     costs.tell("idle");
     real_load(&log, vpn, idle);
-    // After a rest that ends the doze's own wait, and what a burst may cost is saved up again.
-    std::thread::sleep(Duration::from_secs(if smoke { 0 } else { 10 }));
+    // A burst comes after a rest.
+    std::thread::sleep(Duration::from_secs(if smoke { 0 } else { 30 }));
     latency(&session, vpn, ("record of a burst", count), |number| {
         Duration::from_micros(2_000 + number * 7919 % 11_000)
     });
-    latency(&session, vpn, ("lone record", count / 5), |number| {
+    latency(&session, vpn, ("lone record", count / 4), |number| {
         Duration::from_micros(1_100_000 + number * 7919 % 23_000)
     });
     latency(&session, vpn, ("30 a second, record", count), |number| {

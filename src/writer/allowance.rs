@@ -6,8 +6,10 @@ use std::time::Duration;
 
 /// Looks may take one part in this many of a core.
 const SHARE: u32 = 2000;
-/// What is saved up at most: a burst of a second is looked at closely on any machine.
-const SAVED_MAX: i64 = 5_000_000;
+/// What a session begins with: a burst of a second is looked at closely on any machine.
+const FIRST: i64 = 5_000_000;
+/// What is saved up at most, in some forty seconds of rest: several such bursts.
+const SAVED_MAX: i64 = 20_000_000;
 /// What a busy time may leave owing: two seconds of the share.
 const OWED_MAX: i64 = 1_000_000;
 
@@ -19,7 +21,7 @@ pub(super) struct Allowance {
 
 impl Allowance {
     pub(super) fn new() -> Self {
-        Self { left: SAVED_MAX }
+        Self { left: FIRST }
     }
 
     /// The thread took `used` of processor time in the `passed` since the last call. Whether there
@@ -71,7 +73,7 @@ mod tests {
             let cost = Duration::from_micros(us);
             let mut allowance = Allowance::new();
             let (close, costs) = look_for(&mut allowance, hour, cost);
-            let most = hour / SHARE + Duration::from_nanos(SAVED_MAX as u64) + cost;
+            let most = hour / SHARE + Duration::from_nanos(FIRST as u64) + cost;
             assert!(costs <= most, "{costs:?} of {most:?}");
             assert!(
                 costs > hour / SHARE * 9 / 10,

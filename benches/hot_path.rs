@@ -121,6 +121,10 @@ const BURST: u64 = 50;
 const BURSTS: u64 = 60;
 /// Calls of a round that are timed one by one.
 const SINGLES: u64 = 3000;
+/// Calls of a round that record nothing.
+const ROW: u64 = 50_000;
+/// Where the loop stands that calls nothing.
+const EMPTY: usize = 10;
 /// Calls of a round before which the caches hold something else.
 const COLD: u64 = 25;
 /// What is walked over before a cold call: four times the L2 cache of the machines this ran on.
@@ -305,6 +309,8 @@ trait Subject {
     fn bursts(&mut self, bursts: u64, into: &mut Vec<f64>);
     /// Counter ticks of single calls.
     fn singles(&mut self, calls: u64, before: &mut dyn FnMut(), into: &mut Vec<f64>);
+    /// Counter ticks per call in one long row of calls: where a tick is many calls long.
+    fn row(&mut self, calls: u64) -> f64;
 }
 
 impl<C: Call> Subject for C {
@@ -330,6 +336,15 @@ impl<C: Call> Subject for C {
             into.push((fenced_counter() - start) as f64);
         }
     }
+
+    #[inline(never)]
+    fn row(&mut self, calls: u64) -> f64 {
+        let start = fenced_counter();
+        for number in 0..black_box(calls) {
+            self.call(number);
+        }
+        (fenced_counter() - start) as f64 / calls as f64
+    }
 }
 
 /// What all rounds of a subject gave, in ns per call.
@@ -343,6 +358,36 @@ struct Row {
     bursts: Vec<f64>,
     singles: Vec<f64>,
     cold: Vec<f64>,
+    /// Of calls that do nothing.
+    rows: Vec<f64>,
+}
+
+/// Ticks of a round: bursts, single calls, cold ones, and calls in a row.
+type Seen = ([Vec<f64>; 3], Option<f64>);
+
+impl Row {
+    fn measure(&self, subject: &mut dyn Subject, drained: &impl Fn(), walk: &mut Walk) -> Seen {
+        let [mut bursts, mut singles, mut cold] = [const { Vec::new() }; 3];
+        drained();
+        subject.bursts(BURSTS, &mut bursts);
+        drained();
+        subject.singles(SINGLES, &mut || (), &mut singles);
+        drained();
+        subject.singles(COLD, &mut || walk.walk(), &mut cold);
+        let row = (self.floor == EMPTY).then(|| subject.row(ROW));
+        ([bursts, singles, cold], row)
+    }
+
+    /// A tick takes `ns`, two looks at the counter `empty` ticks.
+    fn add(&mut self, ([bursts, singles, cold], row): Seen, ns: f64, empty: f64) {
+        self.means
+            .push(bursts.iter().sum::<f64>() / bursts.len() as f64 * ns);
+        self.bursts.extend(bursts.iter().map(|it| it * ns));
+        let alone = |it: &f64| (it - empty).max(0.0) * ns;
+        self.singles.extend(singles.iter().map(alone));
+        self.cold.extend(cold.iter().map(alone));
+        self.rows.extend(row.map(|it| it * ns));
+    }
 }
 
 /// Something else than the logger, of which the caches are full afterwards.
@@ -409,9 +454,9 @@ fn hot_path(rounds: u64) {
         ("fixed fields, wide", 6, Box::new(PushFixed(wide_fixed))),
         ("record A, wide", 6, Box::new(PushA(wide_a))),
         ("record B, wide", 6, Box::new(PushB(wide_b))),
-        ("empty", 10, Box::new(Empty(&mut nothing))),
-        ("disabled", 10, Box::new(PushDisabled(&mut off))),
-        ("disabled category", 10, Box::new(PushOff(off_log))),
+        ("empty", EMPTY, Box::new(Empty(&mut nothing))),
+        ("disabled", EMPTY, Box::new(PushDisabled(&mut off))),
+        ("disabled category", EMPTY, Box::new(PushOff(off_log))),
         // Beside record A, and record A with a duration.
         ("A, rules on others", 2, Box::new(PushA(other_rules))),
         ("duration, two rules", 3, Box::new(PushRuled(two_rules))),
@@ -434,24 +479,11 @@ fn hot_path(rounds: u64) {
     };
     for round in 0..=rounds {
         for (row, (_, _, subject)) in rows.iter_mut().zip(&mut subjects) {
-            let (mut bursts, mut singles, mut cold) = (Vec::new(), Vec::new(), Vec::new());
-            drained();
-            subject.bursts(BURSTS, &mut bursts);
-            drained();
-            subject.singles(SINGLES, &mut || (), &mut singles);
-            drained();
-            subject.singles(COLD, &mut || walk.walk(), &mut cold);
-            if round == 0 {
-                // Warm now.
-                continue;
+            let seen = row.measure(&mut **subject, &drained, &mut walk);
+            // The first round warms.
+            if round > 0 {
+                row.add(seen, ns, empty);
             }
-            row.means
-                .push(bursts.iter().sum::<f64>() / bursts.len() as f64 * ns);
-            row.bursts.extend(bursts.iter().map(|it| it * ns));
-            row.singles
-                .extend(singles.iter().map(|it| (it - empty).max(0.0) * ns));
-            row.cold
-                .extend(cold.iter().map(|it| (it - empty).max(0.0) * ns));
         }
     }
     drop(subjects);
@@ -467,6 +499,9 @@ fn hot_path(rounds: u64) {
     let means: Vec<Vec<f64>> = rows.iter().map(|row| row.means.clone()).collect();
     for row in &mut rows {
         print_row(row, &means[row.floor]);
+    }
+    for row in rows[EMPTY + 1..].iter().filter(|row| row.floor == EMPTY) {
+        print_more(row, &rows[EMPTY]);
     }
     for session in [hot, wide, ruled] {
         finish(session);
@@ -492,6 +527,19 @@ fn print_row(row: &mut Row, floor: &[f64]) {
         quantile(&row.singles, 0.999),
         quantile(&row.cold, 0.5),
         quantile(&row.cold, 0.99),
+    );
+}
+
+/// What a call that records nothing takes more than none.
+fn print_more(row: &Row, empty: &Row) {
+    let pairs = row.rows.iter().zip(&empty.rows);
+    let mut more: Vec<f64> = pairs.map(|(call, none)| call - none).collect();
+    let (low, high) = bootstrap(&more);
+    println!(
+        "{}: {:.2} [{low:.2}, {high:.2}] ns more than no call, of {} pairs of {ROW} calls",
+        row.name,
+        median(&mut more),
+        more.len()
     );
 }
 
@@ -545,6 +593,16 @@ fn probe_b(log: &Log, number: u64) -> Outcome {
 }
 
 #[inline(never)]
+fn probe_disabled(log: &Log, number: u64) -> Outcome {
+    lazy_a(log, number)
+}
+
+#[inline(never)]
+fn probe_off(log: &Log, number: u64) -> Outcome {
+    push_off(log, number)
+}
+
+#[inline(never)]
 fn probe_open(log: &Log, open: Category, number: u64) -> Outcome {
     push_open(log, open, number)
 }
@@ -555,6 +613,9 @@ fn probe(count: u64) {
     let ruled = start_ruled("probe-ruled");
     let (log, ruled_log) = (session.log(), ruled.log());
     let open = Category::named("bench_open").expect("a valid name");
+    let off_category = Category::named("bench_off").expect("a valid name");
+    session.set_category_on(off_category, false);
+    let disabled = Log::disabled();
     for number in 0..count {
         let outcomes = [
             probe_a(&log, number),
@@ -566,6 +627,8 @@ fn probe(count: u64) {
             probe_numbers(&ruled_log, number),
         ];
         assert_eq!(outcomes, [Outcome::Kept; 7], "the writer keeps up");
+        let nothing = [probe_disabled(&disabled, number), probe_off(&log, number)];
+        assert_eq!(nothing, [Outcome::Disabled; 2], "they are off");
         if number % 400 == 0 {
             session.flush().expect("the writer runs");
             ruled.flush().expect("the writer runs");

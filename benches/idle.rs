@@ -55,8 +55,8 @@ impl Costs {
 
     fn tell(&self, what: &str) {
         let seconds = self.start.elapsed().as_secs_f64();
-        let process = process_cpu() - self.process;
-        let engine = process.saturating_sub(thread_cpu() - self.own);
+        let process = process_cpu().saturating_sub(self.process);
+        let engine = process.saturating_sub(thread_cpu().saturating_sub(self.own));
         let percent = |time: Duration| time.as_secs_f64() / seconds * 100.0;
         println!(
             "{what}: {:.4} % of a core over {seconds:.1} s, {:.4} % without the thread that \

@@ -623,7 +623,7 @@ fn every_bit_of_a_segment_of_1_mib() {
             assert_eq!(end == sealed, !seal_hit, "byte {offset} bit {bit}: {end:?}");
             assert_eq!(skipped > 0, hit.is_some(), "byte {offset} bit {bit}");
         }
-        if is_long() && offset % (1 << 16) == 0 {
+        if is_long() && offset.is_multiple_of(1 << 16) {
             println!("{offset} of {}", bytes.len());
         }
     };

@@ -32,6 +32,8 @@ pub(crate) struct Wake {
     thread: OnceLock<Thread>,
     /// Wakes by producers: their only syscalls.
     wakes: AtomicU64,
+    /// Bytes that long records took beside the rings since the writer has looked.
+    long_bytes: AtomicU64,
 }
 
 impl Wake {
@@ -73,6 +75,22 @@ impl Wake {
         }
     }
 
+    /// Writer: what long records have taken so far is looked at now.
+    pub(crate) fn look_at_long(&self) {
+        // Relaxed: a hint; who adds in between is seen by this look or wakes for the next one.
+        self.long_bytes.store(0, Relaxed);
+    }
+
+    /// Producer: a long record took `bytes` of a pool of `pool_bytes`. A ring that fills wakes the
+    /// writer at an eighth; long records fill hardly a ring, so the same is done for their pool.
+    pub(crate) fn long_record(&self, bytes: usize, pool_bytes: usize) {
+        // Relaxed: as above.
+        let before = self.long_bytes.fetch_add(bytes as u64, Relaxed);
+        if before.saturating_add(bytes as u64) >= pool_bytes as u64 / 8 {
+            self.wake_if_parked();
+        }
+    }
+
     /// Cold callers (flush, close): wakes in any case.
     pub(crate) fn unpark(&self) {
         if let Some(thread) = self.thread.get() {
@@ -99,6 +117,19 @@ mod tests {
             wake.set_parked(true);
             wake.wake_if_parked();
             wake.wake_if_parked();
+            assert_eq!(wake.wakes(), sleeps);
+        }
+    }
+
+    #[test]
+    fn long_records_wake_when_an_eighth_of_their_pool_is_taken() {
+        let wake = Wake::default();
+        for sleeps in 1..4 {
+            wake.set_parked(true);
+            wake.look_at_long();
+            (0..7).for_each(|_| wake.long_record(100, 6400));
+            assert_eq!(wake.wakes(), sleeps - 1);
+            wake.long_record(100, 6400);
             assert_eq!(wake.wakes(), sleeps);
         }
     }

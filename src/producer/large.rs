@@ -75,6 +75,7 @@ impl<R: Record> Offer<'_, R> {
         fail_point!("large.committed");
         // The writer gives them back.
         std::mem::forget(taken);
+        core.wake.long_record(body, chunks.pool_bytes());
         Outcome::Kept
     }
 
@@ -90,5 +91,30 @@ impl<R: Record> Offer<'_, R> {
             next /= 2;
         }
         (cap, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Log, order_tests};
+    use super::*;
+    use crate::record::{Category, Extra};
+
+    /// They fill hardly a ring, so it is not the ring that wakes the writer.
+    #[test]
+    fn long_records_wake_a_writer_that_sleeps() {
+        let core = order_tests::core_of(32 << 10);
+        let log = Log::new(Arc::clone(&core));
+        let category = Category::named("vpn").unwrap();
+        let push = |bytes| log.event(category, &[Extra::new("text", "x".repeat(bytes).as_str())]);
+        assert_eq!(push(1), Outcome::Kept);
+        core.wake.set_parked(true);
+        let eighth = core.storage.large.pool_bytes() / 8;
+        assert_eq!(push(eighth * 3 / 4), Outcome::Kept);
+        assert_eq!(core.wake.wakes(), 0);
+        assert_eq!(push(eighth * 3 / 4), Outcome::Kept);
+        assert_eq!(core.wake.wakes(), 1);
     }
 }

@@ -27,6 +27,11 @@ const SESSIONS: usize = if cfg!(miri) { 2 } else { 50 };
 const ROUNDS: usize = if cfg!(miri) { 8 } else { 50 };
 
 fn core() -> Arc<Core> {
+    core_of(1024)
+}
+
+/// With records of so many bytes at most.
+pub(super) fn core_of(record_bytes_max: usize) -> Arc<Core> {
     let sizes = StorageSizes {
         ring_total_bytes: 64 << 10,
         large_total_bytes: 64 << 10,
@@ -37,7 +42,7 @@ fn core() -> Arc<Core> {
     let core = Core::new(
         storage,
         Clock::detect(),
-        1024,
+        record_bytes_max,
         policies,
         true,
         0,

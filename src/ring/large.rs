@@ -56,6 +56,11 @@ impl LargeChunks {
         }
     }
 
+    /// Bytes of all chunks.
+    pub(crate) fn pool_bytes(&self) -> usize {
+        self.count as usize * CHUNK_BYTES
+    }
+
     /// Takes a chain for a body of `bytes` bytes; `None` when there are too few chunks.
     pub(crate) fn take(&self, bytes: usize) -> Option<Chain<'_>> {
         let mut first = END;

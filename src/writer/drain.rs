@@ -41,6 +41,7 @@ impl Writer {
             self.segments.tell_helper(Task::Rings);
         }
         self.look_at_pages(&core);
+        core.wake.look_at_long();
         let start = Instant::now();
         let mut drained = 0;
         let mut ends = std::mem::take(&mut self.ends);

@@ -100,13 +100,14 @@ impl LiveFeed {
     /// has just ended.
     pub(crate) fn tell(&self, blocks: u64, drained: Option<u64>) {
         // Relaxed: the writer's own number.
-        if self.blocks.load(Relaxed) != blocks {
-            self.blocks.store(blocks, Relaxed);
-            self.wake.wake_if_dozing();
-        }
+        let is_new = self.blocks.load(Relaxed) != blocks;
+        self.blocks.store(blocks, Relaxed);
         if let Some(drained) = drained {
             // Release: who sees it sees the number of blocks that goes with it.
             self.drained.store(drained, Release);
+        }
+        if is_new {
+            self.wake.wake_if_dozing();
         }
     }
 

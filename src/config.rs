@@ -207,7 +207,7 @@ impl Settings {
                 let us = value.trim().parse().map_err(|_| bad(name, value, remedy))?;
                 self.always_wait_max = Duration::from_micros(us);
             }
-            "STORMLOG_DRAIN_WAIT_MAX_MS" => self.drain_wait_max = Some(parse_ms(name, value, 100)?),
+            "STORMLOG_DRAIN_WAIT_MAX_MS" => self.drain_wait_max = Some(parse_ms(name, value, 250)?),
             "STORMLOG_SEGMENT_BYTES" => self.segment_bytes = parse_bytes(name, value)?,
             "STORMLOG_RECORD_BYTES_MAX" => self.record_bytes_max = parse_bytes(name, value)?,
             "STORMLOG_RING_STORAGE" => self.ring_storage = parse_ring_storage(name, value)?,

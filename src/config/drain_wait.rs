@@ -15,7 +15,7 @@ impl Settings {
     /// rings with it.
     pub(crate) fn drain_wait_max(&self, rings_stay: bool) -> Duration {
         let hurries = self.live || self.durability != Durability::Off || !rings_stay;
-        let default = Duration::from_millis(if hurries { 8 } else { 100 });
+        let default = Duration::from_millis(if hurries { 8 } else { 250 });
         self.drain_wait_max.unwrap_or(default)
     }
 
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn the_writer_waits_long_only_where_nothing_depends_on_segments() {
         let ms = Duration::from_millis;
-        assert_eq!(Settings::default().drain_wait_max(true), ms(100));
+        assert_eq!(Settings::default().drain_wait_max(true), ms(250));
         assert_eq!(Settings::default().drain_wait_max(false), ms(8));
         let live = Settings {
             live: true,

@@ -94,7 +94,7 @@ impl<R: Record> Offer<'_, R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Arc;
 

@@ -83,7 +83,7 @@ impl SessionBuilder {
     /// Longest wait of the writer between two looks at the rings while records come, 1 ms to 1 s:
     /// how long a record takes to reach its segment. Until then it is in its ring, from which
     /// recovery takes it; a ring that fills wakes the writer before. Looks are 8 ms apart as long
-    /// as they cost less than 0.05 % of a core. The default is 100 ms where rings are in the
+    /// as they cost less than 0.05 % of a core. The default is 250 ms where rings are in the
     /// session directory, and 8 ms where they are elsewhere, with [`live`](Self::live) and with a
     /// [`durability`](Self::durability).
     #[must_use]

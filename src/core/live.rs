@@ -101,7 +101,9 @@ impl LiveFeed {
     pub(crate) fn tell(&self, blocks: u64, drained: Option<u64>) {
         // Relaxed: the writer's own number.
         let is_new = self.blocks.load(Relaxed) != blocks;
-        self.blocks.store(blocks, Relaxed);
+        if is_new {
+            self.blocks.store(blocks, Relaxed);
+        }
         if let Some(drained) = drained {
             // Release: who sees it sees the number of blocks that goes with it.
             self.drained.store(drained, Release);

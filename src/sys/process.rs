@@ -86,6 +86,7 @@ pub(crate) fn precise_timers() {
 /// Processor time of the calling thread so far.
 pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
+    // Only a time below zero is none.
     Duration::try_from(time).unwrap_or_default()
 }
 

@@ -75,18 +75,22 @@ impl Idle {
         if bytes >= BUSY_BYTES {
             return;
         }
-        let wait = wait_for(bytes, passed, wait_max);
-        let wait = if wait > WAIT_CLOSE && self.may_look_closely(now) {
-            WAIT_CLOSE
-        } else {
-            wait
-        };
+        let wait = self.next_wait(wait_for(bytes, passed, wait_max), now);
         if wait < PARK_FROM {
             std::thread::park_timeout(wait);
         } else if now - self.last_work < DOZE_AFTER {
             sleep(&core.wake, wait, has_work);
         } else {
             doze(core, has_work);
+        }
+    }
+
+    /// `wait`, or less if a closer look can be afforded.
+    fn next_wait(&mut self, wait: Duration, now: Instant) -> Duration {
+        if wait > WAIT_CLOSE && self.may_look_closely(now) {
+            WAIT_CLOSE
+        } else {
+            wait
         }
     }
 
@@ -144,5 +148,16 @@ mod tests {
         let wait = wait_for(22_000, Duration::from_micros(500));
         assert_eq!(wait.as_micros(), 744);
         assert_eq!(wait_for(30_000, Duration::from_micros(10)), WAIT_MIN);
+    }
+
+    #[test]
+    fn long_waits_are_for_those_who_owe() {
+        let (mut idle, ms) = (Idle::new(), Duration::from_millis);
+        let now = idle.accounted.0;
+        assert_eq!(idle.next_wait(ms(250), now), WAIT_CLOSE);
+        assert_eq!(idle.next_wait(ms(3), now), ms(3));
+        assert!(!idle.allowance.account(Duration::ZERO, ms(1000)));
+        assert_eq!(idle.next_wait(ms(250), now), ms(250));
+        assert_eq!(idle.next_wait(ms(8), now), ms(8));
     }
 }

@@ -194,10 +194,17 @@ mod tests {
     #[test]
     fn processor_time_is_that_since_the_sample_before() {
         let mut reader = Reader::new(PathBuf::from("/"), std::env::temp_dir());
-        reader.before = (0, monotonic_ns() - 1_000_000_000_000);
-        let long = reader.sample();
-        let cores = cpu_ns() as f64 / 1e12;
-        assert!((long.cpu_cores.unwrap() - cores).abs() < 1e-2, "{long:?}");
+        let second = 1_000_000_000;
+        let before = (cpu_ns(), monotonic_ns());
+        let half = before.0 / 2;
+        reader.before = (half, before.1 - second);
+        let cores = reader.sample().cpu_cores.unwrap();
+        let after = (cpu_ns(), monotonic_ns());
+        let least = (before.0 - half) as f64 / (after.1 - before.1 + second) as f64;
+        let most = (after.0 - half) as f64 / second as f64;
+        let rounding = 1e-4;
+        assert!(cores >= least - rounding, "{cores}, {least}");
+        assert!(cores <= most + rounding, "{cores}, {most}");
     }
 
     #[test]

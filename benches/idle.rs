@@ -137,6 +137,22 @@ fn real_load(log: &Log, category: Category, seconds: u64) {
     costs.tell(&format!("real load, {pushed} records"));
 }
 
+/// So many records a second, after the time in which the writer uses up what it has saved.
+fn even_load(log: &Log, category: Category, per_second: u32, smoke: bool) {
+    let load = |seconds: u32| {
+        for number in 0..per_second * seconds {
+            let outcome = log.event(category, &[Extra::new("number", number)]);
+            assert_eq!(outcome, Outcome::Kept, "the subject works");
+            std::thread::sleep(Duration::from_secs(1) / per_second);
+        }
+    };
+    let (before, seconds) = if smoke { (0, 1) } else { (8, 20) };
+    load(before);
+    let costs = Costs::begin();
+    load(seconds);
+    costs.tell(&format!("{per_second} a second"));
+}
+
 /// How long `count` records take to reach the segment, each after a pause that is out of step with
 /// the waits of the writer.
 fn latency(
@@ -201,6 +217,7 @@ fn measure(drain_wait_max: Option<Duration>, smoke: bool) {
     latency(&session, vpn, ("30 a second, record", count), |number| {
         Duration::from_micros(20_000 + number * 7919 % 23_000)
     });
+    even_load(&log, vpn, 500, smoke);
     if drain_wait_max.is_none() {
         first_push(&session, if smoke { 5 } else { 500 });
     }

@@ -97,6 +97,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it says that a file or directory is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Characters of a value that a message shows: a value can be as long as the environment.
 const SHOWN_MAX: usize = 200;
 

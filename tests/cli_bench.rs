@@ -178,6 +178,11 @@ fn the_pool_runs_with_every_recorder_and_leaves_nothing() {
         );
         assert_eq!(side["written"], records, "{side}");
     }
+    for run in report["data"]["blocks"][0].as_array().unwrap() {
+        // The first quarter of its 100 units comes before the steady part of a thread.
+        let steady = if run["side"] == 0 { 0 } else { 150 };
+        assert_eq!(run["window"]["records"], steady, "{run}");
+    }
     assert_eq!(report["pairs_missing"], 14);
     assert_eq!(report["holds"], Json::Null);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::service::{BEGIN, END};
 
 const CONNECTIONS: u64 = 4;
-/// Requests before those that are measured, part of all.
-const WARM_PART: u64 = 5;
+/// Requests before those that are measured: one for so many of these.
+const WARM_PART: u64 = 3;
 
 struct Connection(BufReader<TcpStream>);
 

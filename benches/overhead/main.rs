@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 const WORKLOADS: [(&str, &[&str]); 3] = [
     ("pool", &[]),
     // The documented rate of the services that record.
-    ("http-500", &["SERVICE --rate 500 --records 1 --ms 1000"]),
+    ("http-500", &["SERVICE --rate 500 --records 1 --ms 3000"]),
     // 5,000 requests/s with ten records each.
     ("http-50000", &["SERVICE --rate 5000 --records 10 --ms 500"]),
 ];
@@ -80,7 +80,7 @@ fn smoke() {
         let mut workload: Vec<String> = workload.iter().map(|word| (*word).to_owned()).collect();
         match workload.first_mut() {
             Some(service) => {
-                let short = service.replace("--ms 1000", "--ms 100");
+                let short = service.replace("--ms 3000", "--ms 100");
                 *service = short.replace("--ms 500", "--ms 100");
             }
             None => options.extend(["--run-ms", "5"].map(str::to_owned)),

@@ -135,6 +135,7 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
         words[at + 1].parse().expect(name)
     };
     let (rate, ms) = (option("--rate"), option("--ms"));
+    let per_request = option("--records");
     let burn_ppm = std::env::var("BENCH_BURN_PPM").map_or(0, |ppm| ppm.parse().expect("a number"));
     let planned = (rate * ms).div_ceil(1_000);
     // More work is more requests in the same time.
@@ -143,7 +144,7 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
     let server = Arc::new(Server {
         log: session.log(),
         session,
-        records: option("--records") as u32,
+        records: per_request as u32,
         marks: Mutex::default(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -182,6 +183,7 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
         "window": {
             "wall_ns": (end - begin).as_nanos() as u64,
             "cpu_ns": cpu_end.saturating_sub(cpu_begin).as_nanos() as u64,
+            "records": if records > 0 { (planned + more) * per_request } else { 0 },
         },
         "latency_ns": found,
     }});

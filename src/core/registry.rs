@@ -1,11 +1,24 @@
 //! What a session knows of symbols, schemas and categories: each is written into the registry
 //! before the first record that needs it.
 
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::Core;
 use crate::record::{SchemaDef, SchemaIds, Symbol, category_name, schema, symbol_text};
 use crate::segment::entry::Entry;
+
+/// Tells all threads whether an entry is in the registry. Threads that race append it twice, which
+/// readers allow; one that finds no room takes nothing back from one that did.
+fn tell(known: &AtomicU8, registered: bool) {
+    if registered {
+        // Release: the entry was committed before.
+        known.store(1, Release);
+    } else if let Err(before) = known.compare_exchange(0, 2, Relaxed, Relaxed) {
+        // Relaxed: there is nothing to see behind it.
+        debug_assert!(before == 1 || before == 2);
+    }
+}
 
 impl Core {
     /// Whether the symbol is in the registry. Acquire: pairs with the Release in
@@ -24,14 +37,7 @@ impl Core {
         // Relaxed: the last load acquires.
         if known.load(Relaxed) == 0 {
             let entry = Entry::Symbol(symbol.id(), symbol.text());
-            let state = if self.storage.registry.append(&entry).is_ok() {
-                1
-            } else {
-                2
-            };
-            // Release: the entry was committed before. Threads that race append it twice, which
-            // readers allow.
-            known.store(state, Release);
+            tell(known, self.storage.registry.append(&entry).is_ok());
         }
         known.load(Acquire) == 1
     }
@@ -62,8 +68,7 @@ impl Core {
                     .append(&Entry::Schema(ids, keep, def))
                     .is_ok();
             (self.rules.iter()).for_each(|rules| rules.prepare(ids.schema, def));
-            // Release: as in `register_symbol`.
-            known.store(if registered { 1 } else { 2 }, Release);
+            tell(known, registered);
         }
         known.load(Acquire) == 1
     }
@@ -115,5 +120,26 @@ impl Core {
             known.store(true, Release);
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_no_room_takes_nothing_back() {
+        let state = |told: &[bool]| {
+            let known = AtomicU8::new(0);
+            for registered in told {
+                tell(&known, *registered);
+            }
+            known.into_inner()
+        };
+        assert_eq!(state(&[false]), 2);
+        assert_eq!(state(&[true]), 1);
+        assert_eq!(state(&[true, false]), 1);
+        assert_eq!(state(&[false, true]), 1);
+        assert_eq!(state(&[false, false]), 2);
     }
 }

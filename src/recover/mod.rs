@@ -36,7 +36,6 @@ mod storage;
 pub use report::{RecoverOptions, RecoverReport, State};
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -347,20 +346,13 @@ impl<'a> Recovery<'a> {
     /// Whether no block was ever published in a segment; `None` when there is no such file.
     fn is_unused(&self, number: u64) -> Result<Option<bool>, Error> {
         let name = segment_name(number);
-        let Some(file) = open(self.dir, &name)? else {
+        let Some(file) = self.dir.open_file_if_there(&name)? else {
             return Ok(None);
         };
         let mut hint = [0; 8];
         Source::read_at(&file, HINT_OFFSET as u64, &mut hint)
             .io_context("cannot read", self.dir.path_of(&name))?;
         Ok(Some(hint == [0; 8]))
-    }
-}
-
-fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
-    match dir.open_file(name) {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
+use super::Recovery;
 use super::books::is_restarted;
 use super::storage::Leftover;
-use super::{Recovery, open};
 use crate::convert::rfc3339;
 use crate::error::Error;
 use crate::ledger::Account;
@@ -76,7 +76,7 @@ impl Recovery<'_> {
             return (accounts.collect(), None);
         }
         let path = self.dir.path_of(LEDGER_NAME);
-        let published = open(self.dir, LEDGER_NAME).ok().flatten();
+        let published = self.dir.open_file_if_there(LEDGER_NAME).ok().flatten();
         let published = published.and_then(|file| Published::read(&file, &path).ok());
         let published = published.filter(|published| published.sequence > 0);
         let why = match &self.rings {

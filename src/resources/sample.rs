@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::cgroup::{Limits, limits};
 use super::read;
 use crate::record::{Extra, Value};
 use crate::sys::clock::monotonic_ns;
+use crate::sys::process::process_cpu;
 
 /// The most fields that a sample has.
 pub(super) const FIELDS_MAX: usize = 19;
@@ -22,8 +22,8 @@ pub(super) struct Reader {
     /// The log directory.
     dir: PathBuf,
     cores: usize,
-    /// Processor time of the process, and when, both in ns.
-    before: (u64, u64),
+    /// Processor time of the process, and when, ns.
+    before: (Duration, u64),
 }
 
 /// What was seen; `None` where it could not be.
@@ -51,7 +51,7 @@ impl Reader {
             root,
             dir,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            before: (cpu_ns(), monotonic_ns()),
+            before: (process_cpu(), monotonic_ns()),
         }
     }
 
@@ -96,23 +96,17 @@ impl Reader {
 
     /// Processor time since the sample before.
     fn cpu(&mut self, sample: &mut Sample) {
-        let now = (cpu_ns(), monotonic_ns());
+        let now = (process_cpu(), monotonic_ns());
         let (used, passed) = (now.0.saturating_sub(self.before.0), now.1 - self.before.1);
         self.before = now;
-        sample.cpu_seconds = Some(Duration::from_nanos(now.0).as_secs_f64());
+        sample.cpu_seconds = Some(now.0.as_secs_f64());
         if passed > 0 {
-            let cores = used as f64 / passed as f64;
+            let cores = used.as_nanos() as f64 / passed as f64;
             let most = sample.limits.cores.unwrap_or(self.cores as f64);
             sample.cpu_cores = Some(round(cores, 1e4));
             sample.cpu_percent = Some(round(100.0 * cores / most.min(self.cores as f64), 1e2));
         }
     }
-}
-
-/// Processor time of the process in ns.
-fn cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Percent, with two decimals.
@@ -195,13 +189,14 @@ mod tests {
     fn processor_time_is_that_since_the_sample_before() {
         let mut reader = Reader::new(PathBuf::from("/"), std::env::temp_dir());
         let second = 1_000_000_000;
-        let before = (cpu_ns(), monotonic_ns());
+        let before = (process_cpu(), monotonic_ns());
         let half = before.0 / 2;
         reader.before = (half, before.1 - second);
         let cores = reader.sample().cpu_cores.unwrap();
-        let after = (cpu_ns(), monotonic_ns());
-        let least = (before.0 - half) as f64 / (after.1 - before.1 + second) as f64;
-        let most = (after.0 - half) as f64 / second as f64;
+        let after = (process_cpu(), monotonic_ns());
+        let least =
+            before.0.saturating_sub(half).as_nanos() as f64 / (after.1 - before.1 + second) as f64;
+        let most = after.0.saturating_sub(half).as_nanos() as f64 / second as f64;
         let rounding = 1e-4;
         assert!(cores >= least - rounding, "{cores}, {least}");
         assert!(cores <= most + rounding, "{cores}, {most}");

@@ -9,7 +9,6 @@
 //! has no end yet is `pending`, never less than 0.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use crate::error::Error;
@@ -49,7 +48,7 @@ impl Figures {
     pub fn read(session_dir: &Path) -> Result<Self, Error> {
         let dir = Dir::open(session_dir)?;
         let mut figures = Self::default();
-        if let Some(file) = open(&dir, LEDGER_NAME)? {
+        if let Some(file) = dir.open_file_if_there(LEDGER_NAME)? {
             let published = Published::read(&file, &dir.path_of(LEDGER_NAME));
             let published = figures.sound(published)?;
             figures.published = published.filter(|published| published.sequence > 0);
@@ -152,13 +151,6 @@ fn combine(
     }
     ledger.settle();
     ledger
-}
-
-fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
-    match dir.open_file(name) {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! lies in, so a copied or forged one leads nowhere: never to the rings of another directory.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -119,7 +119,7 @@ impl ShmDir {
         });
         match found {
             Ok((parent, dir)) => Ok(Some(Self { parent, name, dir })),
-            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -143,11 +143,11 @@ impl RingsAt {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn find(session_dir: &Dir, dead: bool) -> Result<Self, Error> {
-        if let Some(file) = open(session_dir, RINGS_NAME)? {
+        if let Some(file) = session_dir.open_file_if_there(RINGS_NAME)? {
             let path = session_dir.path_of(RINGS_NAME);
             return Ok(Self::File(file, path, None));
         }
-        let Some(reference) = open(session_dir, REFERENCE_NAME)? else {
+        let Some(reference) = session_dir.open_file_if_there(REFERENCE_NAME)? else {
             return Ok(Self::Nowhere);
         };
         let header = match read_reference(&reference) {
@@ -173,7 +173,7 @@ impl RingsAt {
         if dead && liveness(&shm.dir).may_live() {
             return Ok(gone("a process may still be using them"));
         }
-        match open(&shm.dir, RINGS_NAME)? {
+        match shm.dir.open_file_if_there(RINGS_NAME)? {
             Some(file) if is_of(&file, session_dir.owner()?) => {
                 let path = shm.dir.path_of(RINGS_NAME);
                 Ok(Self::File(file, path, Some(shm)))
@@ -263,17 +263,6 @@ fn user_name(user: u32) -> String {
 fn session_name(nonce: &[u8; 16], session_dir: &Dir) -> Result<String, Error> {
     let number = u128::from_be_bytes(*nonce);
     Ok(format!("{number:032x}-{:x}", session_dir.inode()?))
-}
-
-fn is_missing(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-}
-
-fn open(dir: &Dir, name: &str) -> Result<Option<File>, Error> {
-    match dir.open_file(name) {
-        Err(error) if is_missing(&error) => Ok(None),
-        other => other.map(Some),
-    }
 }
 
 #[cfg(test)]

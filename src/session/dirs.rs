@@ -107,7 +107,7 @@ pub(super) fn removals(root_dir: &Dir) -> Vec<String> {
 pub(super) fn remove_rest(root_dir: &Dir, removals: &[String]) -> Result<(), Error> {
     for name in removals {
         let dir = match root_dir.open_dir(name) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.is_missing() => continue,
             other => other?,
         };
         if liveness(&dir) != Liveness::Dead {
@@ -125,7 +125,7 @@ pub(super) fn remove_rest(root_dir: &Dir, removals: &[String]) -> Result<(), Err
 fn clear(root_dir: &Dir, dir: &Dir, name: &str) -> Result<(), Error> {
     // Another process may end the same removal.
     let gone = |removed: Result<(), Error>| match removed {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.is_missing() => Ok(()),
         other => other,
     };
     let ours = [

@@ -212,6 +212,17 @@ impl Dir {
         self.open_regular(name, OFlags::RDONLY)
     }
 
+    /// The same; `None` when there is nothing of that name.
+    ///
+    /// # Errors
+    /// When it is a symbolic link, or not a regular file.
+    pub fn open_file_if_there(&self, name: &str) -> Result<Option<File>, Error> {
+        match self.open_file(name) {
+            Err(error) if error.is_missing() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     fn open_regular(&self, name: &str, access: OFlags) -> Result<File, Error> {
         // NONBLOCK: a fifo of that name must not hang us.
         let flags = FILE_FLAGS | access | OFlags::NONBLOCK;

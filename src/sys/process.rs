@@ -85,9 +85,17 @@ pub(crate) fn precise_timers() {
 
 /// Processor time of the calling thread so far.
 pub(crate) fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    cpu(ClockId::ThreadCPUTime)
+}
+
+/// Processor time of all threads of this process so far.
+pub(crate) fn process_cpu() -> Duration {
+    cpu(ClockId::ProcessCPUTime)
+}
+
+fn cpu(clock: ClockId) -> Duration {
     // Only a time below zero is none.
-    Duration::try_from(time).unwrap_or_default()
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The blocks of a session that is recorded, in the order in which they are written.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -105,11 +104,8 @@ impl Feed {
     /// Opens a segment; `None` when there is none of this number yet, or it has no header yet.
     fn open(&self, number: u64) -> Result<Option<SegmentReader<File>>, Error> {
         let name = segment_name(number);
-        let file = match self.dir.open_file(&name) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            other => other?,
+        let Some(file) = self.dir.open_file_if_there(&name)? else {
+            return Ok(None);
         };
         match SegmentReader::open(file, &self.dir.path_of(&name)) {
             Err(Error::Corrupt { .. }) => Ok(None),

@@ -124,7 +124,7 @@ impl LiveFiles {
             self.dir.remove_file(name)?;
         }
         match self.create(name) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.is_missing() => {
                 self.move_to_new_dir()?;
                 if self.files.contains_key(category) {
                     return Ok(());

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Map, Value as Json, json};
 
+use super::said::{Said, said_from};
+
 /// Name of the form of the file; another form has another name.
 const FORM: &str = "stormlog-overhead-1";
 
@@ -26,23 +28,6 @@ pub enum Kind {
     Burn(u32),
 }
 
-/// What a command says about its own run, in a line `{"bench":{..}}` on its standard output. All
-/// of it may be missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Said {
-    /// Units of work (requests, jobs) that it did.
-    pub units: u64,
-    /// Records that it offered, and those that were written.
-    pub records: u64,
-    pub written: u64,
-    /// Units of work that it was asked to burn.
-    pub burned: u64,
-    /// The steady part of the run, without start and end.
-    pub window: Option<Times>,
-    /// Times of units, ns: p50, p99, p99.9.
-    pub latency: Option<[u64; 3]>,
-}
-
 /// One run of one side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
@@ -50,6 +35,20 @@ pub struct Sample {
     /// The whole process.
     pub process: Times,
     pub said: Said,
+}
+
+impl Sample {
+    /// The steady part if it is known, else the whole process.
+    pub fn steady(&self) -> Times {
+        let window = self.said.window.map(|window| window.times);
+        window.unwrap_or(self.process)
+    }
+
+    /// Records that were offered in it.
+    pub fn steady_records(&self) -> u64 {
+        let records = self.said.window.and_then(|window| window.records);
+        records.unwrap_or(self.said.records)
+    }
 }
 
 /// Everything of one comparison.
@@ -173,7 +172,7 @@ fn block_from(json: &Json, sides: usize) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-fn number(json: &Json) -> Result<u64> {
+pub fn number(json: &Json) -> Result<u64> {
     json.as_u64()
         .with_context(|| format!("{json} is no whole number"))
 }
@@ -183,7 +182,7 @@ fn times_json(times: Times) -> Json {
 }
 
 /// Times are divided by each other, so none may be 0.
-fn times_from(json: &Json) -> Result<Times> {
+pub fn times_from(json: &Json) -> Result<Times> {
     let time = |name: &str| match number(&json[name]).with_context(|| name.to_owned())? {
         0 => Err(anyhow!("{name} is 0")),
         time => Ok(time),
@@ -209,7 +208,10 @@ fn sample_json(sample: &Sample) -> Json {
         }
     }
     if let Some(window) = said.window {
-        json["window"] = times_json(window);
+        json["window"] = times_json(window.times);
+        if let Some(records) = window.records {
+            json["window"]["records"] = records.into();
+        }
     }
     if let Some([p50, p99, p999]) = said.latency {
         json["latency_ns"] = json!({ "p50": p50, "p99": p99, "p999": p999 });
@@ -225,52 +227,9 @@ fn sample_from(json: &Json) -> Result<Sample> {
     })
 }
 
-/// What a command said of itself.
-///
-/// # Errors
-/// When something in it is no number, or a time is 0.
-pub fn said_from(json: &Json) -> Result<Said> {
-    let optional = |name: &str| match &json[name] {
-        Json::Null => Ok(0),
-        value => number(value).with_context(|| name.to_owned()),
-    };
-    let window = match &json["window"] {
-        Json::Null => None,
-        window => Some(times_from(window).context("window")?),
-    };
-    let latency = match &json["latency_ns"] {
-        Json::Null => None,
-        latency => {
-            let time = |name: &str| number(&latency[name]).context("latency_ns");
-            Some([time("p50")?, time("p99")?, time("p999")?])
-        }
-    };
-    Ok(Said {
-        units: optional("units")?,
-        records: optional("records")?,
-        written: optional("written")?,
-        burned: optional("burned")?,
-        window,
-        latency,
-    })
-}
-
-/// The line of a command about itself: the last one of that form in its standard output.
-///
-/// # Errors
-/// When there is such a line and it has a fault.
-pub fn said_in(output: &str) -> Result<Said> {
-    let mut lines = output.lines().rev();
-    let Some(line) = lines.find(|line| line.starts_with("{\"bench\":")) else {
-        return Ok(Said::default());
-    };
-    let parsed = serde_json::from_str::<Json>(line).map_err(anyhow::Error::from);
-    let said = parsed.and_then(|json| said_from(&json["bench"]));
-    said.with_context(|| format!("the command said {line}"))
-}
-
 #[cfg(test)]
 pub mod tests {
+    use super::super::said::Window;
     use super::*;
 
     /// Blocks of off, on and a third side, whose processor times are as wanted.
@@ -285,9 +244,12 @@ pub mod tests {
                 units: 1_000_000,
                 records: if side == 1 { 1_000_000 } else { 0 },
                 written: if side == 1 { 1_000_000 } else { 0 },
-                window: Some(Times {
-                    wall_ns: (4e8 * factor) as u64,
-                    cpu_ns: (8e8 * factor) as u64,
+                window: Some(Window {
+                    times: Times {
+                        wall_ns: (4e8 * factor) as u64,
+                        cpu_ns: (8e8 * factor) as u64,
+                    },
+                    records: (side == 1).then_some(800_000),
                 }),
                 latency: Some([100, 200, 300]),
                 burned: 0,
@@ -328,7 +290,7 @@ pub mod tests {
     fn files_that_would_mislead_are_refused() {
         let good = synthetic(Kind::Recording, &[[1.0, 1.1]]).to_json();
         Data::from_json(&good).unwrap();
-        let broken: [(&str, Change); 6] = [
+        let broken: [(&str, Change); 7] = [
             ("its form", |json| json["form"] = "x".into()),
             ("the kind", |json| json["kind"] = "x".into()),
             ("runs of side", |json| {
@@ -340,6 +302,9 @@ pub mod tests {
             ("window", |json| {
                 json["blocks"][0][0]["window"]["wall_ns"] = "x".into();
             }),
+            ("window: records", |json| {
+                json["blocks"][0][1]["window"]["records"] = "x".into();
+            }),
             ("looks is no list", |json| json["looks"] = 1.into()),
         ];
         for (message, change) in broken {
@@ -348,15 +313,6 @@ pub mod tests {
             let error = format!("{:#}", Data::from_json(&json).unwrap_err());
             assert!(error.contains(message), "{message}: {error}");
         }
-    }
-
-    #[test]
-    fn a_command_may_say_something_of_itself() {
-        assert_eq!(said_in("hello\n").unwrap(), Said::default());
-        let said = said_in("a\n{\"bench\":{\"units\":1}}\n{\"bench\":{\"units\":7}}\nb\n");
-        assert_eq!(said.unwrap().units, 7);
-        assert!(said_in("{\"bench\":{\"units\":-7}}").is_err());
-        assert!(said_in("{\"bench\":").is_err());
     }
 
     #[test]

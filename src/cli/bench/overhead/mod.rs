@@ -1,8 +1,8 @@
 //! `stormlog bench overhead`: what recording costs a program, with an interval and a verdict.
 //!
-//! `plan` says what each side runs, `child` runs it, `data` keeps what was measured, `stats` and
-//! `judge` say what it means, `report`, `text` and `plot` show it. The method is in
-//! docs/BENCHMARKS.md.
+//! `plan` says what each side runs, `child` runs it, `said` reads what it tells of itself, `data`
+//! keeps what was measured, `stats` and `judge` say what it means, `report`, `text` and `plot` show
+//! it. The method is in docs/BENCHMARKS.md.
 
 mod child;
 mod data;
@@ -10,6 +10,7 @@ mod judge;
 mod plan;
 mod plot;
 mod report;
+mod said;
 mod stats;
 mod text;
 

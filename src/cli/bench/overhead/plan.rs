@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value as Json};
 
 use super::child;
-use super::data::{self, Data, Kind, Sample};
+use super::data::{Data, Kind, Sample};
+use super::said::said_in;
 
 /// Tells a command that knows it how much more of its work it is to do.
 pub const BURN_VARIABLE: &str = "BENCH_BURN_PPM";
@@ -115,7 +116,7 @@ impl Plan {
             let shown = errors.get(from..).unwrap_or(&errors).trim();
             bail!("it ended with {status}: {shown}");
         }
-        let said = data::said_in(&text(&out)?)?;
+        let said = said_in(&text(&out)?)?;
         let files = fs::read_dir(&log_dir)?.count();
         ensure!(
             files > 0 || !side.leaves_files,

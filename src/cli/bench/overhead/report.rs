@@ -60,7 +60,7 @@ impl Report<'_> {
     /// How many cores the program keeps busy without recording.
     pub fn busy(&self) -> f64 {
         let off = self.samples(0);
-        let times = off.map(|sample| sample.said.window.unwrap_or(sample.process));
+        let times = off.map(Sample::steady);
         let (cpu, wall) = times.fold((0.0, 0.0), |(cpu, wall), times| {
             (cpu + times.cpu_ns as f64, wall + times.wall_ns as f64)
         });

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
@@ -19,6 +19,8 @@ use work::Work;
 
 pub use work::steps_in;
 
+/// One part in this many of the units comes before the steady part.
+const WARM_PART: u64 = 4;
 /// Different ids in the records of a thread.
 const IDS: usize = 64;
 
@@ -75,7 +77,7 @@ fn run_with(args: &Args, recorder: impl Recorder, output: &mut Output) -> Result
             .map(|number| scope.spawn(move || one_thread(args, number, recorder, barrier)))
             .collect();
         barrier.wait();
-        let begin = (Instant::now(), cpu_ns());
+        let begin = (Instant::now(), process_cpu());
         let burned = threads.into_iter().map(|thread| {
             let joined = thread.join();
             joined.map_err(|_| anyhow!("a thread of the pool has panicked"))
@@ -83,20 +85,32 @@ fn run_with(args: &Args, recorder: impl Recorder, output: &mut Output) -> Result
         Ok::<_, anyhow::Error>((burned.sum::<Result<u64>>()?, begin))
     })?;
     recorder.flush()?;
-    let (wall, cpu) = (begin.0.elapsed().as_nanos() as u64, cpu_ns() - begin.1);
+    let ns = |time: Duration| time.as_nanos().max(1) as u64;
+    let (wall, cpu) = (begin.0.elapsed(), process_cpu().saturating_sub(begin.1));
     let counts = recorder.close()?;
+    let warm = warm_units(args) * u64::from(args.threads);
     let line = json!({"bench": {
         "units": args.units * u64::from(args.threads),
         "records": counts.offered,
         "written": counts.written,
         "burned": burned,
-        "window": { "wall_ns": wall.max(1), "cpu_ns": cpu.max(1) },
+        "window": {
+            "wall_ns": ns(wall),
+            "cpu_ns": ns(cpu),
+            "records": counts.offered.saturating_sub(warm),
+        },
     }});
     writeln!(output, "{line}")?;
     Ok(Status::Ok)
 }
 
-/// All units of a thread. The first is done before the others begin: it takes the ring.
+/// Units of a thread before the steady part: rings are taken, pages become present, the writer
+/// learns how much there is to do.
+fn warm_units(args: &Args) -> u64 {
+    args.units.div_ceil(WARM_PART)
+}
+
+/// All units of a thread; those of the steady part begin in all threads at the same time.
 fn one_thread(args: &Args, number: u16, recorder: &impl Recorder, barrier: &Barrier) -> u64 {
     let ids: Vec<String> = (0..IDS)
         .map(|index| format!("{number:04x}{index:08x}"))
@@ -113,17 +127,20 @@ fn one_thread(args: &Args, number: u16, recorder: &impl Recorder, barrier: &Barr
             ok: found.is_multiple_of(2),
         });
     };
-    unit();
+    let warm = warm_units(args);
+    for _ in 0..warm {
+        unit();
+    }
     barrier.wait();
-    for _ in 1..args.units {
+    for _ in warm..args.units {
         unit();
     }
     burned
 }
 
 /// Processor time of all threads of this process so far.
-fn cpu_ns() -> u64 {
+fn process_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let part = |number: i64| u64::try_from(number).unwrap_or(0);
-    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
+    // Only a time below zero is none.
+    Duration::try_from(time).unwrap_or_default()
 }

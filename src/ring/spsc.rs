@@ -157,7 +157,7 @@ impl ProducerSide {
         let padding = if bytes <= lap_left { 0 } else { lap_left };
         let end = start + (padding + bytes) as u64;
         let used = start - read_pos;
-        if used >= capacity / 8 {
+        if used >= wakes_at(capacity) {
             wake();
         }
         let room = match keep {
@@ -174,9 +174,9 @@ impl ProducerSide {
         let position = start + padding as u64;
         let lap_end = position + ring.buffer.lap_left(position) as u64;
         let line = read_pos + capacity - headroom(capacity);
-        // The next look comes after an eighth of the ring at the latest, so that a sleeping
-        // writer hears of a burst while most of the ring is still free.
-        let next_look = position + bytes as u64 + capacity / 8;
+        // The next look comes soon enough for a sleeping writer to hear of a burst while most of
+        // the ring is still free.
+        let next_look = position + bytes as u64 + wakes_at(capacity);
         self.write_pos.set(position);
         self.limit.set(lap_end.min(line).min(next_look));
         Ok(Place { position, bytes })
@@ -216,6 +216,11 @@ fn pad(ring: Ring<'_>, position: u64, bytes: usize) {
     //   `read_pos + capacity` because `extend` has checked the place behind it.
     let place = unsafe { ring.buffer.slice_mut(position, RECORD_ALIGN) };
     place.copy_from_slice(&(words | u32::from(SCHEMA_PADDING) << 16).to_le_bytes());
+}
+
+/// Bytes in a ring for which its producer wakes a sleeping writer.
+pub(crate) const fn wakes_at(capacity: u64) -> u64 {
+    capacity / 8
 }
 
 /// Bytes that only `Always` records may use.

@@ -30,10 +30,17 @@ struct From {
     spilled: bool,
 }
 
+/// What a pass has taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Drained {
+    pub(super) bytes: usize,
+    /// How full the fullest ring was, as a part of its capacity.
+    pub(super) fill: f64,
+}
+
 impl Writer {
-    /// Takes everything that is committed now from every ring and the spill. Returns the bytes
-    /// taken.
-    pub(super) fn drain_all(&mut self) -> usize {
+    /// Takes everything that is committed now from every ring and the spill.
+    pub(super) fn drain_all(&mut self) -> Drained {
         let core = std::sync::Arc::clone(&self.core);
         let used = core.storage.used();
         if self.consumers.len() < used as usize {
@@ -43,7 +50,7 @@ impl Writer {
         self.look_at_pages(&core);
         core.wake.look_at_long();
         let start = Instant::now();
-        let mut drained = 0;
+        let mut drained = Drained::default();
         let mut ends = std::mem::take(&mut self.ends);
         ends.clear();
         // In turns, so that no full ring has to wait until all others are empty.
@@ -55,10 +62,14 @@ impl Writer {
                 if end.is_some_and(|end| self.consumers[index as usize].read_pos() >= end) {
                     continue;
                 }
+                let begin = self.consumers[index as usize].read_pos();
                 let (bytes, end) = self.drain_ring(&core, index, end);
-                drained += bytes;
+                drained.bytes += bytes;
                 if ends.len() == index as usize {
                     ends.push(end);
+                    let capacity = core.storage.slot(index).ring().buffer.capacity();
+                    let fill = (end - begin) as f64 / capacity as f64;
+                    drained.fill = drained.fill.max(fill);
                 }
                 let read_pos = self.consumers[index as usize].read_pos();
                 left += u32::from(read_pos < ends[index as usize]);
@@ -71,7 +82,7 @@ impl Writer {
         self.ends = ends;
         if !self.stalled {
             self.collect_spilled(&core);
-            drained += self.write_spilled(&core, NO_RING, u64::MAX);
+            drained.bytes += self.write_spilled(&core, NO_RING, u64::MAX);
         }
         self.segments.publish();
         self.balance.pass(start.elapsed());

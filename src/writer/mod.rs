@@ -49,7 +49,7 @@ pub(crate) use space::SpaceBounds;
 use balance::Balance;
 use clock::ClockSchedule;
 use helper::note;
-use idle::{Idle, WAIT_CLOSE};
+use idle::{Enough, Idle, WAIT_CLOSE};
 use lost::Lost;
 use pace::Pace;
 use scan::Scanner;
@@ -186,7 +186,7 @@ impl Writer {
                 idle.stay_awake();
             }
             let (control, core) = (Arc::clone(&self.control), Arc::clone(&self.core));
-            let has_work = || control.seen() != seen || self.has_work(&core);
+            let has_work = |enough| control.seen() != seen || self.has_work(&core, enough);
             idle.wait(drained, self.wait_max(), &core, has_work);
         }
         self.finish(end)
@@ -258,7 +258,8 @@ impl Writer {
         }
     }
 
-    fn has_work(&self, core: &Core) -> bool {
+    /// Whether somebody waits for the writer, or a ring holds `enough`.
+    fn has_work(&self, core: &Core, enough: Enough) -> bool {
         let spill = &core.storage.spill;
         if !self.spilled.is_empty() || spill.has_committed() || self.has_lost_pages(core) {
             return true;
@@ -266,7 +267,8 @@ impl Writer {
         let rings = (0..core.storage.used()).map(|index| core.storage.slot(index).ring());
         rings.enumerate().any(|(index, ring)| {
             let read_pos = self.consumers.get(index).map_or(0, Consumer::read_pos);
-            ring.header.write_pos.load(Relaxed) > read_pos
+            let waiting = ring.header.write_pos.load(Relaxed).saturating_sub(read_pos);
+            enough.is_in(waiting, ring.buffer.capacity())
         })
     }
 
@@ -309,9 +311,9 @@ impl Writer {
     /// record, the seal.
     fn finish(mut self, end: EndRecord<'_>) -> WriterEnd {
         let mut deadline = Instant::now() + LAST_WAIT;
-        while self.has_work(&Arc::clone(&self.core)) && Instant::now() < deadline {
+        while self.has_work(&Arc::clone(&self.core), Enough::Any) && Instant::now() < deadline {
             self.stalled = false;
-            if self.drain_all() > 0 {
+            if self.drain_all().bytes > 0 {
                 deadline = Instant::now() + LAST_WAIT;
             } else {
                 std::thread::sleep(Duration::from_millis(1));

@@ -127,9 +127,9 @@ impl Idle {
     }
 }
 
-/// How long it takes until a ring is [`GATHER_FILL`] full that became `fill` full in `passed`. A few
-/// records a second are one look each, and not a row of looks that become rarer: those are what
-/// such a load costs.
+/// How long it takes until a ring is [`GATHER_FILL`] full that became `fill` full in `passed`. A
+/// few records a second are one look each, and not a row of looks that become rarer: those are
+/// what such a load costs.
 fn wait_for(fill: f64, passed: Duration, wait_max: Duration) -> Duration {
     let waits = GATHER_FILL / fill.max(LEAST_FILL);
     passed.mul_f64(waits).clamp(WAIT_MIN, wait_max)

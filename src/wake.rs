@@ -75,10 +75,10 @@ impl Wake {
         }
     }
 
-    /// Writer: what long records have taken so far is looked at now.
-    pub(crate) fn look_at_long(&self) {
+    /// Writer: what long records have taken since the last call, in bytes, is looked at now.
+    pub(crate) fn look_at_long(&self) -> u64 {
         // Relaxed: a hint; who adds in between is seen by this look or wakes for the next one.
-        self.long_bytes.store(0, Relaxed);
+        self.long_bytes.swap(0, Relaxed)
     }
 
     /// Producer: a long record took `bytes` of a pool of `pool_bytes`. A ring that fills wakes the

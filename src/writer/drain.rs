@@ -31,10 +31,10 @@ struct From {
 }
 
 /// What a pass has taken.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Drained {
     pub(super) bytes: usize,
-    /// How full the fullest ring was, as a part of its capacity.
+    /// How full the fullest ring was, as a part of its capacity; or the memory of long records.
     pub(super) fill: f64,
 }
 
@@ -48,9 +48,12 @@ impl Writer {
             self.segments.tell_helper(Task::Rings);
         }
         self.look_at_pages(&core);
-        core.wake.look_at_long();
+        let long = core.wake.look_at_long() as f64;
         let start = Instant::now();
-        let mut drained = Drained::default();
+        let mut drained = Drained {
+            bytes: 0,
+            fill: long / core.storage.large.pool_bytes().max(1) as f64,
+        };
         let mut ends = std::mem::take(&mut self.ends);
         ends.clear();
         // In turns, so that no full ring has to wait until all others are empty.

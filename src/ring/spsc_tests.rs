@@ -213,7 +213,7 @@ fn play(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 5 } else { 2000 },
+        cases: if cfg!(miri) { 8 } else { 2000 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

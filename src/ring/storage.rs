@@ -86,6 +86,15 @@ pub(crate) enum Backend<'a> {
     },
 }
 
+/// How many rings the helper has made present.
+#[derive(Debug, Default)]
+pub(crate) struct Prefaulted {
+    /// The first pages of so many.
+    fresh: u32,
+    /// All of so many.
+    used: u32,
+}
+
 /// The storage of one session.
 pub(crate) struct Storage {
     // Dropped before the region.
@@ -287,22 +296,27 @@ impl Storage {
         self.recycled.push(index);
     }
 
-    /// Helper: makes the first pages of the next rings present, and all of the rings in use.
-    /// `done` remembers how far earlier calls came: (fresh rings, rings in use).
-    pub(crate) fn prefault(&self, done: &mut (u32, u32), ahead: u32) -> io::Result<()> {
+    /// Helper: makes the first pages of one of the next rings present, or all of a ring in use, or
+    /// those for aggregates. Returns whether there is more to do: taking memory may be slow (5 ms
+    /// for 2 MiB where the machine gives free memory back to its host), and who asks for all of it
+    /// may have something more urgent to do in between.
+    pub(crate) fn prefault(&self, done: &mut Prefaulted, ahead: u32) -> io::Result<bool> {
         let used = self.used();
         let fresh_end = (used + ahead).min(self.slots.len() as u32);
-        for index in done.0..fresh_end {
-            self.populate(index, PREFAULT_BYTES)?;
+        if done.fresh < fresh_end {
+            self.populate(done.fresh, PREFAULT_BYTES)?;
+            done.fresh += 1;
+        } else if done.used < used {
+            self.populate(done.used, usize::MAX)?;
+            done.used += 1;
+        } else {
+            let areas = self.aggregates.prefault();
+            for (start, bytes) in areas {
+                self.region.populate(AGGREGATE_OFFSET + start, bytes)?;
+            }
+            return Ok(false);
         }
-        for index in done.1..used {
-            self.populate(index, usize::MAX)?;
-        }
-        *done = (fresh_end.max(done.0), used);
-        for (start, bytes) in self.aggregates.prefault() {
-            self.region.populate(AGGREGATE_OFFSET + start, bytes)?;
-        }
-        Ok(())
+        Ok(true)
     }
 
     fn populate(&self, index: u32, data_bytes: usize) -> io::Result<()> {

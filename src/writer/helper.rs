@@ -10,6 +10,7 @@ use super::durability::SegmentEvent;
 use super::space::{Space, SpaceBounds};
 use crate::core::{Core, phase};
 use crate::error::Error;
+use crate::ring::Prefaulted;
 use crate::segment::layout::FileHeader;
 use crate::segment::ledger_file::LedgerFile;
 use crate::segment::prepare::{
@@ -62,10 +63,15 @@ impl Helper {
     /// the ledger file.
     pub(crate) fn run(mut self) -> (Vec<String>, LedgerFile) {
         let mut faults = Vec::new();
-        let mut prefaulted = (0, 0);
-        self.prefault(&mut prefaulted, &mut faults);
+        // Pages of rings are made present one ring at a time, when nobody waits for anything else.
+        let (mut prefaulted, mut more_rings) = (Prefaulted::default(), true);
         loop {
-            match self.tasks.recv_timeout(PUBLISH_EVERY) {
+            let wait = if more_rings {
+                Duration::ZERO
+            } else {
+                PUBLISH_EVERY
+            };
+            match self.tasks.recv_timeout(wait) {
                 Ok(Task::Prepare { number, bytes }) => {
                     // First: what must be kept has the right of way.
                     self.reserve();
@@ -73,7 +79,10 @@ impl Helper {
                     self.look_at_space();
                 }
                 Ok(Task::Finish(sealed)) => self.finish(sealed, &mut faults),
-                Ok(Task::Rings) => self.prefault(&mut prefaulted, &mut faults),
+                Ok(Task::Rings) => more_rings = true,
+                Err(RecvTimeoutError::Timeout) if more_rings => {
+                    more_rings = self.prefault(&mut prefaulted, &mut faults);
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.reserve();
                     self.look_at_space();
@@ -182,10 +191,15 @@ impl Helper {
         }
     }
 
-    fn prefault(&self, done: &mut (u32, u32), faults: &mut Vec<String>) {
-        if let Err(error) = self.core.storage.prefault(done, RINGS_AHEAD) {
-            // Slower first pushes, nothing lost.
-            note(faults, format!("cannot make ring pages present: {error}"));
+    /// Makes pages of a ring present. Returns whether there are more.
+    fn prefault(&self, done: &mut Prefaulted, faults: &mut Vec<String>) -> bool {
+        match self.core.storage.prefault(done, RINGS_AHEAD) {
+            Ok(more) => more,
+            Err(error) => {
+                // Slower first pushes, nothing lost.
+                note(faults, format!("cannot make ring pages present: {error}"));
+                false
+            }
         }
     }
 }

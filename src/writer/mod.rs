@@ -34,6 +34,7 @@ use crate::core::Core;
 use crate::ledger::{DropReason, INTERRUPTED, Ledger, OFFERED, WRITTEN};
 use crate::record::{CATEGORY_SESSION, SchemaDef, SchemaIds, category_name};
 use crate::ring::{Consumer, SpillReader};
+use crate::sys::affinity::take_short_turns;
 use crate::sys::process::precise_timers;
 use crate::sys::report::say;
 use crate::wake::become_engine;
@@ -158,6 +159,7 @@ impl Writer {
     pub(crate) fn run(mut self, start: &dyn OwnRecord, end: EndRecord<'_>) -> WriterEnd {
         become_engine();
         precise_timers();
+        take_short_turns();
         self.write_own(start);
         let mut idle = Idle::new();
         loop {

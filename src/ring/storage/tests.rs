@@ -86,7 +86,12 @@ fn rings_are_present_before_a_thread_takes_them() {
         return;
     }
     let taken = storage.take_ring().unwrap();
-    storage.prefault(&mut (0, 0), 1000).unwrap();
+    let (mut done, mut steps) = (Prefaulted::default(), 1);
+    while storage.prefault(&mut done, 1000).unwrap() {
+        steps += 1;
+    }
+    // A ring at a time: each one's first pages, the rest of the one taken, the aggregates.
+    assert_eq!(steps, storage.slots.len() + 2);
     for (index, slot) in storage.slots.iter().enumerate() {
         let bytes = slot.bytes();
         let ahead = (RING_OVERHEAD + PREFAULT_BYTES).min(bytes);

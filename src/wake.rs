@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use std::thread::Thread;
 
+use crate::ring::wakes_at;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicBool, AtomicU64, full_fence};
 
@@ -82,11 +83,11 @@ impl Wake {
     }
 
     /// Producer: a long record took `bytes` of a pool of `pool_bytes`. A ring that fills wakes the
-    /// writer at an eighth; long records fill hardly a ring, so the same is done for their pool.
+    /// writer; long records fill hardly a ring, so the same is done for their pool.
     pub(crate) fn long_record(&self, bytes: usize, pool_bytes: usize) {
         // Relaxed: as above.
         let before = self.long_bytes.fetch_add(bytes as u64, Relaxed);
-        if before.saturating_add(bytes as u64) >= pool_bytes as u64 / 8 {
+        if before.saturating_add(bytes as u64) >= wakes_at(pool_bytes as u64) {
             self.wake_if_parked();
         }
     }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn long_records_wake_when_an_eighth_of_their_pool_is_taken() {
+    fn long_records_wake_when_their_pool_fills() {
         let wake = Wake::default();
         for sleeps in 1..4 {
             wake.set_parked(true);

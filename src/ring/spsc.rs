@@ -218,9 +218,13 @@ fn pad(ring: Ring<'_>, position: u64, bytes: usize) {
     place.copy_from_slice(&(words | u32::from(SCHEMA_PADDING) << 16).to_le_bytes());
 }
 
-/// Bytes in a ring for which its producer wakes a sleeping writer.
+/// A sleeping writer is woken when one part in this many of a ring, or of the memory of long
+/// records, is filled.
+pub(crate) const WAKE_PARTS: u32 = 8;
+
+/// Bytes of a `capacity` for which a producer wakes a sleeping writer.
 pub(crate) const fn wakes_at(capacity: u64) -> u64 {
-    capacity / 8
+    capacity / WAKE_PARTS as u64
 }
 
 /// Bytes that only `Always` records may use.

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use super::allowance::Allowance;
 use super::drain::Drained;
 use crate::core::Core;
-use crate::ring::wakes_at;
+use crate::ring::{WAKE_PARTS, wakes_at};
 use crate::sys::process::thread_cpu;
 use crate::wake::Wake;
 
 /// A pass that found a ring as full as this, as a part of its capacity, is followed by the next
 /// one at once: a producer would have woken the writer.
-const BUSY_FILL: f64 = 1.0 / 8.0;
+const BUSY_FILL: f64 = 1.0 / WAKE_PARTS as f64;
 /// The shortest wait.
 const WAIT_MIN: Duration = Duration::from_micros(50);
 /// How full the fullest ring may become during one wait, as far as the last pass tells: half of

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use std::thread::Thread;
 
-use crate::ring::wakes_at;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{AtomicBool, AtomicU64, full_fence};
 
@@ -21,6 +20,15 @@ pub(crate) fn become_engine() {
 /// Whether the calling thread is one of the engine, which must not wait for itself.
 pub(crate) fn is_engine() -> bool {
     IS_ENGINE.get()
+}
+
+/// A sleeping writer is woken when one part in this many of a ring, or of the memory of long
+/// records, is filled.
+pub(crate) const WAKE_PARTS: u32 = 8;
+
+/// Bytes of a `capacity` for which a producer wakes a sleeping writer.
+pub(crate) const fn wakes_at(capacity: u64) -> u64 {
+    capacity / WAKE_PARTS as u64
 }
 
 /// How producers wake a sleeping writer.

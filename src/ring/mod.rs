@@ -38,5 +38,5 @@ pub(crate) use plan::{
 pub(crate) use registry::RegistryCursor;
 pub(crate) use slot::RingSlot;
 pub(crate) use spill::{NO_RING, Origin, SLOT_BYTES, SLOT_RECORD_BYTES, SpillReader, read_slot};
-pub(crate) use spsc::{Consumer, Place, WAKE_PARTS, wakes_at};
+pub(crate) use spsc::{Consumer, Place};
 pub(crate) use storage::{Backend, Prefaulted, REGISTRY_BYTES, Storage, count_own};

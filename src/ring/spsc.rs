@@ -27,6 +27,7 @@ use super::header::{RingHeader, state};
 use crate::record::{INLINE_BYTES_MAX, KeepClass, RECORD_ALIGN, SCHEMA_PADDING};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::order;
+use crate::wake::wakes_at;
 
 /// The producer's view of a ring. Used by one thread at a time; the fields are its own.
 pub(crate) struct ProducerSide {
@@ -216,15 +217,6 @@ fn pad(ring: Ring<'_>, position: u64, bytes: usize) {
     //   `read_pos + capacity` because `extend` has checked the place behind it.
     let place = unsafe { ring.buffer.slice_mut(position, RECORD_ALIGN) };
     place.copy_from_slice(&(words | u32::from(SCHEMA_PADDING) << 16).to_le_bytes());
-}
-
-/// A sleeping writer is woken when one part in this many of a ring, or of the memory of long
-/// records, is filled.
-pub(crate) const WAKE_PARTS: u32 = 8;
-
-/// Bytes of a `capacity` for which a producer wakes a sleeping writer.
-pub(crate) const fn wakes_at(capacity: u64) -> u64 {
-    capacity / WAKE_PARTS as u64
 }
 
 /// Bytes that only `Always` records may use.

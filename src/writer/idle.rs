@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use super::allowance::Allowance;
 use super::drain::Drained;
 use crate::core::Core;
-use crate::ring::{WAKE_PARTS, wakes_at};
 use crate::sys::process::thread_cpu;
-use crate::wake::Wake;
+use crate::wake::{WAKE_PARTS, Wake, wakes_at};
 
 /// A pass that found a ring as full as this, as a part of its capacity, is followed by the next
 /// one at once: a producer would have woken the writer.

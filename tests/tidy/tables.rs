@@ -149,6 +149,7 @@ pub const LAYERS: [(&str, &[&str]); 31] = [
         "sys",
         &["config::WriterCore", "segment::entry", "segment::layout"],
     ),
+    ("wake", &["sync"]),
     (
         "ring",
         &[
@@ -159,6 +160,7 @@ pub const LAYERS: [(&str, &[&str]); 31] = [
             "segment::layout",
             "sync",
             "sys",
+            "wake::wakes_at",
         ],
     ),
     ("segment", &["ledger", "redact::Rules", "sys"]),
@@ -181,7 +183,6 @@ pub const LAYERS: [(&str, &[&str]); 31] = [
         &["config::CategoryRules", "config::RateLimit", "sampling"],
     ),
     ("gates", &["sync", "sys"]),
-    ("wake", &["sync"]),
     (
         "core",
         &[

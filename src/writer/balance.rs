@@ -27,6 +27,12 @@ pub(crate) struct Balance {
     /// Filled part of the fullest ring since the last tick, and the longest pass.
     fill: f64,
     pass: Duration,
+    /// When the running pass began.
+    pass_began: Option<Instant>,
+    /// When what `draining` has of the running pass began.
+    counted_from: Instant,
+    /// Time in passes since the last tick.
+    draining: Duration,
     /// Filled part of all rings together, now.
     backlog: f64,
     /// Bytes drained up to the last tick.
@@ -74,6 +80,9 @@ impl Balance {
             started: Instant::now(),
             fill: 0.0,
             pass: Duration::ZERO,
+            pass_began: None,
+            counted_from: Instant::now(),
+            draining: Duration::ZERO,
             backlog: 0.0,
             drained: 0,
             offered: Offered::new(),
@@ -94,9 +103,27 @@ impl Balance {
         self.backlog = waiting as f64 / capacity.max(1) as f64;
     }
 
-    /// A pass over the rings took so long.
-    pub(crate) fn pass(&mut self, took: Duration) {
-        self.pass = self.pass.max(took);
+    /// A pass over the rings begins.
+    pub(crate) fn begin_pass(&mut self) {
+        self.counted_from = Instant::now();
+        self.pass_began = Some(self.counted_from);
+    }
+
+    /// It has ended.
+    pub(crate) fn end_pass(&mut self) {
+        self.count_draining();
+        if let Some(began) = self.pass_began.take() {
+            self.pass = self.pass.max(self.counted_from - began);
+        }
+    }
+
+    /// Adds what has passed of the running pass to the time in passes.
+    fn count_draining(&mut self) {
+        if self.pass_began.is_some() {
+            let now = Instant::now();
+            self.draining += now - self.counted_from;
+            self.counted_from = now;
+        }
     }
 
     /// Whether the controller has set a budget: a pressure is on, or may come.
@@ -118,6 +145,7 @@ impl Balance {
         if !self.is_due() {
             return;
         }
+        self.count_draining();
         let now_ns = self.now_ns();
         let exact = self.pressure.is_active() || Pressure::is_close(self.fill);
         let counted = self.offered.count(&self.core, scanner, exact);
@@ -129,6 +157,7 @@ impl Balance {
         };
         let load = Load {
             now_ns,
+            draining_ns: self.draining.as_nanos() as u64,
             fill: self.fill,
             lag_ns: self.pass.as_nanos() as u64,
             backlog: self.backlog,
@@ -151,6 +180,7 @@ impl Balance {
         }
         self.fill = 0.0;
         self.pass = Duration::ZERO;
+        self.draining = Duration::ZERO;
         self.drained = scanner.written().recorded;
         scanner.reset_demand();
     }

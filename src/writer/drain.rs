@@ -3,8 +3,6 @@
 //! A record that a thread spilled when its ring ended at P is written exactly when the ring has
 //! been drained up to P, so the blocks of a producer hold its records in their order.
 
-use std::time::Instant;
-
 use super::helper::{Task, note};
 use super::lost::Held;
 use super::scan::Scan;
@@ -49,7 +47,7 @@ impl Writer {
         }
         self.look_at_pages(&core);
         let long = core.wake.look_at_long() as f64;
-        let start = Instant::now();
+        self.balance.begin_pass();
         let mut drained = Drained {
             bytes: 0,
             fill: long / core.storage.large.pool_bytes().max(1) as f64,
@@ -88,7 +86,7 @@ impl Writer {
             drained.bytes += self.write_spilled(&core, NO_RING, u64::MAX);
         }
         self.segments.publish();
-        self.balance.pass(start.elapsed());
+        self.balance.end_pass();
         drained
     }
 

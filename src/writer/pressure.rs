@@ -67,6 +67,8 @@ const EPISODE_QUIET_NS: u64 = 2_000_000_000;
 pub(crate) struct Load<'a> {
     /// Monotonic time, ns.
     pub(crate) now_ns: u64,
+    /// Time that the writer was at the rings, ns.
+    pub(crate) draining_ns: u64,
     /// Filled part of the fullest ring when the writer came to it, 0..=1.
     pub(crate) fill: f64,
     /// Filled part of all rings together.
@@ -266,7 +268,9 @@ impl Pressure {
         let part = 1.0 - (-(passed_ns as f64) / DRAIN_TAU_NS).exp();
         let busy = load.fill >= FILL_LOW;
         if busy && !self.busy {
-            // So far there was little to drain; that says nothing about what can be.
+            // So far there was little to drain, and the writer slept most of the time; that says
+            // nothing about what can be drained.
+            let rate = load.drained as f64 * 1e9 / load.draining_ns.max(1) as f64;
             self.drain = self.drain.max(rate);
         } else {
             self.drain += (rate - self.drain) * part;
@@ -456,6 +460,7 @@ mod tests {
                 }
                 let load = Load {
                     now_ns: self.now_ns,
+                    draining_ns: (drained / self.capacity * MS as f64) as u64,
                     fill,
                     backlog: fill,
                     lag_ns: MS,
@@ -506,6 +511,18 @@ mod tests {
             "{duration_ns}"
         );
         assert!(k_max >= 4);
+    }
+
+    #[test]
+    fn a_storm_after_a_rest_is_cut_to_what_can_be_drained() {
+        let mut plant = Plant::new(400_000.0);
+        plant.run(1, &[(5, 10.0)], false, 0);
+        // The writer sleeps. What it drains in the first look after that is little for such a time.
+        plant.now_ns += 250 * MS;
+        let storm = [(5, 4_000_000.0)];
+        plant.run(100, &storm, false, 0);
+        let kept = plant.run(100, &storm, false, 0);
+        assert!(kept > 0.2 * 400_000.0, "{kept} of 400,000 are used");
     }
 
     #[test]
